@@ -1,0 +1,132 @@
+"""The C interface (src_c/include/fastrnn.h), as far as _core.pyx uses it."""
+
+from cpython.buffer cimport Py_buffer
+from libc.stdint cimport int32_t, int64_t
+
+
+cdef extern from "include/fastrnn.h" nogil:
+    enum: FR_MAX_THREADS
+
+    ctypedef struct fr_shape:
+        int32_t cell, input_size, hidden_size, proj_size
+        int32_t num_layers, num_directions, bias, merge_sum
+
+    ctypedef struct fr_tensor:
+        char name[48]
+        int64_t rows, columns
+        size_t offset
+
+    ctypedef struct fr_model
+    ctypedef struct fr_state
+    ctypedef struct fr_linear
+
+    ctypedef struct fr_sequence:
+        int64_t steps, rows, step_stride, row_stride
+        const int64_t *starts
+        const int64_t *lengths
+        const float *x
+        const int64_t *tokens
+        const float *table
+        float *y
+        const float *h0
+        const float *c0
+        float *hn
+        float *cn
+
+    int32_t fr_cell(const char *name)
+    const char *fr_shape_error(const fr_shape *shape)
+    size_t fr_parameter_count(const fr_shape *shape)
+    int fr_parameter(const fr_shape *shape, int32_t index, fr_tensor *tensor)
+
+    size_t fr_model_size(const fr_shape *shape)
+    fr_model *fr_model_create(const fr_shape *shape, void *memory)
+    void fr_model_load(fr_model *model, const float *parameters)
+
+    size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads)
+    void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace, int32_t threads)
+
+    size_t fr_state_size(const fr_model *model, int64_t rows)
+    fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory)
+    void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c)
+    void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c)
+    void fr_step(const fr_model *model, fr_state *state, const float *x, float *y)
+    void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
+                        const int64_t *tokens, float *y)
+    const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row)
+
+    size_t fr_table_size(const fr_model *model, int64_t tokens)
+    void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table)
+
+    size_t fr_linear_size(int32_t inputs, int32_t outputs)
+    fr_linear *fr_linear_create(int32_t inputs, int32_t outputs, void *memory)
+    void fr_linear_load(fr_linear *linear, const float *weight, const float *bias)
+    void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
+                           float *y, int64_t y_stride, int32_t threads)
+
+    const char *fr_isa()
+    int fr_isa_select(const char *name)
+    int fr_threads_available()
+    void fr_activation(int32_t function, const float *x, float *y, size_t n)
+
+
+cdef extern from "host.h" nogil:
+    void *fr_allocate(size_t bytes)
+    int fr_enter(int *mark)
+    void fr_leave(int *mark)
+    void *fr_swap(void **spare, void *memory)
+
+
+cdef class Arrays:
+    cdef Py_buffer[8] views
+    cdef int count
+    cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL
+    cdef void *take(self, object array, str name, tuple shape, bint integer, bint writable) except? NULL
+
+
+cdef class Stack:
+    cdef fr_shape shape
+    cdef fr_model *model
+    cdef void *spare
+    cdef readonly size_t num_parameters
+    cdef readonly size_t num_packed_bytes
+    cdef readonly list tensors
+    cdef readonly str kind
+    cdef int32_t features, h_size
+    cdef int _borrow(self, size_t size, void **memory) except -1
+    cdef void _give_back(self, void *memory) noexcept
+    cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
+    cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1
+    cdef int _run(self, fr_sequence *q) except -1
+
+
+cdef class Dense:
+    cdef fr_linear *linear
+    cdef readonly int32_t in_features, out_features
+    cdef readonly bint bias
+    cdef readonly size_t num_packed_bytes
+
+
+cdef class Table:
+    cdef float *rows
+    cdef readonly Stack stack
+    cdef readonly int64_t tokens
+    cdef readonly size_t nbytes
+
+
+cdef class Stream:
+    cdef fr_state *state
+    cdef readonly Stack stack
+    cdef readonly Table table
+    cdef readonly Dense head
+    cdef readonly int64_t rows
+    cdef readonly size_t num_state_bytes
+    cdef int32_t features
+    cdef int busy
+    cdef bint small
+    cdef void _run(self, const float *x, const int64_t *tokens, float *y) noexcept nogil
+    cdef int _refuse(self, Py_buffer *x) except -1
+    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat)
+    cdef tuple _y_shape(self, bint flat)
+    cdef object _step_tokens(self, object x, object out)
+    cdef tuple _h_shape(self)
+    cdef tuple _c_shape(self)

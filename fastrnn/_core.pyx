@@ -1,0 +1,483 @@
+# cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False
+"""Extension types over the C core: checks, ownership and the GIL. No mathematics, no loop over data.
+
+Arrays are reached through the buffer protocol. Every shape is checked here once; behind it the
+core trusts its arguments.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+import numpy
+
+from fastrnn._arrays import as_float32, as_int64
+
+cdef object ndarray = numpy.ndarray
+cdef object new_array = numpy.empty
+cdef object float32 = numpy.dtype(numpy.float32)
+
+# Work in multiply-adds from which the GIL is released: about a microsecond.
+cdef enum:
+    RELEASE_GIL = 16384
+    SPARE_BYTES = 32 << 20  # largest workspace kept from one call to the next
+
+cdef int32_t num_threads = 1
+
+
+def set_num_threads(int n):
+    """Sets how many threads a call may use, at least 1; the default of every later call."""
+    global num_threads
+    if n < 1 or n > FR_MAX_THREADS:
+        raise ValueError(f"num_threads must be 1 to {FR_MAX_THREADS}, got {n}")
+    num_threads = n
+
+
+def get_num_threads():
+    """How many threads a call may use."""
+    return num_threads
+
+
+def select_isa(str name):
+    """Uses the kernels "base", "avx2", "avx512" or "neon"; ValueError if this CPU has none such."""
+    if not fr_isa_select(name.encode()):
+        raise ValueError(f'this CPU or build has no "{name}" kernels')
+
+
+def get_isa():
+    """The name of the kernels in use."""
+    return fr_isa().decode()
+
+
+def threads_available():
+    """False in a build without threads and in a forked child of a process that used them."""
+    return bool(fr_threads_available())
+
+
+def activation(int function, const float[::1] x, float[::1] y):
+    """y = exp (0), sigmoid (1) or tanh (2) of x, as the kernels compute it."""
+    if x.shape[0] != y.shape[0]:
+        raise ValueError(f"y has {y.shape[0]} values, x has {x.shape[0]}")
+    if x.shape[0]:
+        with nogil:
+            fr_activation(function, &x[0], &y[0], x.shape[0])
+
+
+cdef int check_shape(str name, tuple got, tuple expected) except -1:
+    if got != expected:
+        raise ValueError(f"{name} has shape {got}, expected {expected}")
+    return 0
+
+
+cdef void *allocate(size_t size) except NULL:
+    cdef void *memory = fr_allocate(size)
+    if memory is NULL:
+        raise MemoryError(f"cannot allocate {size} bytes")
+    return memory
+
+
+cdef int acquire(Py_buffer *view, object array, str name, bint integer, bint writable) except -1:
+    """Borrows the memory of a C-contiguous float32 (or int64) array."""
+    cdef int flags = PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0)
+    cdef char code
+    try:
+        PyObject_GetBuffer(array, view, flags)
+    except (TypeError, ValueError, BufferError):
+        kind = "a writable" if writable else "an"
+        raise TypeError(f"{name} must be {kind} array with a plain buffer, got {type(array).__name__}") from None
+    code = view.format[0] if view.format is not NULL and view.format[0] and not view.format[1] else 0
+    if not (view.itemsize == 8 and code in (b"l", b"q") if integer else view.itemsize == 4 and code == b"f"):
+        wanted = "int64" if integer else "float32"
+        got = view.format.decode() if view.format is not NULL else "bytes"
+        PyBuffer_Release(view)
+        raise TypeError(f"{name} must be {wanted}, got buffer format {got!r}")
+    if not PyBuffer_IsContiguous(view, b"C"):
+        PyBuffer_Release(view)
+        raise ValueError(f"{name} must be C-contiguous")
+    return 0
+
+
+cdef tuple shape_of(Py_buffer *view, Py_ssize_t last=-1):
+    """The shape of a buffer, optionally with another last dimension."""
+    shape = [view.shape[i] for i in range(view.ndim)]
+    if last >= 0:
+        shape[view.ndim - 1] = last
+    return tuple(shape)
+
+
+cdef class Arrays:
+    """The borrowed arrays of one call; released together."""
+
+    def __dealloc__(self):
+        for i in range(self.count):
+            PyBuffer_Release(&self.views[i])
+
+    cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL:
+        acquire(&self.views[self.count], array, name, integer, writable)
+        self.count += 1
+        return &self.views[self.count - 1]
+
+    cdef void *take(self, object array, str name, tuple shape, bint integer, bint writable) except? NULL:
+        """The memory of an array of this shape; NULL for None."""
+        if array is None:
+            return NULL
+        cdef Py_buffer *view = self.add(array, name, integer, writable)
+        check_shape(name, shape_of(view), shape)
+        return view.buf
+
+
+cdef class Stack:
+    """A stack of recurrent layers with packed weights; read-only while it computes."""
+
+    def __cinit__(self, str cell, int input_size, int hidden_size, int num_layers, int num_directions,
+                  int proj_size, bint bias, bint merge_sum):
+        cdef const char *error
+        cdef fr_tensor tensor
+        cdef int index = 0
+        self.shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size, num_layers,
+                              num_directions, bias, merge_sum)
+        error = fr_shape_error(&self.shape)
+        if error is not NULL:
+            raise ValueError(error.decode())
+        self.kind = cell.split("_")[0].upper()
+        self.num_parameters = fr_parameter_count(&self.shape)
+        self.tensors = []
+        while fr_parameter(&self.shape, index, &tensor):
+            shape = [tensor.rows] if tensor.columns < 0 else [tensor.rows, tensor.columns]
+            self.tensors.append((tensor.name.decode(), tuple(shape), tensor.offset))
+            index += 1
+        self.h_size = proj_size if proj_size else hidden_size
+        self.features = self.h_size * (2 if num_directions == 2 and not merge_sum else 1)
+        self.num_packed_bytes = fr_model_size(&self.shape)
+        self.model = fr_model_create(&self.shape, allocate(self.num_packed_bytes))
+
+    def __dealloc__(self):
+        free(self.model)
+        free(self.spare)
+
+    def pack(self, const float[::1] parameters not None):
+        """Copies the flat parameter vector (num_parameters,) into the packed layout."""
+        check_shape("parameters", (parameters.shape[0],), (self.num_parameters,))
+        with nogil:
+            fr_model_load(self.model, &parameters[0])
+
+    cdef int _borrow(self, size_t size, void **memory) except -1:
+        # The first cache line of a block holds its size.
+        cdef size_t *block = <size_t *>fr_swap(&self.spare, NULL)
+        if block is not NULL and block[0] < size:
+            free(block)
+            block = NULL
+        if block is NULL:
+            block = <size_t *>allocate(size + 64)
+            block[0] = size
+        memory[0] = <char *>block + 64
+        return 0
+
+    cdef void _give_back(self, void *memory) noexcept:
+        cdef size_t *block = <size_t *>(<char *>memory - 64)
+        free(fr_swap(&self.spare, block) if block[0] <= SPARE_BYTES else block)
+
+    def forward(self, x, y, h0=None, c0=None, hn=None, cn=None, lengths=None, starts=None, bint batch_first=False):
+        """Runs whole sequences; the arrays are those of fr_sequence in fastrnn.h.
+
+        x (T, N, I), y (T, N, F), or (N, T, ...) if batch_first; packed data: x (total, I), y (total, F),
+        starts (T,), lengths (N,) falling. h0, hn (L*D, N, R); c0, cn (L*D, N, H).
+        """
+        cdef Arrays arrays = Arrays()
+        cdef fr_sequence q = self._sequence(arrays, y, lengths, starts, batch_first)
+        cdef Py_buffer *view = arrays.add(x, "x", False, False)
+        check_shape("x", shape_of(view), shape_of(&arrays.views[0], self.shape.input_size))
+        q.x = <const float *>view.buf
+        self._states(arrays, &q, h0, c0, hn, cn)
+        self._run(&q)
+
+    def forward_tokens(self, tokens, Table table not None, y, h0=None, c0=None, hn=None, cn=None):
+        """The same for tokens (T, N), int64, each in 0..V-1, whose x part is in the table."""
+        cdef Arrays arrays = Arrays()
+        cdef fr_sequence q = self._sequence(arrays, y, None, None, False)
+        if table.stack is not self:
+            raise ValueError("table was folded for another stack")
+        q.tokens = <const int64_t *>arrays.take(tokens, "tokens", (q.steps, q.rows), True, False)
+        if len(tokens) and tokens.size and not 0 <= tokens.min() <= tokens.max() < table.tokens:
+            raise ValueError(f"tokens must be 0 to {table.tokens - 1}, got {tokens.min()} to {tokens.max()}")
+        q.table = table.rows
+        self._states(arrays, &q, h0, c0, hn, cn)
+        self._run(&q)
+
+    cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *:
+        """Sizes and strides of a call, from y and, for packed data, from starts and lengths."""
+        cdef fr_sequence q
+        cdef Py_buffer *view = arrays.add(y, "y", False, True)
+        memset(&q, 0, sizeof(q))
+        if view.ndim != (3 if starts is None else 2) or view.shape[view.ndim - 1] != self.features:
+            raise ValueError(f"y has shape {shape_of(view)}, expected {3 if starts is None else 2} dimensions, "
+                             f"the last of {self.features}")
+        q.y = <float *>view.buf
+        if starts is None:
+            q.steps, q.rows = view.shape[batch_first], view.shape[not batch_first]
+            q.step_stride = 1 if batch_first else q.rows
+            q.row_stride = q.steps if batch_first else 1
+        else:
+            q.steps, q.rows = len(starts), len(lengths)
+            check_packing(starts, lengths, view.shape[0])
+            q.starts = <const int64_t *>arrays.take(starts, "starts", (q.steps,), True, False)
+        q.lengths = <const int64_t *>arrays.take(lengths, "lengths", (q.rows,), True, False)
+        if q.rows > 0x7fffffff:
+            raise ValueError(f"the batch has {q.rows} rows, at most {0x7fffffff} are possible")
+        if lengths is not None and q.rows and not 0 <= lengths.min() <= lengths.max() <= q.steps:
+            raise ValueError(f"lengths must be 0 to {q.steps}, got {lengths.min()} to {lengths.max()}")
+        return q
+
+    cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1:
+        states = self.shape.num_layers * self.shape.num_directions
+        h_shape = (states, q.rows, self.h_size)
+        c_shape = (states, q.rows, self.shape.hidden_size)
+        q.h0 = <const float *>arrays.take(h0, "h0", h_shape, False, False)
+        q.c0 = <const float *>arrays.take(c0, "c0", c_shape, False, False)
+        q.hn = <float *>arrays.take(hn, "hn", h_shape, False, True)
+        q.cn = <float *>arrays.take(cn, "cn", c_shape, False, True)
+        return 0
+
+    cdef int _run(self, fr_sequence *q) except -1:
+        cdef int32_t threads = num_threads
+        cdef void *workspace
+        cdef size_t size
+        cdef double work = <double>self.num_parameters * <double>q.rows * <double>q.steps
+        if q.rows == 0 or q.steps == 0:
+            return 0
+        size = fr_workspace_size(self.model, q.steps, q.rows, threads)
+        self._borrow(size, &workspace)
+        if work < RELEASE_GIL:
+            fr_forward(self.model, q, workspace, 1)
+        else:
+            with nogil:
+                fr_forward(self.model, q, workspace, threads)
+        self._give_back(workspace)
+        return 0
+
+
+cdef int check_packing(object starts, object lengths, Py_ssize_t total) except -1:
+    """Packed rows must lie where starts and lengths say: step t has the rows that are longer than t."""
+    alive = (lengths[None, :] > numpy.arange(len(starts))[:, None]).sum(axis=1)
+    ends = numpy.cumsum(alive)
+    if not (numpy.array_equal(starts, ends - alive) and (numpy.diff(lengths) <= 0).all()
+            and total == alive.sum()):
+        raise ValueError("starts and lengths do not describe packed data of this size")
+    return 0
+
+
+cdef class Dense:
+    """A packed weight matrix and bias: y = x W^T + b."""
+
+    def __cinit__(self, int in_features, int out_features, bint bias):
+        cdef size_t size = fr_linear_size(in_features, out_features)
+        if size == 0:
+            raise ValueError(f"no linear map from {in_features} to {out_features} features is possible")
+        self.in_features, self.out_features, self.bias = in_features, out_features, bias
+        self.num_packed_bytes = size
+        self.linear = fr_linear_create(in_features, out_features, allocate(size))
+
+    def __dealloc__(self):
+        free(self.linear)
+
+    def pack(self, weight, bias=None):
+        """Copies weight (out, in) and bias (out,) into the packed layout."""
+        cdef Arrays arrays = Arrays()
+        if (bias is not None) != self.bias:
+            raise ValueError(f"bias must be {'given' if self.bias else 'None'}")
+        w = <const float *>arrays.take(weight, "weight", (self.out_features, self.in_features), False, False)
+        b = <const float *>arrays.take(bias, "bias", (self.out_features,), False, False)
+        with nogil:
+            fr_linear_load(self.linear, w, b)
+
+    def forward(self, x, y):
+        """x (M, in) -> y (M, out)."""
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(x, "x", False, False)
+        cdef int64_t rows = view.shape[0] if view.ndim else 0
+        cdef int32_t threads = num_threads
+        check_shape("x", shape_of(view), (rows, self.in_features))
+        out = <float *>arrays.take(y, "y", (rows, self.out_features), False, True)
+        data = <const float *>view.buf
+        with nogil:
+            fr_linear_forward(self.linear, rows, data, self.in_features, out, self.out_features, threads)
+
+
+cdef class Table:
+    """A folded embedding: the x part of a stack's first layer for every token."""
+
+    def __cinit__(self, Stack stack not None, embedding):
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(embedding, "embedding", False, False)
+        tokens = view.shape[0] if view.ndim else 0
+        check_shape("embedding", shape_of(view), (tokens, stack.shape.input_size))
+        if stack.shape.num_directions != 1:
+            raise ValueError("a bidirectional stack has no folded embedding")
+        self.stack, self.tokens = stack, tokens
+        self.nbytes = fr_table_size(stack.model, tokens)
+        self.rows = <float *>allocate(self.nbytes)
+        data = <const float *>view.buf
+        with nogil:
+            fr_table_fill(stack.model, self.tokens, data, self.rows)
+
+    def __dealloc__(self):
+        free(self.rows)
+
+
+cdef class Stream:
+    """The state of one stream (batch of streams) through a stack, and the step that advances it."""
+
+    def __init__(self, Stack stack not None, int64_t rows, Table table=None, Dense head=None):
+        if self.state is not NULL:
+            raise RuntimeError("a stream is initialised once")
+        if stack.shape.num_directions != 1:
+            raise ValueError("a bidirectional layer cannot stream: its backward direction needs the end of the sequence")
+        if rows < 1 or rows > 0x7fffffff:
+            raise ValueError(f"a stream has at least 1 row, got {rows}")
+        if table is not None and table.stack is not stack:
+            raise ValueError("table was folded for another stack")
+        if head is not None and head.in_features != stack.h_size:
+            raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
+        self.stack, self.rows, self.table, self.head = stack, rows, table, head
+        self.features = stack.h_size if head is None else head.out_features
+        self.num_state_bytes = fr_state_size(stack.model, rows)
+        self.state = fr_state_create(stack.model, rows, allocate(self.num_state_bytes))
+        work = stack.num_parameters + (0 if head is None else head.in_features * head.out_features)
+        self.small = work * rows < RELEASE_GIL
+
+    def __dealloc__(self):
+        free(self.state)
+
+    cdef void _run(self, const float *x, const int64_t *tokens, float *y) noexcept nogil:
+        cdef const float *h
+        cdef int64_t stride = 0
+        cdef float *direct = y if self.head is None else NULL
+        if tokens is not NULL:
+            fr_step_tokens(self.stack.model, self.state, self.table.rows, tokens, direct)
+        else:
+            fr_step(self.stack.model, self.state, x, direct)
+        if self.head is not None:
+            h = fr_state_output(self.stack.model, self.state, 0)
+            if self.rows > 1:
+                stride = fr_state_output(self.stack.model, self.state, 1) - h
+            fr_linear_forward(self.head.linear, self.rows, h, stride, y, self.features, 1)
+
+    def step(self, x, out=None):
+        """Advances by one time step: x (I,) or (N, I), or token ids () or (N,) -> y (F,) or (N, F).
+
+        out: a float32 array that receives y; then nothing is allocated. The state changes only when
+        every argument was right.
+        """
+        cdef Py_buffer view
+        cdef bint flat
+        if self.table is not None:
+            return self._step_tokens(x, out)
+        x = float32_array(x)
+        PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_ND)
+        try:
+            flat = view.ndim == 1 and self.rows == 1
+            if not ((flat or view.ndim == 2 and view.shape[0] == self.rows)
+                    and view.shape[view.ndim - 1] == self.stack.shape.input_size):
+                self._refuse(&view)
+            out = self._advance(<const float *>view.buf, NULL, out, flat)
+        finally:
+            PyBuffer_Release(&view)
+        return out
+
+    cdef int _refuse(self, Py_buffer *x) except -1:
+        size = self.stack.shape.input_size
+        if x.ndim and x.ndim < 3 and x.shape[x.ndim - 1] != size:
+            raise ValueError(f"x has {x.shape[x.ndim - 1]} features, this {self.stack.kind} expects {size}")
+        expected = f"({self.rows}, {size})" + (f" or ({size},)" if self.rows == 1 else "")
+        raise ValueError(f"x has shape {shape_of(x)}, this stream expects {expected}")
+
+    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat):
+        """Runs the step into `out`, or into a new array; the last chance to refuse."""
+        cdef Py_buffer target
+        if out is None:
+            out = new_array(self._y_shape(flat), float32)
+        acquire(&target, out, "out", False, True)
+        try:
+            if (target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.features
+                    or (not flat and target.shape[0] != self.rows)):
+                check_shape("out", shape_of(&target), self._y_shape(flat))
+            if not fr_enter(&self.busy):
+                raise RuntimeError("this stream is in use by another thread; make one stream per thread")
+            if self.small:
+                self._run(x, tokens, <float *>target.buf)
+            else:
+                with nogil:
+                    self._run(x, tokens, <float *>target.buf)
+            fr_leave(&self.busy)
+        finally:
+            PyBuffer_Release(&target)
+        return out
+
+    cdef tuple _y_shape(self, bint flat):
+        if flat:
+            return (self.features,)
+        return (self.rows, self.features)
+
+    cdef object _step_tokens(self, object x, object out):
+        cdef Arrays arrays
+        cdef int64_t token = 0
+        cdef const int64_t *tokens = &token
+        cdef bint flat = type(x) is int
+        if not flat:
+            x = as_int64(x, "x")
+            flat = x.ndim == 0
+        if flat and self.rows == 1:
+            token = low = high = int(x)
+        else:
+            arrays = Arrays()
+            tokens = <const int64_t *>arrays.take(numpy.asarray(x), "x", (self.rows,), True, False)
+            low, high = int(x.min()), int(x.max())
+        if low < 0 or high >= self.table.tokens:
+            raise ValueError(f"x holds token {low if low < 0 else high}, the vocabulary is 0 to {self.table.tokens - 1}")
+        return self._advance(NULL, tokens, out, flat)
+
+    def reset(self):
+        """Sets the state to zeros."""
+        self.set_state(None, None)
+
+    def get_state(self, h=None, c=None):
+        """Fills h (L, N, R) and c (L, N, H), as far as given."""
+        cdef Arrays arrays = Arrays()
+        h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
+        c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
+        if not fr_enter(&self.busy):
+            raise RuntimeError("this stream is in use by another thread; make one stream per thread")
+        fr_state_get(self.stack.model, self.state, h_out, c_out)
+        fr_leave(&self.busy)
+
+    def set_state(self, h=None, c=None):
+        """Sets the state from h (L, N, R) and c (L, N, H); None means zeros."""
+        cdef Arrays arrays = Arrays()
+        h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
+        c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
+        if not fr_enter(&self.busy):
+            raise RuntimeError("this stream is in use by another thread; make one stream per thread")
+        fr_state_set(self.stack.model, self.state, h_in, c_in)
+        fr_leave(&self.busy)
+
+    cdef tuple _h_shape(self):
+        return (self.stack.shape.num_layers, self.rows, self.stack.h_size)
+
+    cdef tuple _c_shape(self):
+        return (self.stack.shape.num_layers, self.rows, self.stack.shape.hidden_size)
+
+
+cdef object float32_array(object x):
+    """x as a C-contiguous float32 array; the same object when it is one already."""
+    cdef Py_buffer view
+    if type(x) is ndarray:
+        PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
+        right = (view.itemsize == 4 and view.format[0] == b"f" and not view.format[1]
+                 and PyBuffer_IsContiguous(&view, b"C"))
+        PyBuffer_Release(&view)
+        if right:
+            return x
+    return as_float32(x, "x")

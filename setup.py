@@ -1,0 +1,23 @@
+"""Builds the one extension; everything else is in pyproject.toml."""
+
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+
+# macOS ships no OpenMP runtime: there the team is made of plain threads.
+THREADS = ["-DFR_PTHREADS"] if sys.platform == "darwin" else ["-fopenmp"]
+FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "fastrnn._core",
+            sources=["fastrnn/_core.pyx", *sorted(glob("src_c/*.c") + glob("src_c/isa/*.c"))],
+            depends=sorted(glob("src_c/**/*.[hi]*", recursive=True) + glob("src_c/**/*.def")),
+            include_dirs=["src_c"],
+            extra_compile_args=FLAGS + THREADS,
+            extra_link_args=THREADS,
+        )
+    ]
+)

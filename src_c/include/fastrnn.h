@@ -1,0 +1,166 @@
+/* fastrnn: recurrent networks on a CPU. The C interface.
+ *
+ * Letters: T steps, N rows (batch), I inputs, H units, P projected size (0: none), R = P ? P : H the
+ * size of h, G gates (RNN 1, GRU 3, LSTM 4), L layers, D directions (1 or 2), F = D * R features of
+ * an output (R if the directions are summed). A shape in a comment is row-major, last index fastest.
+ *
+ * Memory belongs to the caller. The library never allocates, frees, prints, exits or takes a lock:
+ * a *_size function says how many bytes, a *_create function lays an object out in them. Objects
+ * start at an address that is a multiple of FR_ALIGNMENT and stay where they are. Functions that
+ * check return a status or NULL; the others trust their arguments and cannot fail.
+ *
+ * A model and a linear map are read-only once loaded: any number of threads may use them at once.
+ * A workspace belongs to one call, a state to one stream; neither may be used by two threads at once.
+ *
+ * Results. Every sum is one chain in a fixed order with a fused multiply-add at every term, so an
+ * output has the same bits for any batch size and neighbours, any number of threads, any split of a
+ * sequence into calls (one step at a time included), and on AVX2, AVX-512 and NEON. Only the "base"
+ * kernels (no fused multiply-add) are outside this promise. NaN in gives NaN out. Denormals are
+ * flushed to zero inside calls; the caller's floating-point mode is restored on return.
+ */
+#ifndef FASTRNN_H
+#define FASTRNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define FR_API __attribute__((visibility("default")))
+#else
+#error "fastrnn needs GCC or Clang"
+#endif
+
+enum {
+    FR_ALIGNMENT = 64,        /* bytes, of every object */
+    FR_MAX_SIZE = 1 << 20,    /* of I, H, P, inputs and outputs */
+    FR_MAX_LAYERS = 1 << 10,
+    FR_MAX_THREADS = 256,
+};
+
+/* ---- shape: what a stack of layers is --------------------------------------------------------- */
+
+typedef struct fr_shape {
+    int32_t cell;           /* fr_cell("lstm"), ... */
+    int32_t input_size;     /* I */
+    int32_t hidden_size;    /* H */
+    int32_t proj_size;      /* P < H, LSTM only; 0: no projection */
+    int32_t num_layers;     /* L */
+    int32_t num_directions; /* D */
+    int32_t bias;           /* 0: no bias tensors */
+    int32_t merge_sum;      /* D = 2: 1 adds the directions, 0 concatenates them */
+} fr_shape;
+
+/* The cell of that name, or -1. Names: rnn_tanh rnn_relu rnn_sigmoid rnn_identity lstm
+ * lstm_peephole gru gru_reset_before. */
+FR_API int32_t fr_cell(const char *name);
+
+/* NULL if the shape is valid, else a sentence that says what is wrong. */
+FR_API const char *fr_shape_error(const fr_shape *shape);
+
+/* The parameters of a stack are one flat vector of floats, tensor after tensor in PyTorch's order:
+ * per layer and direction weight_ih (G*H, inputs), weight_hh (G*H, R), bias_ih (G*H), bias_hh (G*H),
+ * weight_ch (3*H; peepholes of i, f, o), weight_hr (P, H), as far as the shape has them. */
+typedef struct fr_tensor {
+    char name[48];  /* PyTorch's name, e.g. weight_ih_l0_reverse */
+    int64_t rows;   /* first dimension */
+    int64_t columns; /* second dimension; -1: there is none */
+    size_t offset;  /* floats from the start of the vector */
+} fr_tensor;
+
+FR_API size_t fr_parameter_count(const fr_shape *shape);
+/* Describes tensor `index`; returns 0 when there is no such tensor. */
+FR_API int fr_parameter(const fr_shape *shape, int32_t index, fr_tensor *tensor);
+
+/* ---- model: a shape with packed weights ------------------------------------------------------- */
+
+typedef struct fr_model fr_model;
+
+FR_API size_t fr_model_size(const fr_shape *shape);
+/* Lays a model out in `memory`; all weights are zero until loaded. NULL if the shape is invalid. */
+FR_API fr_model *fr_model_create(const fr_shape *shape, void *memory);
+/* Packs (copies) parameters (fr_parameter_count) into the model. */
+FR_API void fr_model_load(fr_model *model, const float *parameters);
+FR_API const fr_shape *fr_model_shape(const fr_model *model);
+
+/* ---- sequences -------------------------------------------------------------------------------- */
+
+/* Step t of row n is element `index` = starts ? starts[t] + n : t * step_stride + n * row_stride of
+ * x, y and tokens. So (T, N, ...) has strides N, 1; (N, T, ...) has 1, T; packed data has starts. */
+typedef struct fr_sequence {
+    int64_t steps, rows;             /* T, N: at least 1 and 0 */
+    int64_t step_stride, row_stride; /* used when starts is NULL */
+    const int64_t *starts;           /* (T) or NULL; then lengths are given and fall with n */
+    const int64_t *lengths;          /* (N) in any order, 0..T each; NULL: all T */
+    const float *x;                  /* [index] -> (I) */
+    const int64_t *tokens;           /* instead of x: [index] -> a row of the table */
+    const float *table;              /* with tokens: from fr_table_fill */
+    float *y;                        /* [index] -> (F); zero past a row's end, untouched if packed */
+    const float *h0, *c0;            /* (L*D, N, R) and (L*D, N, H), or NULL for zeros */
+    float *hn, *cn;                  /* likewise, a row's own last state, or NULL: not wanted */
+} fr_sequence;
+
+/* Bytes of workspace that fr_forward needs for T steps and N rows. */
+FR_API size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads);
+/* Runs whole sequences with at most `threads` threads; fewer where more would not pay. */
+FR_API void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace,
+                       int32_t threads);
+
+/* ---- streams: one step at a time -------------------------------------------------------------- */
+
+typedef struct fr_state fr_state;
+
+/* For D = 1. A state holds h and c of every layer for N rows, and what a step needs beside them. */
+FR_API size_t fr_state_size(const fr_model *model, int64_t rows);
+FR_API fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory);
+/* Sets h (L, N, R) and c (L, N, H); NULL means zeros. */
+FR_API void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c);
+/* Reads them; either may be NULL. */
+FR_API void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c);
+/* x (N, I) -> y (N, R); y may be NULL. Never allocates, locks or starts a thread. */
+FR_API void fr_step(const fr_model *model, fr_state *state, const float *x, float *y);
+/* The same for tokens (N), each a row of the table. */
+FR_API void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
+                           const int64_t *tokens, float *y);
+/* The last layer's newest h of row n, R floats; valid until the next step. */
+FR_API const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row);
+
+/* ---- folded embedding: the x part of the first layer, once per token -------------------------- */
+
+/* Bytes of a table for V tokens (D = 1). */
+FR_API size_t fr_table_size(const fr_model *model, int64_t tokens);
+/* table = bias + W_ih embedding (V, I), in the model's internal order; the same bits as without. */
+FR_API void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table);
+
+/* ---- linear map -------------------------------------------------------------------------------- */
+
+typedef struct fr_linear fr_linear;
+
+FR_API size_t fr_linear_size(int32_t inputs, int32_t outputs);
+FR_API fr_linear *fr_linear_create(int32_t inputs, int32_t outputs, void *memory);
+/* Packs weight (outputs, inputs) and bias (outputs), NULL: none. */
+FR_API void fr_linear_load(fr_linear *linear, const float *weight, const float *bias);
+/* y (M, outputs) = x (M, inputs) W^T + bias; x_stride and y_stride are floats between rows. */
+FR_API void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
+                              float *y, int64_t y_stride, int32_t threads);
+
+/* ---- process ----------------------------------------------------------------------------------- */
+
+/* The kernels in use: "base", "avx2", "avx512" or "neon". */
+FR_API const char *fr_isa(void);
+/* Uses the kernels of that name from now on; returns 0 if this CPU or build does not have them.
+ * Call it before other threads use the library. */
+FR_API int fr_isa_select(const char *name);
+/* 1 if calls can use more than one thread: built with threads, and not in a forked child of a
+ * process that used them (there everything runs in the calling thread). */
+FR_API int fr_threads_available(void);
+/* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy. */
+FR_API void fr_activation(int32_t function, const float *x, float *y, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,117 @@
+/* What time (sequence.c) may ask of a kernel: one table of functions per instruction set.
+ *
+ * The packed layout. Units come in blocks of U: 16, or 64 for cells with one slot, so that a row of
+ * weights is a few whole cache lines either way. A block holds, one after the other,
+ *
+ *     x rows   [k = 0..I-1][x gate][U]
+ *     h rows   [k = 0..K-1][h gate][U]
+ *     u rows   [k = 0..H-1][u gate][U]       second phase, if the cell has one
+ *
+ * so that one step of a stream is one linear sweep. Missing units are zero; a last block of a
+ * one-slot cell is only as wide as it must be (16, 32, 48 or 64). Gate buffers, the bias and the
+ * training tape share one order, [block][slot][U]: the x product lands exactly where the h product
+ * starts, and the backward pass can put gradients in place of gates.
+ *
+ * The sum of every output is one chain over k in rising order, fused at every term, or `chains` of
+ * them dealt out in turn (k mod chains) and added as a fixed tree after the x part and after the h
+ * part. `chains` depends on the number of outputs alone, never on rows, threads or lanes.
+ */
+#ifndef FASTRNN_KERNELS_H
+#define FASTRNN_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    FR_GROUP = 16,     /* lanes that a block is padded to on every instruction set */
+    FR_ROW = 64,       /* widest row of a block: 4 gates of 16 units or 64 units */
+    FR_TILE_ROWS = 6,  /* most rows that one product tile takes at a time */
+};
+
+enum fr_cell_id {
+#define CELL(name, ...) FR_CELL_##name,
+#include "cells/cells.def"
+#undef CELL
+    FR_CELLS
+};
+
+/* A weight matrix (outputs, inputs) in blocks of 64 outputs, as for a one-slot cell. */
+struct fr_matrix {
+    float *weights; /* (blocks, inputs, 64), the last block narrower */
+    float *bias;    /* (blocks * 64), zeros when there is none */
+    size_t block_stride;  /* floats from one block to the next */
+    int32_t inputs, outputs, blocks, chains;
+};
+
+/* One recurrent layer in one direction. */
+struct fr_layer {
+    float *weights;   /* blocks as above */
+    float *bias;      /* (blocks, slots, U) */
+    float *peepholes; /* (blocks, 3, U), or NULL */
+    size_t block_stride;    /* floats from one block to the next */
+    int32_t cell;           /* enum fr_cell_id */
+    int32_t inputs;         /* I */
+    int32_t recurrent;      /* K: H, or P with a projection */
+    int32_t units;          /* H */
+    int32_t slots, unit;    /* slots per unit, U */
+    int32_t blocks, chains;
+    struct fr_matrix projection; /* (P, H); outputs = 0 when there is none */
+};
+
+/* Floats of one row in [block][slot][U] order, and of one row of padded units. */
+static inline size_t fr_gate_row(const struct fr_layer *l) {
+    return (size_t)l->blocks * (size_t)l->slots * (size_t)l->unit;
+}
+static inline size_t fr_unit_row(const struct fr_layer *l) {
+    return (size_t)l->blocks * (size_t)l->unit;
+}
+
+/* gates = bias + W_ih x for some rows and the blocks [begin, end). */
+struct fr_input {
+    const struct fr_layer *layer;
+    const float *const *x; /* [rows] -> (I) */
+    float *gates;          /* (rows, blocks, slots, U) */
+    int64_t rows;
+    int32_t begin, end;
+};
+
+/* One time step of some rows for the blocks [begin, end), walked backwards if `reversed`. */
+struct fr_step {
+    const struct fr_layer *layer;
+    const float *const *x;     /* [rows] -> (I); NULL when `gates` hold the x part */
+    const float *const *gates; /* [rows] -> (blocks, slots, U); NULL when `x` is given */
+    const float *const *h0;    /* [rows] -> (K) */
+    float *const *h1;          /* [rows] -> (H), before a projection */
+    const float *c0;           /* (rows, blocks * U); may be c1 */
+    float *c1;                 /* (rows, blocks * U) */
+    float *saved;              /* (rows, blocks, slots, U) from first to second phase, else unused */
+    float *u;                  /* (rows, blocks * U) r * h0 likewise */
+    int32_t rows;
+    int32_t begin, end;
+    int32_t reversed;
+};
+
+/* y = bias + W x for some rows and the blocks [begin, end). */
+struct fr_product {
+    const struct fr_matrix *matrix;
+    const float *const *x; /* [rows] -> (inputs) */
+    float *const *y;       /* [rows] -> (outputs) */
+    int64_t rows;
+    int32_t begin, end;
+};
+
+struct fr_kernels {
+    const char *name;
+    void (*input)(const struct fr_input *);
+    void (*product)(const struct fr_product *);
+    void (*step[FR_CELLS])(const struct fr_step *);
+    void (*second[FR_CELLS])(const struct fr_step *); /* second phase, NULL where there is none */
+    void (*evaluate)(int function, const float *x, float *y, size_t n); /* 0 exp 1 sigmoid 2 tanh */
+};
+
+extern const struct fr_kernels fr_kernels_base, fr_kernels_avx2, fr_kernels_avx512, fr_kernels_neon;
+
+/* The table in use (dispatch.c); chosen once, before the first call. */
+const struct fr_kernels *fr_active_kernels(void);
+
+#endif

@@ -1,0 +1,54 @@
+/* Inside of the objects that fastrnn.h keeps opaque. */
+#ifndef FASTRNN_MODEL_H
+#define FASTRNN_MODEL_H
+
+#include "include/fastrnn.h"
+#include "kernels.h"
+
+struct fr_model {
+    fr_shape shape;
+    struct fr_layer *layers; /* (L * D), direction inside layer as in PyTorch */
+};
+
+struct fr_linear {
+    struct fr_matrix matrix;
+};
+
+/* What a cell looks like, from cells.def. */
+struct fr_cell_info {
+    const char *name;
+    int32_t phases, slots, x_slot, h_slot, states, peepholes;
+    const char *x_gates, *h_gates, *u_gates, *biases;
+};
+extern const struct fr_cell_info fr_cells[FR_CELLS];
+
+static inline int64_t fr_gates(const struct fr_cell_info *cell) {
+    int64_t n = 0;
+    while (cell->x_gates[n]) n++;
+    return n;
+}
+
+static inline int64_t fr_output_size(const fr_shape *s) { /* R */
+    return s->proj_size ? s->proj_size : s->hidden_size;
+}
+static inline int64_t fr_features(const fr_shape *s) { /* F */
+    return fr_output_size(s) * (s->num_directions == 2 && !s->merge_sum ? 2 : 1);
+}
+
+/* Lays things out one after the other in the caller's memory, each on a cache line. With base NULL
+ * it only counts: the size of an object and its layout come from one piece of code. */
+struct fr_arena {
+    char *base;
+    size_t used;
+};
+static inline void *fr_take(struct fr_arena *arena, size_t count, size_t size) {
+    const size_t at = arena->used;
+    arena->used += (count * size + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT;
+    return arena->base ? arena->base + at : NULL;
+}
+
+/* model.c: a weight matrix in blocks, also for the linear map. */
+void fr_lay_out_matrix(struct fr_matrix *m, int32_t inputs, int32_t outputs, struct fr_arena *arena);
+void fr_pack_matrix(const struct fr_matrix *m, const float *W, const float *b);
+
+#endif

@@ -1,0 +1,541 @@
+/* Whole sequences: time, rows, layers, directions, teams. Knows no gate and no intrinsic.
+ *
+ * How steps are counted, with T = 3 and rows of length 3, 1 and 2. Rows are first sorted by falling
+ * length: order = (0, 2, 1), lengths (3, 2, 1). Then the rows that are alive at time t are always
+ * the first few:
+ *
+ *     t = 0: three rows      t = 1: two      t = 2: one
+ *
+ * and no work is done for the others. A pass runs one layer in one direction. Step s of a pass is
+ * time t = s forwards and t = (longest - 1) - s backwards; forwards rows drop out as they end,
+ * backwards they join, each starting from its own initial state. Row r of a pass is the caller's
+ * row order[r].
+ *
+ * The x part of many steps is one product (a chunk of steps, at least CHUNK_ROWS rows together);
+ * then the steps of that chunk run one after the other on the h part.
+ */
+#include "model.h"
+#include "team.h"
+
+#include <string.h>
+
+enum {
+    CHUNK_ROWS = 96,           /* rows of x per product: the weights are read once for all */
+    LEAST_WORK = 200000,       /* multiply-adds below which a call stays in one thread */
+    LEAST_STEP_WORK = 40000,   /* per step, below which a barrier per step does not pay */
+    ROWS_PER_THREAD = 6,       /* from here on rows alone hide the reading of weights */
+};
+
+/* ---- rows of an array ------------------------------------------------------------------------- */
+
+/* Where step t of row r is. */
+struct view {
+    float *base;
+    size_t width, offset; /* floats per element; first feature of this direction */
+    int64_t step, row;
+    const int64_t *starts; /* (T) or NULL */
+    const int64_t *order;  /* row r is the array's row order[r]; NULL: r */
+};
+
+static inline size_t view_index(const struct view *v, int64_t t, int64_t r) {
+    const int64_t row = v->order ? v->order[r] : r;
+    return (size_t)(v->starts ? v->starts[t] + row : t * v->step + row * v->row);
+}
+
+static inline float *view_at(const struct view *v, int64_t t, int64_t r) {
+    return v->base + view_index(v, t, r) * v->width + v->offset;
+}
+
+/* ---- what a call works with ------------------------------------------------------------------- */
+
+/* Rows that go through the network together, sorted by falling length. */
+struct group {
+    int64_t rows, steps; /* steps: the longest length */
+    int64_t *order, *length;
+};
+
+/* Memory of one pass; the pointer arrays belong to one thread, the rest may be a team's. */
+struct scratch {
+    float *gates; /* (chunk rows, blocks, slots, U) */
+    float *c[2];  /* (rows, blocks * U) before and after a step, in turn; the same when alone */
+    float *u;     /* (rows, blocks * U): r * h0, or an LSTM's output before its projection */
+    float *saved; /* (rows, blocks, slots, U) for a second phase */
+    float *h;     /* (rows, R): the first h of a thread that took over */
+};
+
+struct pointers {
+    const float **in;    /* [chunk rows] -> x */
+    const float **gates; /* [chunk rows] -> gates */
+    const float **h;     /* [rows] -> newest h */
+    float **h1, **out;   /* [rows] */
+};
+
+enum mode { SERIAL, ROWS, DIRECTIONS, UNITS };
+
+/* A unit of independent work: the whole network for some rows (ROWS: one per thread), or all rows. */
+struct part {
+    struct group group;
+    float *between[2]; /* (longest, rows, F): outputs of inner layers, in turn */
+    float *summands[2];
+};
+
+struct call {
+    const fr_model *model;
+    const fr_sequence *sequence;
+    const struct fr_kernels *kernels;
+    enum mode mode;
+    int32_t threads, parts;
+    int64_t chunk_rows;
+    float *zeros; /* (R) */
+    struct part *part;
+    struct scratch *scratch;   /* ROWS: one per part; DIRECTIONS: two; UNITS: a team's and one for taking over */
+    struct pointers *pointers; /* one per thread */
+    struct fr_meeting_point *points; /* UNITS: one per pass, and a last one for the end of passes */
+    int64_t *sorted, *count; /* (N), (T + 2): for sorting */
+    int32_t next_part;
+};
+
+/* ---- one pass --------------------------------------------------------------------------------- */
+
+struct pass {
+    const struct call *call;
+    const struct fr_layer *layer;
+    const struct group *group;
+    struct view x, y;
+    const int64_t *tokens; /* first layer on tokens: x only finds their index */
+    int reverse;
+    size_t state; /* layer * D + direction */
+};
+
+/* What part of a pass a thread does, and with what. */
+struct share {
+    struct pointers *pointers;
+    struct scratch scratch;
+    int32_t thread, threads;
+    struct fr_meeting_point *point; /* NULL: alone */
+};
+
+static int64_t time_of(const struct pass *p, int64_t s) { return p->reverse ? p->group->steps - 1 - s : s; }
+
+/* Rows alive at time t; `near` is a guess. */
+static int64_t alive(const struct group *g, int64_t t, int64_t near) {
+    while (near < g->rows && g->length[near] > t) near++;
+    while (near > 0 && g->length[near - 1] <= t) near--;
+    return near;
+}
+
+static int32_t share_begin(int32_t blocks, int32_t thread, int32_t threads) {
+    return (int32_t)((int64_t)blocks * thread / threads);
+}
+
+static void start_states(const struct pass *p, const struct share *share) {
+    const fr_sequence *q = p->call->sequence;
+    const struct fr_layer *l = p->layer;
+    const size_t R = (size_t)fr_output_size(&p->call->model->shape), H = (size_t)l->units, row = fr_unit_row(l);
+    const size_t N = (size_t)q->rows;
+    const int32_t first = share_begin(l->blocks, share->thread, share->threads) * l->unit;
+    const int32_t last = share_begin(l->blocks, share->thread + 1, share->threads) * l->unit;
+    const size_t units = (last < l->units ? (size_t)last : H) - (size_t)first;
+    for (int64_t r = 0; r < p->group->rows; r++) {
+        const size_t from = p->state * N + (size_t)p->group->order[r];
+        share->pointers->h[r] = q->h0 ? q->h0 + from * R : p->call->zeros;
+        if (fr_cells[l->cell].states != 2) continue;
+        for (int i = 0; i < 2; i++) {
+            float *c = share->scratch.c[i] + (size_t)r * row + first;
+            memset(c, 0, (size_t)(last - first) * sizeof *c);
+            if (q->c0) memcpy(c, q->c0 + from * H + first, units * sizeof *c);
+        }
+    }
+}
+
+/* Finds the x (or the gates) of the chunk that starts at step s; returns the step after it. */
+static int64_t gather_chunk(const struct pass *p, const struct share *share, int64_t s, int64_t *rows) {
+    const size_t gate_row = fr_gate_row(p->layer);
+    int64_t n = 0;
+    *rows = 0;
+    for (; s < p->group->steps; s++) {
+        const int64_t t = time_of(p, s);
+        n = alive(p->group, t, n);
+        if (*rows && *rows + n > p->call->chunk_rows) break;
+        for (int64_t r = 0; r < n; r++, ++*rows) {
+            if (p->tokens) {
+                const int64_t token = p->tokens[view_index(&p->x, t, r)];
+                share->pointers->gates[*rows] = p->call->sequence->table + (size_t)token * gate_row;
+            } else {
+                share->pointers->in[*rows] = view_at(&p->x, t, r);
+                share->pointers->gates[*rows] = share->scratch.gates + (size_t)*rows * gate_row;
+            }
+        }
+    }
+    return s;
+}
+
+/* Steps of one pass from `s` on; `detour`: the h of the first step goes to scratch.h instead of y.
+ * Returns how it ended: FR_MET, or FR_TAKE_OVER or FR_LEAVE at step *s, and in *whole whether the
+ * others will still complete that step's y. */
+static enum fr_meeting run_steps(const struct pass *p, const struct share *share, int64_t *s, int detour, int *whole) {
+    const struct fr_kernels *kernels = p->call->kernels;
+    const struct fr_layer *l = p->layer;
+    const struct pointers *q = share->pointers;
+    const struct fr_matrix *projection = l->projection.outputs ? &l->projection : NULL;
+    const int32_t begin = share_begin(l->blocks, share->thread, share->threads);
+    const int32_t end = share_begin(l->blocks, share->thread + 1, share->threads);
+    const size_t unit_row = fr_unit_row(l), R = (size_t)l->recurrent;
+    enum fr_meeting meeting = FR_MET;
+    for (int64_t chunk_end, rows, at; *s < p->group->steps;) {
+        chunk_end = gather_chunk(p, share, *s, &rows);
+        const int fused = chunk_end - *s == 1 && rows <= FR_TILE_ROWS && !p->tokens;
+        if (!fused && !p->tokens) {
+            const struct fr_input input = {l, q->in, share->scratch.gates, rows, begin, end};
+            kernels->input(&input);
+        }
+        at = 0;
+        for (int64_t n = 0; *s < chunk_end; ++*s, at += n, detour = 0) {
+            const int64_t t = time_of(p, *s);
+            n = alive(p->group, t, n);
+            for (int64_t r = 0; r < n; r++) {
+                q->out[r] = detour ? share->scratch.h + (size_t)r * R : view_at(&p->y, t, r);
+                q->h1[r] = projection ? share->scratch.u + (size_t)r * unit_row : q->out[r];
+            }
+            const struct fr_step step = {
+                .layer = l, .x = fused ? q->in : NULL, .gates = fused ? NULL : q->gates + at,
+                .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(*s + 1) & 1], .c1 = share->scratch.c[*s & 1],
+                .saved = share->scratch.saved, .u = share->scratch.u, .rows = (int32_t)n,
+                .begin = begin, .end = end, .reversed = (int32_t)(*s & 1),
+            };
+            kernels->step[l->cell](&step);
+            if (projection || kernels->second[l->cell]) {
+                *whole = 0; /* nobody has begun with y */
+                if (share->point) meeting = fr_meet(share->point, share->threads, 1);
+                if (meeting != FR_MET) return meeting;
+                if (kernels->second[l->cell]) kernels->second[l->cell](&step);
+            }
+            if (projection) {
+                const struct fr_product product = {
+                    projection, (const float *const *)q->h1, q->out, n,
+                    share_begin(projection->blocks, share->thread, share->threads),
+                    share_begin(projection->blocks, share->thread + 1, share->threads),
+                };
+                kernels->product(&product);
+            }
+            *whole = 1;
+            if (share->point) meeting = fr_meet(share->point, share->threads, 1);
+            if (meeting != FR_MET) return meeting;
+            for (int64_t r = 0; r < n; r++) q->h[r] = q->out[r];
+        }
+    }
+    return FR_MET;
+}
+
+/* Writes a row's own last state. A thread that took over at step `taken` has the later c in its
+ * own scratch, the team the earlier. */
+static void finish_states(const struct pass *p, const struct share *share, const struct scratch *own, int64_t taken) {
+    const fr_sequence *q = p->call->sequence;
+    const struct fr_layer *l = p->layer;
+    const size_t R = (size_t)l->recurrent, H = (size_t)l->units, row = fr_unit_row(l), N = (size_t)q->rows;
+    for (int64_t r = 0; r < p->group->rows; r++) {
+        const size_t to = p->state * N + (size_t)p->group->order[r];
+        const int64_t length = p->group->length[r];
+        const int64_t last = length == 0 ? -1 : p->reverse ? p->group->steps - 1 : length - 1;
+        const struct scratch *scratch = last >= taken || taken == 0 ? own : &share->scratch;
+        if (q->hn) memcpy(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
+        if (q->cn && scratch->c[0]) {
+            memcpy(q->cn + to * H, scratch->c[last & 1] + (size_t)r * row, H * sizeof(float));
+        }
+    }
+}
+
+/* The rest of a pass, from step s on, by a thread whose partner is late. The team's memory may still
+ * be written by it: only what is complete is read (y up to step s - 1, the c before step s), and
+ * everything else is computed again. */
+static void run_alone(const struct pass *p, const struct share *team, const struct scratch *own, int64_t s, int whole) {
+    const size_t row = fr_unit_row(p->layer);
+    struct share share = {.pointers = team->pointers, .scratch = *own, .thread = 0, .threads = 1};
+    if (s == 0) {
+        start_states(p, &share); /* the partner may not have come to it */
+    } else if (own->c[0]) {
+        memcpy(own->c[0], team->scratch.c[(s + 1) & 1], (size_t)p->group->rows * row * sizeof(float));
+    }
+    const int64_t taken = s;
+    run_steps(p, &share, &s, whole, &whole);
+    finish_states(p, team, own, taken);
+}
+
+static void run_pass(const struct pass *p, const struct share *share, const struct scratch *own) {
+    int64_t s = 0;
+    int whole = 0;
+    start_states(p, share);
+    const enum fr_meeting end = run_steps(p, share, &s, 0, &whole);
+    if (end == FR_TAKE_OVER) run_alone(p, share, own, s, whole);
+    if (end == FR_MET && share->thread == 0) finish_states(p, share, NULL, INT64_MAX);
+}
+
+/* ---- the network ------------------------------------------------------------------------------ */
+
+static struct view caller_view(const fr_sequence *q, const struct group *g, float *base, size_t width, size_t offset) {
+    return (struct view){base, width, offset, q->step_stride, q->row_stride, q->starts, g->order};
+}
+
+static struct view inner_view(const struct group *g, float *base, size_t width, size_t offset) {
+    return (struct view){base, width, offset, g->rows, 1, NULL, NULL};
+}
+
+/* The output of a layer: the caller's y for the last one. */
+static struct view layer_output(const struct call *call, const struct part *part, int32_t layer, size_t offset) {
+    const fr_shape *s = &call->model->shape;
+    const size_t F = (size_t)fr_features(s);
+    if (layer == s->num_layers - 1) return caller_view(call->sequence, &part->group, call->sequence->y, F, offset);
+    return inner_view(&part->group, part->between[layer & 1], F, offset);
+}
+
+static struct pass make_pass(const struct call *call, const struct part *part, int32_t layer, int32_t direction) {
+    const fr_shape *s = &call->model->shape;
+    const fr_sequence *q = call->sequence;
+    const size_t R = (size_t)fr_output_size(s), state = (size_t)(layer * s->num_directions + direction);
+    struct pass pass = {.call = call, .layer = &call->model->layers[state], .group = &part->group,
+                        .tokens = layer ? NULL : q->tokens, .reverse = direction, .state = state};
+    pass.x = layer ? layer_output(call, part, layer - 1, 0)
+                   : caller_view(q, &part->group, (float *)q->x, (size_t)s->input_size, 0);
+    pass.y = part->summands[0] ? inner_view(&part->group, part->summands[direction], R, 0)
+                               : layer_output(call, part, layer, R * (size_t)direction);
+    return pass;
+}
+
+/* y = forward + backward, for the rows of one thread. */
+static void add_directions(const struct call *call, const struct part *part, int32_t layer, int32_t thread, int32_t threads) {
+    const size_t R = (size_t)fr_output_size(&call->model->shape);
+    const struct view to = layer_output(call, part, layer, 0);
+    const struct view a = inner_view(&part->group, part->summands[0], R, 0);
+    const struct view b = inner_view(&part->group, part->summands[1], R, 0);
+    for (int64_t r = thread; r < part->group.rows; r += threads) {
+        for (int64_t t = 0; t < part->group.length[r]; t++) {
+            float *y = view_at(&to, t, r);
+            const float *forward = view_at(&a, t, r), *backward = view_at(&b, t, r);
+            for (size_t i = 0; i < R; i++) y[i] = forward[i] + backward[i];
+        }
+    }
+}
+
+/* y is zero past the end of a row. */
+static void clear_tails(const struct call *call, const struct part *part, int32_t thread, int32_t threads) {
+    const size_t F = (size_t)fr_features(&call->model->shape);
+    const struct view y = caller_view(call->sequence, &part->group, call->sequence->y, F, 0);
+    if (call->sequence->starts) return;
+    for (int64_t r = thread; r < part->group.rows; r += threads) {
+        for (int64_t t = part->group.length[r]; t < call->sequence->steps; t++) {
+            memset(view_at(&y, t, r), 0, F * sizeof(float));
+        }
+    }
+}
+
+static void wait_for_all(struct fr_meeting_point *point, int32_t threads) {
+    if (threads > 1) fr_meet(point, threads, 0);
+}
+
+/* Part `index` through all layers, by one thread or, if it is the only part, by a team. */
+static void run_network(const struct call *call, int32_t index, int32_t thread, int32_t threads) {
+    const fr_shape *s = &call->model->shape;
+    struct part *part = &call->part[index];
+    const int32_t D = s->num_directions, passes = s->num_layers * D;
+    struct fr_meeting_point *rest = &call->points[call->mode == UNITS ? passes : 0];
+    const int unit_team = call->mode == UNITS && threads > 1;
+    for (int32_t layer = 0; layer < s->num_layers; layer++) {
+        for (int32_t direction = 0; direction < D; direction++) {
+            if (call->mode == DIRECTIONS && direction % threads != thread) continue;
+            const struct pass pass = make_pass(call, part, layer, direction);
+            struct share share = {.pointers = &call->pointers[index + thread], .thread = 0, .threads = 1};
+            share.scratch = call->scratch[call->mode == DIRECTIONS ? direction : index];
+            if (unit_team) {
+                share.thread = thread, share.threads = threads;
+                share.point = &call->points[pass.state];
+            }
+            run_pass(&pass, &share, &call->scratch[call->mode == UNITS ? 1 : 0]);
+            if (unit_team) wait_for_all(rest, threads);
+        }
+        if (call->mode == DIRECTIONS) wait_for_all(rest, threads);
+        if (part->summands[0]) {
+            add_directions(call, part, layer, thread, threads);
+            wait_for_all(rest, threads);
+        }
+    }
+    clear_tails(call, part, thread, threads);
+}
+
+static void run_thread(void *context, int thread, int threads) {
+    struct call *call = context;
+    if (call->mode == DIRECTIONS || call->mode == UNITS) {
+        run_network(call, 0, thread, threads);
+        return;
+    }
+    for (;;) {
+        const int32_t i = __atomic_fetch_add(&call->next_part, 1, __ATOMIC_RELAXED);
+        if (i >= call->parts) return;
+        run_network(call, i, 0, 1);
+    }
+}
+
+/* ---- plan and memory -------------------------------------------------------------------------- */
+
+static double step_work(const fr_model *model, int64_t rows) {
+    double macs = 0;
+    for (int32_t i = 0; i < model->shape.num_layers * model->shape.num_directions; i++) {
+        const struct fr_layer *l = &model->layers[i];
+        macs += (double)fr_gates(&fr_cells[l->cell]) * l->units * (l->recurrent + l->inputs);
+    }
+    return macs * (double)rows;
+}
+
+/* How to divide a call. Rows need no barrier at all; a unit split keeps the weights of a thread in
+ * its own cache, but its threads meet at every step. */
+static enum mode choose_mode(const fr_model *model, int64_t steps, int64_t rows, int32_t threads) {
+    const double work = step_work(model, rows);
+    if (threads < 2 || work * (double)steps < LEAST_WORK) return SERIAL;
+    if (model->shape.num_directions == 2 && (threads < 4 || rows < threads)) return DIRECTIONS;
+    if (rows >= (int64_t)threads * ROWS_PER_THREAD) return ROWS;
+    const double passes = model->shape.num_layers * model->shape.num_directions;
+    const double bytes = 4 * work / (double)(rows ? rows : 1) / passes / 2;
+    if (rows >= threads && bytes <= 1 << 20) return ROWS;
+    return work / passes >= LEAST_STEP_WORK ? UNITS : rows >= threads ? ROWS : SERIAL;
+}
+
+static void take_scratch(const struct call *call, struct scratch *out, int64_t rows, int alone, struct fr_arena *arena) {
+    const fr_shape *s = &call->model->shape;
+    const struct fr_layer *l = &call->model->layers[0];
+    const struct fr_cell_info *cell = &fr_cells[s->cell];
+    const size_t N = (size_t)rows, unit_row = fr_unit_row(l), gate_row = fr_gate_row(l);
+    struct scratch scratch = {.gates = fr_take(arena, (size_t)call->chunk_rows * gate_row, sizeof(float))};
+    if (cell->states == 2) {
+        scratch.c[0] = fr_take(arena, N * unit_row, sizeof(float));
+        scratch.c[1] = alone ? scratch.c[0] : fr_take(arena, N * unit_row, sizeof(float));
+    }
+    if (cell->phases == 2 || s->proj_size) scratch.u = fr_take(arena, N * unit_row, sizeof(float));
+    if (cell->phases == 2) scratch.saved = fr_take(arena, N * gate_row, sizeof(float));
+    if (call->mode == UNITS) scratch.h = fr_take(arena, N * (size_t)fr_output_size(s), sizeof(float));
+    if (out) *out = scratch;
+}
+
+static void take_pointers(const struct call *call, struct pointers *out, int64_t rows, struct fr_arena *arena) {
+    struct pointers p;
+    p.in = fr_take(arena, (size_t)call->chunk_rows, sizeof *p.in);
+    p.gates = fr_take(arena, (size_t)call->chunk_rows, sizeof *p.gates);
+    p.h = fr_take(arena, (size_t)rows, sizeof *p.h);
+    p.h1 = fr_take(arena, (size_t)rows, sizeof *p.h1);
+    p.out = fr_take(arena, (size_t)rows, sizeof *p.out);
+    if (out) *out = p;
+}
+
+static void take_part(const struct call *call, struct part *out, int64_t rows, int64_t steps, struct fr_arena *arena) {
+    const fr_shape *s = &call->model->shape;
+    const size_t elements = (size_t)rows * (size_t)steps;
+    struct part part = {.group = {.rows = rows}};
+    part.group.order = fr_take(arena, (size_t)rows, sizeof(int64_t));
+    part.group.length = fr_take(arena, (size_t)rows, sizeof(int64_t));
+    for (int32_t i = 0; i < 2 && i < s->num_layers - 1; i++) {
+        part.between[i] = fr_take(arena, elements * (size_t)fr_features(s), sizeof(float));
+    }
+    for (int32_t i = 0; i < 2 && s->num_directions == 2 && s->merge_sum; i++) {
+        part.summands[i] = fr_take(arena, elements * (size_t)fr_output_size(s), sizeof(float));
+    }
+    if (out) *out = part;
+}
+
+/* Plans a call and lays its memory out; with arena->base NULL it only counts. */
+static void lay_out(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena) {
+    if (threads > FR_MAX_THREADS) threads = FR_MAX_THREADS;
+    call->mode = choose_mode(call->model, steps, rows, threads);
+    call->threads = call->mode == SERIAL ? 1 : call->mode == DIRECTIONS ? 2 : threads;
+    if (call->mode == ROWS && rows < call->threads) call->threads = (int32_t)rows;
+    call->parts = call->mode == ROWS ? call->threads : 1;
+    const int64_t part_rows = (rows + call->parts - 1) / call->parts; /* of the largest part */
+    call->chunk_rows = part_rows > CHUNK_ROWS ? part_rows : CHUNK_ROWS;
+    if (call->chunk_rows > part_rows * steps) call->chunk_rows = part_rows * steps;
+    const int32_t scratches = call->mode == ROWS ? call->parts : call->mode == SERIAL ? 1 : 2;
+    const size_t points = (size_t)(call->mode == UNITS ? call->model->shape.num_layers * call->model->shape.num_directions + 1 : 1);
+    call->zeros = fr_take(arena, (size_t)fr_output_size(&call->model->shape), sizeof(float));
+    call->sorted = fr_take(arena, (size_t)rows, sizeof *call->sorted);
+    call->count = fr_take(arena, (size_t)steps + 2, sizeof *call->count);
+    call->part = fr_take(arena, (size_t)call->parts, sizeof *call->part);
+    call->scratch = fr_take(arena, (size_t)scratches, sizeof *call->scratch);
+    call->pointers = fr_take(arena, (size_t)call->threads, sizeof *call->pointers);
+    call->points = fr_take(arena, points, sizeof *call->points);
+    for (size_t i = 0; arena->base && i < points; i++) fr_meeting_start(&call->points[i]);
+    for (int32_t i = 0; i < call->parts; i++) {
+        take_part(call, call->part ? &call->part[i] : NULL, (rows - i + call->parts - 1) / call->parts, steps, arena);
+    }
+    for (int32_t i = 0; i < scratches; i++) {
+        const int alone = call->mode != UNITS || i == 1;
+        take_scratch(call, call->scratch ? &call->scratch[i] : NULL, part_rows, alone, arena);
+    }
+    for (int32_t i = 0; i < call->threads; i++) {
+        take_pointers(call, call->pointers ? &call->pointers[i] : NULL, part_rows, arena);
+    }
+}
+
+size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads) {
+    size_t most = 0;
+    /* The threads that a call really gets may be fewer; then it needs what fewer need. */
+    for (int32_t n = 1;; n = threads) {
+        struct call call = {.model = model};
+        struct fr_arena arena = {NULL, 0};
+        lay_out(&call, steps, rows, n, &arena);
+        if (arena.used > most) most = arena.used;
+        if (n >= threads) return most;
+    }
+}
+
+static int64_t length_of(const fr_sequence *q, int64_t n) { return q->lengths ? q->lengths[n] : q->steps; }
+
+/* Sorts rows by falling length (a stable counting sort) and deals them out to the parts in turn, so
+ * that each part has its share of long ones. */
+static void deal_rows(struct call *call, int64_t *sorted, int64_t *count) {
+    const fr_sequence *q = call->sequence;
+    const int64_t T = q->steps;
+    memset(count, 0, (size_t)(T + 2) * sizeof *count);
+    for (int64_t n = 0; n < q->rows; n++) count[T - length_of(q, n) + 1]++;
+    for (int64_t i = 0; i < T; i++) count[i + 1] += count[i];
+    for (int64_t n = 0; n < q->rows; n++) sorted[count[T - length_of(q, n)]++] = n;
+    for (int64_t i = 0; i < q->rows; i++) {
+        struct group *g = &call->part[i % call->parts].group;
+        g->order[i / call->parts] = sorted[i];
+        g->length[i / call->parts] = length_of(q, sorted[i]);
+    }
+    for (int32_t i = 0; i < call->parts; i++) {
+        struct group *g = &call->part[i].group;
+        g->steps = g->rows ? g->length[0] : 0;
+    }
+}
+
+void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace, int32_t threads) {
+    struct call call = {.model = model, .sequence = sequence, .kernels = fr_active_kernels()};
+    struct fr_arena arena = {workspace, 0};
+    lay_out(&call, sequence->steps, sequence->rows, fr_threads_available() ? threads : 1, &arena);
+    const size_t R = (size_t)fr_output_size(&model->shape);
+    memset(call.zeros, 0, R * sizeof *call.zeros);
+    deal_rows(&call, call.sorted, call.count);
+    if (call.threads > 1) {
+        fr_team_run(call.threads, run_thread, &call);
+        return;
+    }
+    const uint64_t mode = fr_float_mode_enter();
+    run_thread(&call, 0, 1);
+    fr_float_mode_restore(mode);
+}
+
+/* ---- the x part alone ------------------------------------------------------------------------- */
+
+size_t fr_table_size(const fr_model *model, int64_t tokens) {
+    return (size_t)tokens * fr_gate_row(&model->layers[0]) * sizeof(float);
+}
+
+void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table) {
+    const struct fr_layer *l = &model->layers[0];
+    const float *rows[CHUNK_ROWS];
+    const uint64_t mode = fr_float_mode_enter();
+    for (int64_t first = 0; first < tokens; first += CHUNK_ROWS) {
+        const int64_t count = tokens - first < CHUNK_ROWS ? tokens - first : CHUNK_ROWS;
+        for (int64_t i = 0; i < count; i++) rows[i] = embedding + (size_t)(first + i) * (size_t)l->inputs;
+        const struct fr_input input = {l, rows, table + (size_t)first * fr_gate_row(l), count, 0, l->blocks};
+        fr_active_kernels()->input(&input);
+    }
+    fr_float_mode_restore(mode);
+}

@@ -1,0 +1,99 @@
+/* exp, sigmoid and tanh on `vf`: no branch, no table, no libm, one IEEE division at most.
+ *
+ * Every operation is correctly rounded and spelled out, so the bits are the same on every ISA with
+ * a fused multiply-add. Largest errors over all floats: exp 0.88 ulp, sigmoid 1.90, tanh 2.50.
+ *
+ * All three take n * ln 2 out of the argument and leave 2^n p(r) with a short polynomial p: minimax
+ * fits of the relative error, from tools/fit_activations.py, which also searched the roundings.
+ *
+ * Write bounds first in vf_min and vf_max: they keep a NaN in their second operand.
+ * Do not add this directory to an include path: <math.h> would be this file.
+ */
+#ifndef FASTRNN_MATH_H
+#define FASTRNN_MATH_H
+
+#include "vf.h"
+
+#define VF_LOG2E 0x1.715476p+0f
+
+/* ln 2 = HI + LO; HI has 15 bits, so that n * HI is exact even without a fused multiply-add. */
+#define VF_LN2_HI 0x1.62e4p-1f
+#define VF_LN2_LO 0x1.7f7d1cp-20f
+
+/* Adding 1.5 * 2^23 rounds to an integer n and leaves n in the low bits of the sum. */
+#define VF_ROUND 0x1.8p+23f
+
+/* With 127 more, the low 8 bits are the exponent field of 2^n, for -127 < n < 128; n = -127 gives
+ * 0 and n = 128 gives inf. */
+#define VF_ROUND_BIASED (VF_ROUND + 127.0f)
+VF_INLINE vf vf_power_of_two(vf shifted) { return vf_from_bits(vf_bits(shifted) << 23); }
+
+/* e^x; 0 where e^x is below the smallest normal float, whatever the mode of the CPU.
+ * p of degree 6 on |r| <= ln2 / 2, within 3.1e-9. */
+VF_INLINE vf vf_exp(vf x) {
+    const vf shifted = vf_fma(x, vf_set1(VF_LOG2E), vf_set1(VF_ROUND));
+    const vf n = shifted - VF_ROUND;
+    const vf r = vf_fma(n, vf_set1(-VF_LN2_LO), vf_fma(n, vf_set1(-VF_LN2_HI), x));
+    vf p = vf_set1(0x1.6a2424p-10f);
+    p = vf_fma(p, r, vf_set1(0x1.1239f4p-7f));
+    p = vf_fma(p, r, vf_set1(0x1.5558f2p-5f));
+    p = vf_fma(p, r, vf_set1(0x1.555492p-3f));
+    p = vf_fma(p, r, vf_set1(0x1.fffffcp-2f));
+    p = vf_fma(p, r, vf_set1(1.0f));
+    p = vf_fma(p, r, vf_set1(1.0f));
+
+    /* n = 128 does not fit a float, but p 2^128 with p < 1 does: add n to the exponent of p.
+     * Outside the limits that is nonsense, and replaced; x + inf keeps a NaN. */
+    const vf y = vf_from_bits(vf_bits(p) + (vf_bits(shifted) << 23));
+    const vf high = vf_select(vf_lt(x, vf_set1(0x1.62e43p+6f)), y, x + __builtin_inff());
+    return vf_select(vf_lt(x, vf_set1(-0x1.5d589ep+6f)), vf_set1(0.0f), high);
+}
+
+/* 1 / (1 + e^-x) = w / (w + 2^n p(r)), n = round(-x / ln2), p ~ w e^-r of degree 6 on
+ * |r| <= ln2 / 2, within 3.1e-9. The small end stays accurate because e^-x is large there.
+ *
+ * w = 1 would be natural, but about 1.4 loses fewer ulp: it moves results and denominators just
+ * above a power of two, where an ulp is worth least and a rounding costs most, away from each
+ * other (2.44 ulp otherwise).
+ *
+ * Below -87.4 the result is denormal (or flushed), from -88.4 on n = 128 and it is 0. */
+VF_INLINE vf vf_sigmoid(vf x) {
+    const vf w = vf_set1(0x1.624dd2p+0f);
+    const vf z = vf_max(vf_set1(-88.75f), vf_min(vf_set1(80.0f), x));
+    const vf shifted = vf_fma(z, vf_set1(-VF_LOG2E), vf_set1(VF_ROUND_BIASED));
+    const vf n = shifted - VF_ROUND_BIASED;
+    const vf r = vf_fma(n, vf_set1(VF_LN2_LO), vf_fma(n, vf_set1(VF_LN2_HI), z));
+    vf p = vf_set1(0x1.f5340ep-10f);
+    p = vf_fma(p, r, vf_set1(-0x1.7b878p-7f));
+    p = vf_fma(p, r, vf_set1(0x1.d86cc2p-5f));
+    p = vf_fma(p, r, vf_set1(-0x1.d866b4p-3f));
+    p = vf_fma(p, r, vf_set1(0x1.624dcep-1f));
+    p = vf_fma(p, r, -w);
+    p = vf_fma(p, r, w);
+    return w / vf_fma(vf_power_of_two(shifted), p, w);
+}
+
+/* With a = |x|: m / (2 - m), where m = 1 - e^-2a = (1 - 2^n) + 2^n r q(r), n = round(-2a / ln2),
+ * q ~ (1 - e^-2r) / r of degree 5 on |r| <= ln2 / 4, within 1.3e-8.
+ *
+ * n = 0 leaves m = a q(a): no cancellation, and tanh(x) = x exactly for tiny x. m <= 1 <= 2 - m
+ * bounds the result by 1; m = 1 from a = 9.02 on. (A rational x P(x^2) / Q(x^2) has four operations
+ * less, but its roundings alone reach 4 ulp near saturation, where it also exceeds 1.) */
+VF_INLINE vf vf_tanh(vf x) {
+    const vi sign = vf_bits(x) & INT32_MIN;
+    const vf a = vf_min(vf_set1(10.0f), vf_from_bits(vf_bits(x) ^ sign));
+    const vf shifted = vf_fma(a, vf_set1(-2.0f * VF_LOG2E), vf_set1(VF_ROUND_BIASED));
+    const vf n = shifted - VF_ROUND_BIASED;
+    const vf r = vf_fma(n, vf_set1(0x1.62e43p-2f), a); /* ln2 / 2: its rounding fades with 2^n */
+    vf q = vf_set1(-0x1.6bec0cp-4f);
+    q = vf_fma(q, r, vf_set1(0x1.122788p-2f));
+    q = vf_fma(q, r, vf_set1(-0x1.555674p-1f));
+    q = vf_fma(q, r, vf_set1(0x1.5554bp+0f));
+    q = vf_fma(q, r, vf_set1(-0x1.fffffep+0f));
+    q = vf_fma(q, r, vf_set1(2.0f));
+    const vf scale = vf_power_of_two(shifted);
+    const vf m = vf_fma(scale * r, q, 1.0f - scale); /* scale * r is exact */
+    return vf_from_bits(vf_bits(m / (2.0f - m)) | sign);
+}
+
+#endif

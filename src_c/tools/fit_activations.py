@@ -1,0 +1,182 @@
+"""Derive the coefficients of src_c/simd/math.h and print them as C hexadecimal floats.
+
+    python src_c/tools/fit_activations.py
+
+Each function is a polynomial in r, what is left of the argument after n * ln 2 is taken out:
+
+    exp(x)     = 2^n p(r)                   p = 1 + r + ...     ~ e^r              |r| <= ln2 / 2
+    sigmoid(x) = w / (w + 2^n p(r))         p = w - w r + ...   ~ w e^-r           |r| <= ln2 / 2
+    tanh(x)    = m / (2 - m)                q = 2 + c1 r + ...  ~ (1 - e^-2r) / r  |r| <= ln2 / 4
+                 m = 1 - 2^n + 2^n r q(r)
+
+Three steps for each: a minimax fit of the relative error in float64 (Lawson's reweighted least
+squares), rounding to float32, and a search over neighbouring floats that lowers the largest error
+in ulp of the whole function. The search evaluates the function as math.h does, with every float32
+rounding emulated. Everything is deterministic; it takes some ten seconds.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+Evaluate = Callable[[Vector, list[float]], Vector]
+
+LAWSON_STEPS = 600
+SEARCH_PASSES = 3
+INTERVAL_SLACK = 1.0002  # n rounds an already rounded product: r overshoots its interval
+
+LN2 = Decimal(2).ln()
+LOG2E = float(np.float32(float(1 / LN2)))
+LN2_HALF = float(np.float32(float(LN2 / 2)))
+LN2_HI = int(LN2 * 2**15) / 2**15  # 15 bits: n * LN2_HI is exact for |n| <= 2^9
+LN2_LO = float(np.float32(float(LN2 - Decimal(LN2_HI))))
+
+
+def main() -> None:
+    """Fit, search and print the three functions."""
+    for name, value in (
+        ("LOG2E", LOG2E),
+        ("LN2_HI", LN2_HI),
+        ("LN2_LO", LN2_LO),
+        ("LN2_HALF", LN2_HALF),
+    ):
+        print(f"{name:9s}{hex_float(value)}")
+    half = INTERVAL_SLACK * float(LN2) / 2
+
+    series, bound = fit(np.exp, fixed=[1.0, 1.0], degree=6, half_width=half)
+    x = to_float(np.random.default_rng(1).uniform(-87.3, 88.7, 400_000))
+    report("exp", bound, *search(exp_float, series, x, np.exp(x), first_free=2))
+
+    series, bound = fit(lambda r: np.exp(-r), fixed=[1.0, -1.0], degree=6, half_width=half)
+    draw = np.random.default_rng(2).uniform
+    x = to_float(np.concatenate([draw(-87.3, -20, 50_000), draw(-20, 18, 350_000)]))
+    e = np.exp(-np.abs(x))
+    exact = np.where(x < 0, e, 1.0) / (1.0 + e)
+    scale = min(
+        (float(np.float32(w)) for w in np.arange(1.36, 1.46, 0.001)),
+        key=lambda w: largest(sigmoid_float(x, nearest(w * series)), exact),
+    )
+    report("sigmoid", bound, *search(sigmoid_float, scale * series, x, exact, first_free=2))
+
+    series, bound = fit(lambda r: -np.expm1(-2 * r) / r, [2.0], degree=5, half_width=half / 2)
+    draw = np.random.default_rng(3).uniform
+    x = to_float(np.concatenate([draw(0.001, 1.5, 200_000), draw(1.5, 9.1, 200_000)]))
+    report("tanh", bound, *search(tanh_float, series, x, np.tanh(x), first_free=1))
+
+
+def fit(
+    function: Callable[[Vector], Vector], fixed: list[float], degree: int, half_width: float
+) -> tuple[Vector, float]:
+    """Coefficients, lowest first, of the smallest relative error on |r| <= half_width, and it.
+
+    The lowest coefficients are held at `fixed`.
+    """
+    positive = np.linspace(1e-3, half_width, 1500)
+    r = np.concatenate([-positive[::-1], positive])
+    f = function(r)
+    powers = np.vander(r, degree + 1, increasing=True)
+    free = powers[:, len(fixed) :]
+    rest = f - powers[:, : len(fixed)] @ np.array(fixed)
+    weight = np.ones_like(r)
+    best, bound = np.zeros(free.shape[1]), np.inf
+    for _ in range(LAWSON_STEPS):
+        root = np.sqrt(weight) / f
+        solution = np.linalg.lstsq(free * root[:, None], rest * root, rcond=None)[0]
+        error = np.abs((free @ solution - rest) / f)
+        if error.max() < bound:
+            best, bound = solution, float(error.max())
+        weight *= error / error.max() + 1e-3
+        weight /= weight.sum()
+    return np.concatenate([fixed, best]), bound
+
+
+def search(
+    evaluate: Evaluate, series: Vector, x: Vector, exact: Vector, first_free: int
+) -> tuple[list[float], float]:
+    """Round to float32, then move one coefficient at a time by an ulp while that helps."""
+    best = nearest(series)
+    error = largest(evaluate(x, best), exact)
+    for _ in range(SEARCH_PASSES):
+        before = error
+        for k in range(first_free, len(best)):
+            for toward in (-np.inf, np.inf):
+                trial = list(best)
+                trial[k] = float(np.nextafter(np.float32(best[k]), np.float32(toward)))
+                trial_error = largest(evaluate(x, trial), exact)
+                if trial_error < error:
+                    best, error = trial, trial_error
+        if error == before:
+            break
+    return best, error
+
+
+def exp_float(x: Vector, c: list[float]) -> Vector:
+    """vf_exp, without its limits."""
+    n = np.rint(to_float(x * LOG2E))
+    r = fma(n, -LN2_LO, fma(n, -LN2_HI, x))
+    return to_float(polynomial(r, c) * np.exp2(n))
+
+
+def sigmoid_float(x: Vector, c: list[float]) -> Vector:
+    """vf_sigmoid, without its limits; w = c[0]."""
+    n = np.rint(to_float(x * -LOG2E))
+    r = fma(n, LN2_LO, fma(n, LN2_HI, x))
+    return to_float(c[0] / fma(np.exp2(n), polynomial(r, c), c[0]))
+
+
+def tanh_float(a: Vector, c: list[float]) -> Vector:
+    """vf_tanh for a >= 0."""
+    n = np.rint(to_float(a * (-2 * LOG2E)))
+    r = fma(n, LN2_HALF, a)
+    power = np.exp2(n)
+    m = fma(power * r, polynomial(r, c), to_float(1.0 - power))
+    return to_float(m / to_float(2.0 - m))
+
+
+def polynomial(r: Vector, c: list[float]) -> Vector:
+    """Horner's rule in float32."""
+    p = np.full_like(r, c[-1])
+    for coefficient in c[-2::-1]:
+        p = fma(p, r, coefficient)
+    return p
+
+
+def fma(a: Vector | float, b: Vector | float, c: Vector | float) -> Vector:
+    """a * b + c rounded to float32; the float64 sum may round first, which is rare and harmless."""
+    return to_float(np.asarray(a * b + c))
+
+
+def to_float(x: Vector) -> Vector:
+    """Round to float32, kept in float64."""
+    return x.astype(np.float32).astype(np.float64)
+
+
+def nearest(series: Vector) -> list[float]:
+    """The coefficients rounded to float32."""
+    return [float(c) for c in series.astype(np.float32)]
+
+
+def largest(y: Vector, exact: Vector) -> float:
+    """The largest error in ulp of the exact result."""
+    ulp = np.exp2(np.floor(np.log2(exact)) - 23)
+    return float(np.max(np.abs(y - exact) / ulp))
+
+
+def report(name: str, bound: float, coefficients: list[float], error: float) -> None:
+    """Print one function: its coefficients from the highest power down, as Horner takes them."""
+    print(f"{name}: relative error of the fit {bound:.2g}, function {error:.3f} ulp on the sample")
+    for k in range(len(coefficients) - 1, -1, -1):
+        print(f"    c{k}  {hex_float(coefficients[k])}")
+
+
+def hex_float(value: float) -> str:
+    """A C float literal without trailing zeros."""
+    mantissa, exponent = value.hex().split("p")
+    return f"{mantissa.rstrip('0').rstrip('.')}p{exponent}f"
+
+
+if __name__ == "__main__":
+    main()
