@@ -1,0 +1,149 @@
+"""Brings the names of tensors to plain PyTorch names, and folds weight norm into plain weights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+
+from ._errors import CheckpointError, shown
+from ._tensors import Array
+
+__all__ = ["clean_names", "fold_weight_norm", "take_raw_weights"]
+
+T = TypeVar("T")
+
+_OLD_NORM = re.compile(r"(?P<base>(?:.*\.)?weight[^.]*)_g", re.DOTALL)
+_NEW_NORM = re.compile(
+    r"(?P<owner>(?:.*\.)?)parametrizations\.(?P<name>[^.]+)\.original0", re.DOTALL
+)
+_RAW = re.compile(
+    r"(?P<owner>(?:.*\.)?)(?P<name>weight_(?:ih|hh|hr)_l[0-9]+(?:_reverse)?)_raw", re.DOTALL
+)
+
+
+def clean_names(tensors: dict[str, T], notes: list[str]) -> dict[str, T]:
+    """The same tensors without `_orig_mod.` (torch.compile) and a `module.` shared by all.
+
+    A renaming that would give two tensors one name is left out, and noted.
+    """
+    tensors = _renamed(tensors, _without_compile, notes)
+    while tensors and all(name.startswith("module.") and len(name) > 7 for name in tensors):
+        tensors = _renamed(tensors, lambda name: name[7:], notes)
+    return tensors
+
+
+def _without_compile(name: str) -> str:
+    parts = name.split(".")
+    return ".".join([p for p in parts[:-1] if p != "_orig_mod"] + parts[-1:])
+
+
+def _renamed(tensors: dict[str, T], rename: Callable[[str], str], notes: list[str]) -> dict[str, T]:
+    new = {name: rename(name) for name in tensors}
+    if len(set(new.values())) < len(new):
+        notes.append("prefixes were kept: without them two tensors would have one name")
+        return tensors
+    return {new[name]: tensor for name, tensor in tensors.items()}
+
+
+def fold_weight_norm(tensors: dict[str, Array], notes: list[str]) -> dict[str, Array]:
+    """Replaces magnitude and direction by the weight g * v / ||v||, as torch's weight_norm.
+
+    Reads the old names `weight_g`, `weight_v` and the parametrised `original0`, `original1`. The
+    norm runs over all dimensions where g has size 1. Pairs that do not fit are kept, and noted.
+    """
+    result = dict(tensors)
+    done: dict[tuple[object, ...], Array] = {}
+    budget = _stored_elements(tensors)
+    for name in tensors:
+        pair = _norm_pair(name)
+        if pair is None or pair[0] not in tensors:
+            continue
+        partner, plain = pair
+        g, v = tensors[name], tensors[partner]
+        if plain in result or not _norm_fits(g, v):
+            notes.append(f"{shown(name)} and {shown(partner)} were kept: they are no weight norm")
+            continue
+        identity = (*_identity(g), *_identity(v))
+        if identity not in done:
+            budget -= v.size
+            if budget < 0:
+                raise CheckpointError("weight norm repeats more elements than the file stores")
+            done[identity] = _normed(g, v)
+        del result[name], result[partner]
+        result[plain] = done[identity]
+    if done:
+        notes.append(f"weight norm was folded into {len(done)} plain weights")
+    return result
+
+
+def _norm_pair(name: str) -> tuple[str, str] | None:
+    """For the name of a magnitude: the name of its direction and of the plain weight."""
+    if old := _OLD_NORM.fullmatch(name):
+        return f"{old['base']}_v", old["base"]
+    if new := _NEW_NORM.fullmatch(name):
+        return f"{name[:-1]}1", f"{new['owner']}{new['name']}"
+    return None
+
+
+def _norm_fits(g: Array, v: Array) -> bool:
+    if not all(a.dtype.kind == "f" for a in (g, v)):
+        return False
+    if g.ndim == 0:
+        return True
+    wide = [axis for axis in range(g.ndim) if g.shape[axis] != 1]
+    return g.ndim == v.ndim and len(wide) <= 1 and all(g.shape[a] == v.shape[a] for a in wide)
+
+
+def _normed(g: Array, v: Array) -> Array:
+    axes = tuple(a for a in range(v.ndim) if g.ndim == 0 or g.shape[a] == 1)
+    wide = v.astype(np.float64)
+    with np.errstate(all="ignore"):  # a zero or overflowing direction gives what torch gives
+        norm = np.sqrt(np.sum(wide * wide, axis=axes, keepdims=True))
+        weight = g.astype(np.float64) * wide / norm
+        return np.asarray(weight, dtype=v.dtype)
+
+
+def _identity(array: Array) -> tuple[object, ...]:
+    """Equal for two arrays that show the same memory in the same way."""
+    return (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
+
+
+def _stored_elements(tensors: dict[str, Array]) -> int:
+    stored: dict[int, int] = {}
+    for array in tensors.values():
+        base = array.base if isinstance(array.base, np.ndarray) else array
+        stored[id(base)] = base.size
+    return sum(stored.values())
+
+
+def take_raw_weights(tensors: dict[str, Array], notes: list[str]) -> dict[str, Array]:
+    """Uses fastai's undropped `weight_hh_l0_raw` for `weight_hh_l0`.
+
+    The plain weight lies beside it or in `module.`; that inner prefix is then taken away, so that
+    all tensors of the layer share one prefix.
+    """
+    result = dict(tensors)
+    owners: dict[str, None] = {}
+    for name, tensor in tensors.items():
+        raw = _RAW.fullmatch(name)
+        if raw is None:
+            continue
+        inner, plain = (f"{raw['owner']}{m}{raw['name']}" for m in ("module.", ""))
+        target = inner if inner in result else plain
+        if target in result and result[target].shape != tensor.shape:
+            notes.append(f"{shown(name)} was kept: {shown(target)} has another shape")
+            continue
+        del result[name]
+        result[target] = tensor
+        owners[raw["owner"]] = None
+        notes.append(f"{shown(target)} is taken from {shown(name)}, the weight before dropout")
+    for owner in owners:
+        result = _renamed(result, _replace_prefix(f"{owner}module.", owner), notes)
+    return result
+
+
+def _replace_prefix(old: str, new: str) -> Callable[[str], str]:
+    return lambda name: new + name[len(old) :] if name.startswith(old) else name

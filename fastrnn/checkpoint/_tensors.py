@@ -1,0 +1,127 @@
+"""From bytes and records to NumPy arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._errors import CheckpointError, shown
+from ._objects import MAX_EXTENT, TensorRecord
+
+__all__ = ["Array", "Tensors", "decode", "item_size"]
+
+Array = NDArray[Any]
+MAX_EXPANSION = 1 << 28  # elements that the file's tensors may show beyond what it stores
+
+_SIZES = {
+    "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
+    "int64": 8, "int32": 4, "int16": 2, "int8": 1,
+    "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1,
+    "bool": 1, "complex64": 8, "complex128": 16,
+}  # fmt: skip
+
+
+def item_size(dtype: str) -> int:
+    """Bytes per element of PyTorch's `dtype`; 0 when NumPy has nothing to hold it."""
+    return _SIZES.get(dtype, 0)
+
+
+def decode(raw: NDArray[np.uint8], dtype: str, byteorder: str = "little") -> Array:
+    """Bytes (n,) as a vector of native elements; bfloat16 is widened to float32 exactly."""
+    order: Literal["<", ">"] = "<" if byteorder == "little" else ">"
+    if dtype == "bool":
+        return np.not_equal(raw, 0)
+    if dtype == "bfloat16":
+        half = raw.view(np.dtype(np.uint16).newbyteorder(order))
+        wide = half.astype(np.uint32)
+        wide <<= 16
+        exact: Array = wide.view(np.float32)
+        return exact
+    foreign = np.dtype(dtype).newbyteorder(order)
+    return raw.view(foreign).astype(np.dtype(dtype), copy=False)
+
+
+class Tensors:
+    """Turns records into arrays; each storage is read once, so tied tensors share memory."""
+
+    def __init__(self, fetch: Callable[[str, int], NDArray[np.uint8]], byteorder: str) -> None:
+        """`fetch(key, nbytes)` returns the bytes of one storage."""
+        self._fetch = fetch
+        self._byteorder = byteorder
+        self._vectors: dict[tuple[str, str], Array] = {}
+        self._sizes: dict[str, tuple[str, int]] = {}
+        self._expansion = 0
+        self._expanded: set[int] = set()
+        self.widened = 0
+
+    def array(self, record: TensorRecord) -> Array:
+        """The tensor, writable, a view into its storage; CheckpointError if it does not fit."""
+        shape, strides = _checked_window(record)
+        vector = self._vector(record)
+        self._count_expansion(record, math.prod(shape))
+        self.widened += record.dtype == "bfloat16"
+        size = vector.itemsize
+        start = (_first(record) + record.offset) * size if 0 not in shape else 0
+        try:
+            return np.ndarray(shape, vector.dtype, vector, start, [s * size for s in strides])
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"a tensor of shape {shape} does not fit: {error}") from error
+
+    def _vector(self, record: TensorRecord) -> Array:
+        storage = record.storage
+        stored = storage.dtype, storage.root_numel
+        if self._sizes.setdefault(storage.key, stored) != stored:
+            raise CheckpointError(f"storage {shown(storage.key)} is described in two ways")
+        name = storage.key, record.dtype
+        if name not in self._vectors:
+            raw = self._fetch(storage.key, storage.root_numel * item_size(storage.dtype))
+            if len(raw) % item_size(record.dtype):
+                raise CheckpointError(
+                    f"storage {shown(storage.key)} has {len(raw)} bytes, "
+                    f"not a whole number of {record.dtype}"
+                )
+            self._vectors[name] = decode(raw, record.dtype, self._byteorder)
+        return self._vectors[name]
+
+    def _count_expansion(self, record: TensorRecord, numel: int) -> None:
+        if id(record) in self._expanded:
+            return
+        self._expanded.add(id(record))
+        self._expansion += max(0, numel - record.storage.root_numel)
+        if self._expansion > MAX_EXPANSION:
+            raise CheckpointError(
+                f"tensors repeat their storage to {numel} elements, "
+                f"expected at most {MAX_EXPANSION} beyond what the file stores"
+            )
+
+
+def _first(record: TensorRecord) -> int:
+    """Where the record's storage begins in the file's storage, in elements of the tensor."""
+    start = record.storage.start * item_size(record.storage.dtype)
+    if start % item_size(record.dtype):
+        raise CheckpointError(f"storage {shown(record.storage.key)} starts inside an element")
+    return start // item_size(record.dtype)
+
+
+def _checked_window(record: TensorRecord) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shape and strides, once they are known to stay inside the storage."""
+    shape, storage = record.shape, record.storage
+    if math.prod(max(1, size) for size in shape) > MAX_EXTENT:
+        raise CheckpointError(f"a tensor of shape {shape} is too large")
+    if 0 in shape:
+        return shape, (0,) * len(shape)
+    strides = tuple(
+        step if size > 1 else 0 for size, step in zip(shape, record.strides, strict=True)
+    )
+    last = record.offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+    room = storage.numel * item_size(storage.dtype) // item_size(record.dtype)
+    if last >= room:
+        raise CheckpointError(
+            f"a tensor of shape {shape} reaches element {last} of storage {shown(storage.key)}, "
+            f"which has {room}"
+        )
+    return shape, strides
