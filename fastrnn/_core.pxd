@@ -67,6 +67,8 @@ cdef extern from "include/fastrnn.h" nogil:
     int fr_isa_select(const char *name)
     int fr_threads_available()
     void fr_activation(int32_t function, const float *x, float *y, size_t n)
+    int64_t fr_calibrate_fma(int64_t rounds)
+    int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps)
 
 
 cdef extern from "host.h" nogil:

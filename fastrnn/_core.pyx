@@ -66,6 +66,24 @@ def activation(int function, const float[::1] x, float[::1] y):
             fr_activation(function, &x[0], &y[0], x.shape[0])
 
 
+def calibrate_fma(int64_t rounds):
+    """Does `rounds` of independent multiply-adds without the GIL; returns how many they were."""
+    cdef int64_t count
+    with nogil:
+        count = fr_calibrate_fma(rounds)
+    return count
+
+
+def calibrate_read(const float[::1] x not None, int64_t sweeps):
+    """Reads x (n,), there and back in turn, without the GIL; returns how many floats were read."""
+    cdef int64_t count
+    if x.shape[0] == 0:
+        return 0
+    with nogil:
+        count = fr_calibrate_read(&x[0], x.shape[0], sweeps)
+    return count
+
+
 cdef int check_shape(str name, tuple got, tuple expected) except -1:
     if got != expected:
         raise ValueError(f"{name} has shape {got}, expected {expected}")

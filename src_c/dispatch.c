@@ -62,3 +62,20 @@ int fr_isa_select(const char *name) {
 void fr_activation(int32_t function, const float *x, float *y, size_t n) {
     fr_active_kernels()->evaluate(function, x, y, n);
 }
+
+/* The results go where the compiler must believe that someone looks. */
+int64_t fr_calibrate_fma(int64_t rounds) {
+    float result;
+    const int64_t count = fr_active_kernels()->fma(rounds, &result);
+    volatile float sink = result;
+    (void)sink;
+    return count;
+}
+
+int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps) {
+    float result;
+    const int64_t count = fr_active_kernels()->read(x, n, sweeps, &result);
+    volatile float sink = result;
+    (void)sink;
+    return count;
+}

@@ -107,6 +107,8 @@ struct fr_kernels {
     void (*step[FR_CELLS])(const struct fr_step *);
     void (*second[FR_CELLS])(const struct fr_step *); /* second phase, NULL where there is none */
     void (*evaluate)(int function, const float *x, float *y, size_t n); /* 0 exp 1 sigmoid 2 tanh */
+    int64_t (*fma)(int64_t rounds, float *sink); /* returns the multiply-adds done */
+    int64_t (*read)(const float *x, size_t n, int64_t sweeps, float *sink); /* the floats read */
 };
 
 extern const struct fr_kernels fr_kernels_base, fr_kernels_avx2, fr_kernels_avx512, fr_kernels_neon;

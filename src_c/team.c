@@ -94,8 +94,13 @@ void fr_team_run(int threads, fr_team_function *function, void *context) {
 static const uint64_t PHASE = (uint64_t)1 << 32, TAKEN = (uint64_t)1 << 31;
 
 /* Polls before a waiting thread yields, and yields before it takes over: about 20 us together
- * when every processor is free, and never more than a few time slices. */
-enum { POLLS = 4000, YIELDS = 4 };
+ * when every processor is free, and never more than a few time slices. Tests wait for less, so that
+ * they meet the rare paths; at least 64 polls. */
+#ifndef FR_POLLS
+#define FR_POLLS 4000
+#define FR_YIELDS 4
+#endif
+enum { POLLS = FR_POLLS, YIELDS = FR_YIELDS };
 
 void fr_meeting_start(struct fr_meeting_point *point) {
     __atomic_store_n(&point->word, 0, __ATOMIC_RELEASE);

@@ -194,6 +194,7 @@ def test_the_model_is_found_among_the_other_entries() -> None:
         "best": "a tensor",
         "names": "list of 2",
     }
+    assert found.values == {"epoch": 7, "loss": 0.5}
     assert "the tensors are those of 'model_state_dict'" in found.notes
 
 

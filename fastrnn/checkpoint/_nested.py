@@ -14,7 +14,7 @@ from ._names import clean_names
 from ._objects import Opaque, TensorRecord
 from ._tensors import item_size
 
-__all__ = ["Selection", "select_tensors"]
+__all__ = ["PlainValue", "Selection", "select_tensors"]
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 MAX_DEPTH = 16
@@ -22,6 +22,7 @@ MAX_ENTRIES = 1_000_000
 MAX_TEXT = 1 << 26  # characters of all names together, so that long prefixes cannot multiply
 
 Mapping = dict[object, object]
+PlainValue = bool | int | float | str
 
 
 def select_tensors(root: object) -> Selection:
@@ -51,10 +52,11 @@ def _unwrapped(chosen: Selection, root: Mapping) -> Mapping:
 
 
 class Selection:
-    """The records taken, what was skipped and why, and remarks for a person."""
+    """The records taken, plain values beside them, what was skipped and why, and remarks."""
 
     def __init__(self) -> None:
         self.records: dict[str, TensorRecord] = {}
+        self.values: dict[str, PlainValue] = {}
         self.skipped: dict[str, str] = {}
         self.notes: list[str] = []
         self._counts: dict[int, int] = {}
@@ -92,7 +94,10 @@ class Selection:
                 _problem(value) or "a tensor" if isinstance(value, TensorRecord) else _kind(value)
             )
         label = key if isinstance(key, str) else f"[{_kind(key)}]"
-        self.skipped[self._name(prefix, label)] = what
+        name = self._name(prefix, label)
+        self.skipped[name] = what
+        if isinstance(value, (bool, int, float, str)):
+            self.values[name] = value
 
     def count(self, value: object, depth: int = 0) -> int:
         """How many tensors a dictionary holds, in dictionaries of it too; each is counted once."""

@@ -10,7 +10,7 @@ from io import BufferedReader
 from ._arrayfiles import read_npz, read_safetensors
 from ._errors import CheckpointError, shown
 from ._names import clean_names, fold_weight_norm, take_raw_weights
-from ._nested import select_tensors
+from ._nested import PlainValue, select_tensors
 from ._tensors import Array, Tensors
 from ._torchfile import open_archive, read_legacy, read_zip
 
@@ -25,7 +25,8 @@ class Checkpoint:
 
     `tensors` by name, in the order of the file; `skipped`: what was not taken, and why; `format`:
     "pytorch-zip", "pytorch-legacy", "safetensors" or "npz"; `notes`: what was done to names and
-    values, for a person to read; `metadata`: the strings a safetensors file carries.
+    values, for a person to read; `metadata`: the strings a safetensors file carries; `values`: the
+    numbers and strings among the skipped entries of a PyTorch file, e.g. a vocabulary.
     """
 
     tensors: dict[str, Array]
@@ -33,6 +34,7 @@ class Checkpoint:
     format: str
     notes: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
+    values: dict[str, PlainValue] = field(default_factory=dict)
 
 
 def read_checkpoint(path: FilePath) -> dict[str, Array]:
@@ -113,7 +115,7 @@ def _from_records(kind: str, root: object, reader: Tensors) -> Checkpoint:
             raise CheckpointError(f"tensor {shown(name)!r}: {error}") from error
     tensors = _folded(tensors, chosen.notes)
     notes = _with_widened(chosen.notes, reader.widened)
-    return Checkpoint(tensors, chosen.skipped, kind, notes)
+    return Checkpoint(tensors, chosen.skipped, kind, notes, values=chosen.values)
 
 
 def _finished(

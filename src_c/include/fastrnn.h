@@ -159,6 +159,12 @@ FR_API int fr_isa_select(const char *name);
 FR_API int fr_threads_available(void);
 /* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy. */
 FR_API void fr_activation(int32_t function, const float *x, float *y, size_t n);
+/* Independent multiply-adds and nothing else, `rounds` per register: time it to know the peak of a
+ * core. Returns how many multiply-adds were done. */
+FR_API int64_t fr_calibrate_fma(int64_t rounds);
+/* Reads x (n), there and back in turn, `sweeps` times, in whole chunks of 1024 floats: time it to
+ * know the read bandwidth at this footprint. Returns how many floats were read. */
+FR_API int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,10 @@
 /* AArch64 NEON, part of every AArch64 CPU: 4 lanes, 32 registers. */
 #if defined(__aarch64__)
 
+#if !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns") /* scheduling before allocation spills sums of a tile */
+#endif
+
 #define FR_ISA_NEON
 #define FR_ISA neon
 #define FR_LANES 4

@@ -25,6 +25,14 @@ typedef int32_t vi __attribute__((vector_size(4 * FR_LANES)));
 typedef float vf_unaligned __attribute__((vector_size(4 * FR_LANES), aligned(4), may_alias));
 
 #define VF_INLINE static inline __attribute__((always_inline))
+#define FR_NOINLINE __attribute__((noinline))
+
+/* Before a loop over registers: without it the sums of a tile live in memory, 3 times slower. */
+#if defined(__clang__)
+#define FR_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FR_UNROLL _Pragma("GCC unroll 24")
+#endif
 
 _Static_assert(sizeof(vf) == 4 * FR_LANES, "the compiler does not support this vector size");
 

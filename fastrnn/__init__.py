@@ -1,0 +1,54 @@
+"""fastrnn: recurrent networks on a CPU, with PyTorch's names and without PyTorch."""
+
+from typing import TYPE_CHECKING, Any
+
+from fastrnn import models
+from fastrnn.layers import Embedding, Linear
+from fastrnn.packed import (
+    PackedSequence,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
+    pad_sequence,
+)
+from fastrnn.process import get_num_threads, num_threads, set_num_threads, show_config
+from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from fastrnn.streams import Stream
+
+if TYPE_CHECKING:
+    from fastrnn.checkpoint import read_checkpoint
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Embedding",
+    "GRUCell",
+    "LSTMCell",
+    "Linear",
+    "PackedSequence",
+    "RNNCell",
+    "Stream",
+    "__version__",
+    "get_num_threads",
+    "models",
+    "num_threads",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "pad_sequence",
+    "read_checkpoint",
+    "set_num_threads",
+    "show_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Files are read by modules that are imported on first use."""
+    if name == "read_checkpoint":
+        from fastrnn.checkpoint import read_checkpoint
+
+        return read_checkpoint
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")

@@ -1,0 +1,149 @@
+"""Turning what callers hand in into the arrays the kernels take, without importing anything.
+
+Accepted everywhere: NumPy arrays of any layout, objects with `__array__`, DLPack or the buffer
+protocol, nested lists of numbers, and PyTorch tensors (also those that require gradients or hold
+bfloat16, which NumPy has no type for). Results share memory with the argument when they can.
+"""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+IntArray: TypeAlias = npt.NDArray[np.int64]
+AnyArray: TypeAlias = npt.NDArray[Any]
+ArrayLike: TypeAlias = Any  # wider than NumPy's: DLPack and PyTorch tensors too
+
+ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
+
+
+def aligned_zeros(size: int) -> FloatArray:
+    """A (size,) float32 buffer of zeros that starts on a cache line."""
+    raw = np.zeros(size * 4 + ALIGNMENT, dtype=np.uint8)
+    skip = -raw.ctypes.data % ALIGNMENT
+    return raw[skip : skip + size * 4].view(np.float32)
+
+
+def as_array(value: ArrayLike, name: str) -> AnyArray:
+    """`value` as a NumPy array of its own type; `name` is what an error calls it."""
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    try:
+        if hasattr(value, "detach") and hasattr(value, "dtype"):
+            value = _plain_tensor(value)
+        if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        kind = type(value).__name__
+        raise TypeError(f"{name} is a {kind} that cannot become an array: {error}") from error
+
+
+def _plain_tensor(tensor: Any) -> Any:
+    """A PyTorch tensor without gradient, widened to float32 when NumPy lacks its type."""
+    tensor = tensor.detach()
+    has_no_numpy_type = str(tensor.dtype).rsplit(".", 1)[-1].startswith(("bfloat", "float8"))
+    return tensor.float() if has_no_numpy_type else tensor
+
+
+def as_float32(value: ArrayLike, name: str) -> FloatArray:
+    """`value` as C-contiguous float32; booleans, complex numbers and text are refused."""
+    array = as_array(value, name)
+    if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
+        return array
+    if not _is_real(array.dtype):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
+    return np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _is_real(dtype: np.dtype[Any]) -> bool:
+    """Floats and integers, and extension types (bfloat16 of ml_dtypes) that widen to float32."""
+    if dtype.kind == "V":
+        return dtype.fields is None and dtype.type is not np.void and np.can_cast(dtype, np.float32)
+    return dtype.kind in "fiu"
+
+
+def as_int64(value: ArrayLike, name: str) -> IntArray:
+    """`value` as C-contiguous int64; floats and booleans are refused."""
+    array = as_array(value, name)
+    if array.size == 0 and not isinstance(value, np.ndarray):
+        array = array.astype(np.int64)  # an empty list has no type of its own
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} has dtype {array.dtype}, expected integers")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} holds {array.max()}, which does not fit into 64 signed bits")
+    return np.require(array, np.int64, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def check_indices(indices: IntArray, size: int, name: str) -> None:
+    """Every index must lie in [0, size)."""
+    if indices.size == 0:
+        return
+    low, high = int(indices.min()), int(indices.max())
+    if low < 0 or high >= size:
+        wrong = low if low < 0 else high
+        raise ValueError(f"{name} holds {wrong}, expected indices from 0 to {size - 1}")
+
+
+def as_lengths(value: ArrayLike, rows: int, steps: int) -> IntArray:
+    """Sequence lengths (rows,), each from 0 to `steps`, in any order."""
+    lengths = as_int64(value, "lengths")
+    if lengths.shape != (rows,):
+        raise ValueError(f"lengths has shape {lengths.shape}, this batch expects ({rows},)")
+    if rows and (int(lengths.min()) < 0 or int(lengths.max()) > steps):
+        wrong = int(lengths.min()) if int(lengths.min()) < 0 else int(lengths.max())
+        raise ValueError(f"lengths holds {wrong}, expected values from 0 to {steps} steps")
+    return lengths
+
+
+def as_size(value: object, name: str) -> int:
+    """A size: an int from 1 to 2**31 - 1 (a bool here is a misplaced argument)."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
+    if value <= 0:
+        raise ValueError(f"{name} must be greater than zero, got: {value}")
+    if value > np.iinfo(np.int32).max:
+        raise ValueError(f"{name} must be at most {np.iinfo(np.int32).max}, got: {value}")
+    return value
+
+
+def as_flag(value: object, name: str) -> bool:
+    """A bool, and nothing that merely looks like one."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
+    return value
+
+
+def as_probability(value: object, name: str) -> float:
+    """A number from 0 to 1."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+        raise ValueError(f"{name} is {value!r}, expected a number in the range [0, 1]")
+    return float(value)
+
+
+def as_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in choices:
+        options = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} is {value!r}, expected one of {options}")
+    return value
+
+
+def as_pair(state: ArrayLike | None, name: str) -> tuple[ArrayLike | None, ArrayLike | None]:
+    """The (h, c) of an LSTM's state argument, (None, None) if there is none."""
+    if state is None:
+        return None, None
+    if not isinstance(state, (tuple, list)) or len(state) != 2 or any(s is None for s in state):
+        raise TypeError(f"{name} is a {type(state).__name__}, an LSTM expects a pair (h_0, c_0)")
+    return state[0], state[1]
+
+
+def as_one(state: ArrayLike | None, name: str) -> ArrayLike | None:
+    """The h of an RNN's or a GRU's state argument, which is not a tuple."""
+    if isinstance(state, (tuple, list)):
+        raise TypeError(f"{name} is a {type(state).__name__}, expected one array")
+    return state

@@ -1,0 +1,168 @@
+"""What every layer and model shares: named parameters in one flat buffer, and their mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn._arrays import ArrayLike, FloatArray, aligned_zeros, as_array, as_float32
+
+TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
+
+
+class LoadReport(NamedTuple):
+    """What `load_state_dict(strict=False)` left out, as in PyTorch."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def one_after_another(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> list[TensorSpec]:
+    """Tensor specifications without gaps, in the order given."""
+    specs, offset = [], 0
+    for name, shape in shapes:
+        specs.append((name, shape, offset))
+        offset += int(np.prod(shape))
+    return specs
+
+
+def fill_uniform(array: FloatArray, bound: float, seed: int | None = None) -> None:
+    """Fill with draws from [-bound, bound)."""
+    np.random.default_rng(seed).random(dtype=np.float32, out=array)
+    array *= 2 * bound
+    array -= bound
+
+
+def with_shapes(mapping: Mapping[str, ArrayLike]) -> dict[str, Any]:
+    """The mapping with lists and other shapeless values made into arrays."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"mapping is a {type(mapping).__name__}, expected names to arrays")
+    return {str(k): v if hasattr(v, "shape") else as_array(v, str(k)) for k, v in mapping.items()}
+
+
+class Module:
+    """Named float32 parameters; `parameters` are views into `flat`, 64-byte aligned.
+
+    The kernels read a packed copy of them: after writing into a view, call `repack()`.
+    """
+
+    flat: FloatArray
+    parameters: dict[str, FloatArray]
+    _version: int = 0
+    _fingerprint: tuple[tuple[int, ...], bytes] | None = None
+
+    def _allocate(self, specs: list[TensorSpec]) -> None:
+        """Own a zeroed buffer with the given tensors in it."""
+        self._specs = specs
+        self._live_in(aligned_zeros(sum(int(np.prod(shape)) for _, shape, _ in specs)))
+
+    def move_to(self, flat: FloatArray) -> None:
+        """Live in `flat`, part of a larger model's buffer, from now on; the values come along."""
+        flat[...] = self.flat
+        self._live_in(flat)
+
+    def _live_in(self, flat: FloatArray) -> None:
+        self.flat = flat
+        self.parameters = {
+            name: flat[start : start + int(np.prod(shape))].reshape(shape)
+            for name, shape, start in self._specs
+        }
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What tells architectures apart; for a layer, its constructor's arguments."""
+        raise NotImplementedError
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers there are to learn; tied tensors count once."""
+        return sum({id(p): p.size for p in self.parameters.values()}.values())
+
+    def repack(self) -> None:
+        """Bring the kernels' copy up to date after a change of `parameters`."""
+        self._version += 1
+
+    def versions(self) -> tuple[int, ...]:
+        """Numbers that grow whenever the parameters change."""
+        return (self._version,)
+
+    def fingerprint(self) -> bytes:
+        """16 bytes that differ between architectures and between parameter values."""
+        cached = self._fingerprint
+        if cached is None or cached[0] != self.versions():
+            digest = blake2b(repr((type(self).__name__, self.config)).encode(), digest_size=16)
+            for name, tensor in self.parameters.items():
+                digest.update(f"{name}{tensor.shape}".encode())
+                digest.update(tensor.data)
+            cached = self._fingerprint = (self.versions(), digest.digest())
+        return cached[1]
+
+    def state_dict(self) -> dict[str, FloatArray]:
+        """Copies of all parameters under PyTorch's names and shapes."""
+        return {name: tensor.copy() for name, tensor in self.parameters.items()}
+
+    def load_state_dict(
+        self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
+    ) -> LoadReport:
+        """Copy parameters from `mapping`, whose names start with `prefix`; all of them or none.
+
+        With `strict`, a missing or an unexpected name under the prefix is a ValueError; a wrong
+        shape always is. Source: torch.nn.Module.load_state_dict.
+        """
+        given = _under_prefix(mapping, prefix)
+        found = {name: as_float32(given[name], name) for name in self.parameters if name in given}
+        missing = [name for name in self.parameters if name not in given]
+        unexpected = [name for name in given if name not in self.parameters]
+        problems = self._misfits(found)
+        if strict:
+            problems = _quoted("missing", missing) + _quoted("unexpected", unexpected) + problems
+        if problems:
+            kind = type(self).__name__
+            raise ValueError(f"these parameters do not fit this {kind}: " + "; ".join(problems))
+        for name, tensor in _apart_from(self.flat, found).items():
+            self.parameters[name][...] = tensor
+        self.repack()
+        return LoadReport(missing, unexpected)
+
+    def _misfits(self, found: Mapping[str, FloatArray]) -> list[str]:
+        return [
+            f"{name} has shape {tensor.shape}, expected {self.parameters[name].shape}"
+            for name, tensor in found.items()
+            if tensor.shape != self.parameters[name].shape
+        ]
+
+    def __repr__(self) -> str:
+        usual = {name: p.default for name, p in signature(type(self)).parameters.items()}
+        shown = [
+            str(value) if usual[name] is Parameter.empty else f"{name}={value}"
+            for name, value in self.config.items()
+            if value != usual[name]
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.config, self.state_dict())
+
+
+def _rebuild(kind: type[Module], config: dict[str, Any], state: dict[str, FloatArray]) -> Module:
+    module = kind(**config)
+    module.load_state_dict(state)
+    return module
+
+
+def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, ArrayLike]:
+    mapping = with_shapes(mapping)
+    return {k[len(prefix) :]: v for k, v in mapping.items() if k.startswith(prefix)}
+
+
+def _quoted(what: str, names: list[str]) -> list[str]:
+    return [f"{what} {', '.join(repr(name) for name in names)}"] if names else []
+
+
+def _apart_from(flat: FloatArray, found: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    """Copies of those arrays that are views of the buffer about to be written."""
+    return {n: t.copy() if np.may_share_memory(t, flat) else t for n, t in found.items()}

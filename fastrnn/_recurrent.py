@@ -1,0 +1,279 @@
+"""What RNN, LSTM and GRU share: constructor checks, parameters, and the call over a sequence.
+
+Letters: T steps, N rows, I inputs, H units, P projected size, R = P or H (what a layer hands on),
+D directions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, overload
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import (
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_choice,
+    as_flag,
+    as_float32,
+    as_lengths,
+    as_probability,
+    as_size,
+)
+from fastrnn._module import Module, fill_uniform, with_shapes
+from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
+from fastrnn.streams import Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Recurrent(Module):
+    """A stack of recurrent layers; RNN, LSTM and GRU only name their cell and their options."""
+
+    has_cell: ClassVar[bool] = False  # whether the state is (h, c)
+    _family: ClassVar[str]  # how checkpoint readers call the cell
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        merge: str,
+        proj_size: int = 0,
+    ) -> None:
+        self.input_size = as_size(input_size, "input_size")
+        self.hidden_size = as_size(hidden_size, "hidden_size")
+        self.num_layers = as_size(num_layers, "num_layers")
+        self.bias = as_flag(bias, "bias")
+        self.batch_first = as_flag(batch_first, "batch_first")
+        self.bidirectional = as_flag(bidirectional, "bidirectional")
+        self.merge = as_choice(merge, "merge", ("concat", "sum"))
+        self.proj_size = _as_proj_size(proj_size, hidden_size)
+        self.dropout = as_probability(dropout, "dropout")
+        if self.dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} acts after every layer but the last, and there is only one",
+                stacklevel=3,
+            )
+        self._cell = cell
+        self._stack, self._stack_is_shared = self._new_stack(), False
+        self._allocate(self._stack.tensors)
+        self.reset_parameters()
+
+    @property
+    def num_directions(self) -> int:
+        """2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def state_size(self) -> int:
+        """R, the width of h: proj_size, or hidden_size without a projection."""
+        return self.proj_size or self.hidden_size
+
+    @property
+    def output_size(self) -> int:
+        """The width of y: R, or 2 * R if two directions are concatenated."""
+        return self.state_size * (self.num_directions if self.merge == "concat" else 1)
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw all parameters anew, uniform in +-1/sqrt(hidden_size), as PyTorch does."""
+        fill_uniform(self.flat, self.hidden_size**-0.5, seed)
+        self.repack()
+
+    def repack(self) -> None:
+        if self._stack_is_shared:  # by a stream, which keeps the weights it was made with
+            self._stack, self._stack_is_shared = self._new_stack(), False
+        self._stack.pack(self.flat)
+        super().repack()
+
+    def shared_stack(self) -> _core.Stack:
+        """The packed weights, never to be written again."""
+        self._stack_is_shared = True
+        return self._stack
+
+    def _new_stack(self) -> _core.Stack:
+        return _core.Stack(
+            self._cell,
+            self.input_size,
+            self.hidden_size,
+            self.num_layers,
+            self.num_directions,
+            self.proj_size,
+            self.bias,
+            self.merge == "sum",
+        )
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stream of `batch_size` rows that starts from the zero state.
+
+        A bidirectional layer cannot stream (ValueError): it would have to see the future.
+        """
+        self.check_streams()
+        return Stream.over(self, batch_size, self.fingerprint())
+
+    def check_streams(self) -> None:
+        """Refuse two directions."""
+        if self.bidirectional:
+            kind = type(self).__name__
+            raise ValueError(f"a bidirectional {kind} cannot stream: it needs the whole sequence")
+
+    def _run(
+        self, x: ArrayLike, h: ArrayLike | None, c: ArrayLike | None, lengths: ArrayLike | None
+    ) -> tuple[Any, FloatArray, FloatArray | None]:
+        """y, h_n and c_n of a padded, an unbatched or a packed x."""
+        if is_packed(x):
+            if lengths is not None:
+                raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+            return self._run_packed(x, h, c)
+        x = as_float32(x, "x")
+        if x.ndim == 3:
+            return self._run_batch(x, h, c, lengths)
+        if x.ndim != 2:
+            raise ValueError(f"x has {x.ndim} dimensions, {self._me} expects 2 or 3")
+        if lengths is not None:
+            raise ValueError("lengths needs a batch, but x has 2 dimensions")
+        h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
+        row_axis = 0 if self.batch_first else 1
+        y, h_n, c_n = self._run_batch(np.expand_dims(x, row_axis), h, c, None)
+        return y.squeeze(row_axis), h_n[:, 0], None if c_n is None else c_n[:, 0]
+
+    def _run_batch(
+        self, x: FloatArray, h: ArrayLike | None, c: ArrayLike | None, lengths: ArrayLike | None
+    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+        self._check_features(x)
+        rows, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
+        if steps == 0:
+            raise ValueError(f"x has 0 steps, {self._me} expects at least 1")
+        counts = None if lengths is None else as_lengths(lengths, rows, steps)
+        y = np.empty((*x.shape[:2], self.output_size), np.float32)
+        h, c, h_n, c_n = self._states(h, c, rows)
+        if rows:
+            self._stack.forward(x, y, h, c, h_n, c_n, counts, None, self.batch_first)
+        return y, h_n, c_n
+
+    def _run_packed(
+        self, x: Any, h: ArrayLike | None, c: ArrayLike | None
+    ) -> tuple[PackedSequence, FloatArray, FloatArray | None]:
+        data, sizes, order, inverse = checked(x)
+        data = as_float32(data, "x.data")
+        if data.ndim != 2:
+            raise ValueError(f"x.data has {data.ndim} dimensions, {self._me} expects 2")
+        self._check_features(data)
+        y = np.empty((len(data), self.output_size), np.float32)
+        h, c, h_n, c_n = self._states(h, c, int(sizes[0]))
+        h, c = _reordered(h, order), _reordered(c, order)
+        lengths, at = sorted_lengths(sizes), starts(sizes)
+        self._stack.forward(data, y, h, c, h_n, c_n, lengths, at, False)
+        packed = PackedSequence(y, sizes, order, inverse)
+        return packed, _reordered(h_n, inverse), _reordered(c_n, inverse)
+
+    def _states(
+        self, h: ArrayLike | None, c: ArrayLike | None, rows: int
+    ) -> tuple[FloatArray | None, FloatArray | None, FloatArray, FloatArray | None]:
+        """Checked initial states, and room for the last ones."""
+        depth = self.num_layers * self.num_directions
+        h_shape, c_shape = (depth, rows, self.state_size), (depth, rows, self.hidden_size)
+        h_n = np.empty(h_shape, np.float32)
+        c_n = np.empty(c_shape, np.float32) if self.has_cell else None
+        return self._state(h, h_shape, "h_0"), self._state(c, c_shape, "c_0"), h_n, c_n
+
+    def _state(
+        self, value: ArrayLike | None, shape: tuple[int, ...], name: str
+    ) -> FloatArray | None:
+        if value is None:
+            return None
+        array = as_float32(value, name)
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, {self._me} expects {shape}")
+        return array
+
+    def _check_features(self, x: FloatArray) -> None:
+        if x.shape[-1] != self.input_size:
+            raise ValueError(f"x has {x.shape[-1]} features, {self._me} expects {self.input_size}")
+
+    def _config(self, **options: Any) -> dict[str, Any]:
+        """The arguments of every family, in the order of PyTorch's repr, then those of one."""
+        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
+        return {
+            **sizes,
+            **({"proj_size": self.proj_size} if self.has_cell else {}),
+            "num_layers": self.num_layers,
+            "bias": self.bias,
+            "batch_first": self.batch_first,
+            "dropout": self.dropout,
+            "bidirectional": self.bidirectional,
+            "merge": self.merge,
+            **options,
+        }
+
+    @property
+    def _me(self) -> str:
+        return f"this {type(self).__name__}"
+
+    @classmethod
+    def from_state_dict(
+        cls, mapping: Mapping[str, ArrayLike], prefix: str = "", **overrides: Any
+    ) -> Self:
+        """A layer with the parameters of `mapping`, its sizes taken from their names and shapes.
+
+        Only names that start with `prefix` count; `overrides` are constructor arguments that
+        shapes do not show (batch_first, dropout, nonlinearity, reset). ValueError for another cell.
+        """
+        from fastrnn.checkpoint._architecture import infer_recurrent
+
+        mapping = with_shapes(mapping)
+        found = infer_recurrent(mapping, prefix)
+        given = found.cell + ("Cell" if found.single_step else "")
+        if given != cls._family:
+            raise ValueError(f"mapping has the parameters of a {given}, expected a {cls._family}")
+        arguments = {
+            "input_size": found.input_size,
+            "hidden_size": found.hidden_size,
+            "num_layers": found.num_layers,
+            "bidirectional": found.bidirectional,
+            "bias": found.bias,
+            "merge": found.merge,
+        }
+        if cls.has_cell:
+            arguments |= {"proj_size": found.proj_size, "peephole": found.peephole}
+        layer = cls(**(arguments | overrides))
+        layer.load_state_dict(mapping, prefix)
+        return layer
+
+
+def _with_row_axis(state: ArrayLike | None, name: str) -> FloatArray | None:
+    if state is None:
+        return None
+    array = as_float32(state, name)
+    if array.ndim != 2:
+        raise ValueError(f"{name} has {array.ndim} dimensions, an x of 2 dimensions expects 2")
+    return array[:, None]
+
+
+@overload
+def _reordered(state: FloatArray, order: IntArray | None) -> FloatArray: ...
+@overload
+def _reordered(state: FloatArray | None, order: IntArray | None) -> FloatArray | None: ...
+def _reordered(state: FloatArray | None, order: IntArray | None) -> FloatArray | None:
+    """The state's rows in another order; C-contiguous."""
+    if state is None or order is None:
+        return state
+    return np.take(state, order, axis=1)
+
+
+def _as_proj_size(proj_size: int, hidden_size: int) -> int:
+    if not isinstance(proj_size, int) or isinstance(proj_size, bool):
+        raise TypeError(f"proj_size should be of type int, got: {type(proj_size).__name__}")
+    if not 0 <= proj_size < hidden_size:
+        raise ValueError(f"proj_size is {proj_size}, expected 0 (none) to {hidden_size - 1}")
+    return proj_size

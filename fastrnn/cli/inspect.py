@@ -1,0 +1,21 @@
+"""`fastrnn inspect FILE`: what a checkpoint holds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", metavar="FILE", help=".pt or .pth (PyTorch), .safetensors or .npz, told by content"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def run(options: argparse.Namespace) -> int:
+    from fastrnn.checkpoint import format_inspection, inspect_checkpoint
+
+    found = inspect_checkpoint(options.file)
+    print(json.dumps(found, indent=2) if options.json else format_inspection(found))
+    return 0

@@ -1,0 +1,247 @@
+"""Whole models made of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import (
+    ALIGNMENT,
+    ArrayLike,
+    FloatArray,
+    aligned_zeros,
+    as_choice,
+    as_flag,
+    as_float32,
+    as_int64,
+    as_probability,
+    as_size,
+    check_indices,
+)
+from fastrnn._module import LoadReport, Module, fill_uniform, with_shapes
+from fastrnn._names import find_parts
+from fastrnn.layers import Embedding, Linear
+from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.streams import Stream, TokenStream
+
+__all__ = ["LanguageModel"]
+
+_RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+# A stream looks tokens up in a folded table (embedding times W_ih) up to this size, because a
+# table that leaves the L2 cache would cost more to read than the product it saves.
+_TABLE_BUDGET_BYTES = 4 << 20
+
+
+class LanguageModel(Module):
+    """Embedding, recurrent layers and a linear head: tokens (T, N) ints -> logits (T, N, V).
+
+    `dropout` acts in training only; `tie_weights` makes the head use the embedding's table, which
+    needs embedding_dim == hidden_size and then starts like a head's weight. Parameters are named
+    embedding.weight, rnn.weight_ih_l0, ..., head.weight, head.bias. Source: the word language
+    model of PyTorch's examples.
+    """
+
+    embedding: Embedding
+    rnn: RNN | LSTM | GRU
+    head: Linear
+    dropout: float
+    tie_weights: bool
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        cell: str = "lstm",
+        dropout: float = 0.0,
+        tie_weights: bool = False,
+    ) -> None:
+        embedding = Embedding(as_size(vocab_size, "vocab_size"), embedding_dim)
+        self.dropout = as_probability(dropout, "dropout")
+        rnn = _RNNS[as_choice(cell, "cell", tuple(_RNNS))](
+            embedding_dim,
+            hidden_size,
+            num_layers,
+            dropout=self.dropout if num_layers != 1 else 0.0,
+        )
+        if as_flag(tie_weights, "tie_weights"):
+            fill_uniform(embedding.weight, rnn.output_size**-0.5)
+        self._assemble(embedding, rnn, Linear(rnn.output_size, vocab_size), tie_weights)
+
+    def _assemble(
+        self, embedding: Embedding, rnn: RNN | LSTM | GRU, head: Linear, tie_weights: bool
+    ) -> None:
+        """Move the parts' parameters into one buffer, each part on its own cache lines."""
+        if tie_weights and embedding.dim != rnn.output_size:
+            raise ValueError(
+                f"tie_weights needs embedding_dim equal to the {rnn.output_size} features of the "
+                f"recurrent layers, got embedding_dim {embedding.dim}"
+            )
+        self.embedding, self.rnn, self.head, self.tie_weights = embedding, rnn, head, tie_weights
+        if tie_weights:
+            head.tie(embedding.weight)
+        self.flat = aligned_zeros(sum(_padded(part.flat.size) for part in self._parts.values()))
+        start = 0
+        for part in self._parts.values():
+            part.move_to(self.flat[start : start + part.flat.size])
+            start += _padded(part.flat.size)
+        if tie_weights:  # the table has moved
+            head.share(embedding.weight)
+        self.parameters = {
+            f"{name}.{key}": tensor
+            for name, part in self._parts.items()
+            for key, tensor in part.parameters.items()
+        }
+        self._table: _core.Table | None = None
+        self._rows: FloatArray | None = None
+        self._seen = self.versions()
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of tokens."""
+        return self.embedding.num
+
+    @property
+    def config(self) -> dict[str, Any]:
+        parts = {name: (type(p).__name__, p.config) for name, p in self._parts.items()}
+        return {**parts, "dropout": self.dropout, "tie_weights": self.tie_weights}
+
+    @property
+    def _parts(self) -> dict[str, Embedding | RNN | LSTM | GRU | Linear]:
+        return {"embedding": self.embedding, "rnn": self.rnn, "head": self.head}
+
+    def __call__(self, tokens: ArrayLike, state: ArrayLike | None = None) -> tuple[FloatArray, Any]:
+        """logits (T, N, V) and the last state; tokens (T,) of one row give logits (T, V).
+
+        The state is that of the recurrent layers: h, or (h, c) for an LSTM.
+        """
+        tokens = self._checked(tokens, "tokens")
+        if tokens.ndim not in (1, 2):
+            raise ValueError(f"tokens has {tokens.ndim} dimensions, expected (T, N) or (T,)")
+        self._refresh()
+        y, state = self.rnn(np.take(self.embedding.weight, tokens, axis=0), state)
+        return self.head(y), state
+
+    def _checked(self, tokens: ArrayLike, name: str) -> Any:
+        indices = as_int64(tokens, name)
+        check_indices(indices, self.vocab_size, name)
+        return indices
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stream whose `step(token)` takes an int or ints (N,) and gives logits (V,) or (N, V).
+
+        While V * G * H floats fit a small budget, tokens are looked up already multiplied with the
+        first layer's weights, with the same bits as a result.
+        """
+        self.rnn.check_streams()
+        self._refresh()
+        arguments = (self.rnn, batch_size, self.fingerprint())
+        head = self.head.shared_dense()
+        gate_row_bytes = 4 * len(self.rnn.parameters["weight_ih_l0"])
+        if gate_row_bytes * self.vocab_size <= _TABLE_BUDGET_BYTES:
+            if self._table is None:
+                self._table = _core.Table(self.rnn.shared_stack(), self.embedding.weight)
+            return Stream.over(*arguments, self._table, head)
+        if self._rows is None:
+            self._rows = self.embedding.weight.copy()
+        stream = TokenStream.over(*arguments, None, head)
+        stream.embedding = self._rows
+        return stream
+
+    def repack(self) -> None:
+        for part in self._parts.values():
+            part.repack()
+
+    def versions(self) -> tuple[int, ...]:
+        return tuple(number for part in self._parts.values() for number in part.versions())
+
+    def _refresh(self) -> None:
+        """Follow changes that were made through a part, and not through the model."""
+        if self.versions() == self._seen:
+            return
+        if self.tie_weights:
+            self.head.repack()
+        self._table = self._rows = None
+        self._seen = self.versions()
+
+    def load_state_dict(
+        self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
+    ) -> LoadReport:
+        """As `Module.load_state_dict`; with tied weights, one of the two names is enough."""
+        if self.tie_weights:
+            mapping = _with_both(with_shapes(mapping), prefix)
+        return super().load_state_dict(mapping, prefix, strict)
+
+    @classmethod
+    def from_state_dict(
+        cls, mapping: Mapping[str, ArrayLike], prefix: str = "", **overrides: Any
+    ) -> LanguageModel:
+        """A model with the parameters of `mapping`, its sizes taken from their names and shapes.
+
+        The parts may have other common names: embedding, encoder, embed, emb; head, decoder, fc,
+        linear, out; the recurrent layers any. Weights are tied if the head has none of its own or
+        the same. `overrides` are arguments of the recurrent layers that shapes do not show.
+        """
+        mapping = with_shapes(mapping)
+        names = find_parts(mapping, prefix)
+        rnn = _RNNS[names.cell.lower()].from_state_dict(mapping, names.rnn, **overrides)
+        table = as_float32(mapping[names.embedding], names.embedding)
+        own = None if names.head is None else as_float32(mapping[names.head], names.head)
+        model = cls.__new__(cls)
+        model.dropout = rnn.dropout
+        model._assemble(
+            Embedding(*table.shape),
+            rnn,
+            Linear(rnn.output_size, len(table), names.bias is not None),
+            own is None or np.array_equal(own, table),
+        )
+        own_names = {"embedding.weight": names.embedding, "head.weight": names.head}
+        renamed = {f"rnn.{key}": mapping[names.rnn + key] for key in rnn.parameters}
+        for new, old in {**own_names, "head.bias": names.bias}.items():
+            renamed |= {} if old is None else {new: mapping[old]}
+        model.load_state_dict(renamed)
+        return model
+
+    def __repr__(self) -> str:
+        parts = "".join(f"  ({name}): {part}\n" for name, part in self._parts.items())
+        return f"LanguageModel(\n{parts})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.embedding, self.rnn, self.head, self.tie_weights)
+        return _reassembled, (*parts, self.dropout)
+
+
+def _reassembled(
+    embedding: Embedding,
+    rnn: RNN | LSTM | GRU,
+    head: Linear,
+    tie_weights: bool,
+    dropout: float,
+) -> LanguageModel:
+    model = LanguageModel.__new__(LanguageModel)
+    model.dropout = dropout
+    model._assemble(embedding, rnn, head, tie_weights)
+    return model
+
+
+def _padded(size: int) -> int:
+    """Floats from one part's start to the next one's, which is on a cache line again."""
+    return -(-size * 4 // ALIGNMENT) * ALIGNMENT // 4
+
+
+def _with_both(mapping: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Both names of a tied weight; they must not differ."""
+    one, other = f"{prefix}embedding.weight", f"{prefix}head.weight"
+    if one in mapping and other in mapping:
+        if not np.array_equal(as_float32(mapping[one], one), as_float32(mapping[other], other)):
+            raise ValueError(f"{one} and {other} differ, but this model ties them")
+    elif one in mapping or other in mapping:
+        weight = mapping.get(one, mapping.get(other))
+        return {**mapping, one: weight, other: weight}
+    return mapping

@@ -1,0 +1,198 @@
+"""Sequences of different lengths without padding between them: torch.nn.utils.rnn in NumPy.
+
+A packed batch holds all rows' first steps, then all second steps, and so on; rows are sorted by
+falling length, so that step t is `batch_sizes[t]` neighbouring entries of `data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_choice, as_int64
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class _Fields(NamedTuple):
+    data: AnyArray
+    batch_sizes: IntArray
+    sorted_indices: IntArray | None
+    unsorted_indices: IntArray | None
+
+
+class PackedSequence(_Fields):
+    """A packed batch: data (total, *), batch_sizes (T,), sorted_indices and unsorted_indices (N,).
+
+    The indices say how rows were sorted and how to undo it; None means that they already were.
+    Made by `pack_sequence` and `pack_padded_sequence`, not by hand.
+    Source: torch.nn.utils.rnn.PackedSequence.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        data: ArrayLike,
+        batch_sizes: ArrayLike | None = None,
+        sorted_indices: ArrayLike | None = None,
+        unsorted_indices: ArrayLike | None = None,
+    ) -> Self:
+        if batch_sizes is None:
+            if not (isinstance(data, (list, tuple)) and len(data) == 2):
+                raise TypeError("data without batch_sizes must be a (data, batch_sizes) pair")
+            data, batch_sizes = data
+        order = None if sorted_indices is None else as_int64(sorted_indices, "sorted_indices")
+        if unsorted_indices is not None:
+            inverse: IntArray | None = as_int64(unsorted_indices, "unsorted_indices")
+        else:
+            inverse = None if order is None else np.argsort(order)
+        sizes = as_int64(batch_sizes, "batch_sizes")
+        return super().__new__(cls, as_array(data, "data"), sizes, order, inverse)
+
+
+def is_packed(x: object) -> TypeGuard[PackedSequence]:
+    """Whether `x` is a packed batch, ours or PyTorch's (told by its fields)."""
+    return isinstance(x, tuple) and hasattr(x, "batch_sizes") and hasattr(x, "unsorted_indices")
+
+
+def checked(sequence: Any) -> PackedSequence:
+    """The packed batch as NumPy arrays, its fields consistent with each other."""
+    packed = PackedSequence(*sequence)
+    data, sizes = packed.data, packed.batch_sizes
+    if sizes.ndim != 1 or sizes.size == 0 or sizes[-1] < 1 or np.any(np.diff(sizes) > 0):
+        raise ValueError("batch_sizes of a packed sequence must be a falling list of sizes >= 1")
+    if data.ndim == 0 or len(data) != int(sizes.sum()):
+        raise ValueError(
+            f"data of a packed sequence has shape {data.shape}, "
+            f"its batch_sizes expect {int(sizes.sum())} entries"
+        )
+    for name in ("sorted_indices", "unsorted_indices"):
+        order = getattr(packed, name)
+        if order is not None and not np.array_equal(np.sort(order), np.arange(sizes[0])):
+            raise ValueError(f"{name} of a packed sequence must order its {int(sizes[0])} rows")
+    return packed
+
+
+def sorted_lengths(batch_sizes: IntArray) -> IntArray:
+    """The rows' lengths (N,), falling: row n lives while the batch is larger than n."""
+    rows = np.arange(int(batch_sizes[0]))
+    return np.searchsorted(-batch_sizes, -rows, side="left").astype(np.int64)
+
+
+def starts(batch_sizes: IntArray) -> IntArray:
+    """Where each step's entries begin in the packed data (T,)."""
+    return np.cumsum(batch_sizes) - batch_sizes
+
+
+def pack_padded_sequence(
+    input: ArrayLike,
+    lengths: ArrayLike,
+    batch_first: bool = False,
+    enforce_sorted: bool = True,
+) -> PackedSequence:
+    """Pack a padded batch (T, N, *), or (N, T, *) if batch_first, of rows with `lengths` (N,) >= 1.
+
+    With `enforce_sorted` the lengths must fall already; otherwise rows are sorted here.
+    Source: torch.nn.utils.rnn.pack_padded_sequence.
+    """
+    padded = as_array(input, "input")
+    if padded.ndim < 2:
+        raise ValueError(f"input has {padded.ndim} dimensions, packing expects at least 2")
+    padded = padded.swapaxes(0, 1) if batch_first else padded
+    counts = _packable(lengths, *padded.shape[:2])
+    order = None
+    if not enforce_sorted:
+        order = np.argsort(-counts, kind="stable")
+        counts, padded = counts[order], padded[:, order]
+    elif np.any(np.diff(counts) > 0):
+        raise ValueError("lengths must fall from row to row, or pass enforce_sorted=False")
+    inside = np.arange(int(counts[0]))[:, None] < counts
+    return PackedSequence(padded[: len(inside)][inside], inside.sum(axis=1), order)
+
+
+def _packable(lengths: ArrayLike, steps: int, rows: int) -> IntArray:
+    counts = as_int64(lengths, "lengths")
+    if counts.shape != (rows,):
+        raise ValueError(f"lengths has shape {counts.shape}, this batch expects ({rows},)")
+    if rows == 0:
+        raise ValueError("input has 0 rows, packing expects at least 1")
+    if int(counts.min()) < 1:
+        raise ValueError(f"lengths holds {int(counts.min())}, packing expects at least 1 step")
+    if int(counts.max()) > steps:
+        raise ValueError(f"lengths holds {int(counts.max())}, the input has {steps} steps")
+    return counts
+
+
+def pad_packed_sequence(
+    sequence: PackedSequence,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    total_length: int | None = None,
+) -> tuple[AnyArray, IntArray]:
+    """The padded batch (T, N, *), or (N, T, *) if batch_first, and the lengths (N,).
+
+    Rows come in their original order; T is the longest length, or `total_length` if given.
+    Source: torch.nn.utils.rnn.pad_packed_sequence.
+    """
+    if not is_packed(sequence):
+        raise TypeError(f"sequence is a {type(sequence).__name__}, expected a PackedSequence")
+    data, sizes, _, inverse = checked(sequence)
+    rows, steps = int(sizes[0]), len(sizes)
+    if total_length is not None and total_length < steps:
+        raise ValueError(f"total_length is {total_length}, the longest row has {steps} steps")
+    padded = np.full((total_length or steps, rows, *data.shape[1:]), padding_value, data.dtype)
+    padded[:steps][np.arange(rows) < sizes[:, None]] = data
+    lengths = sorted_lengths(sizes)
+    if inverse is not None:
+        padded, lengths = padded[:, inverse], lengths[inverse]
+    return np.ascontiguousarray(padded.swapaxes(0, 1) if batch_first else padded), lengths
+
+
+def pad_sequence(
+    sequences: Sequence[ArrayLike] | AnyArray,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> AnyArray:
+    """Stack rows (L, *) of different lengths into (T, N, *), or (N, T, *) if batch_first.
+
+    Source: torch.nn.utils.rnn.pad_sequence.
+    """
+    as_choice(padding_side, "padding_side", ("right", "left"))
+    rows = _rows(sequences)
+    steps = max(len(row) for row in rows)
+    shape = (len(rows), steps, *rows[0].shape[1:])
+    padded = np.full(shape, padding_value, np.result_type(*rows))
+    for target, row in zip(padded, rows, strict=True):
+        start = steps - len(row) if padding_side == "left" else 0
+        target[start : start + len(row)] = row
+    return padded if batch_first else np.ascontiguousarray(padded.swapaxes(0, 1))
+
+
+def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -> PackedSequence:
+    """Pack rows (L, *) of different lengths >= 1, which must fall if `enforce_sorted`.
+
+    Source: torch.nn.utils.rnn.pack_sequence.
+    """
+    rows = _rows(sequences)
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return pack_padded_sequence(pad_sequence(rows), lengths, enforce_sorted=enforce_sorted)
+
+
+def _rows(sequences: Sequence[ArrayLike] | AnyArray) -> list[AnyArray]:
+    try:
+        rows = [as_array(row, f"sequences[{i}]") for i, row in enumerate(sequences)]
+    except TypeError as error:
+        raise TypeError(f"sequences must be a list of arrays: {error}") from error
+    if not rows:
+        raise ValueError("sequences is empty, expected at least one row")
+    for i, row in enumerate(rows):
+        if row.ndim == 0 or row.shape[1:] != rows[0].shape[1:]:
+            raise ValueError(
+                f"sequences[{i}] has shape {row.shape}, expected (L, *{rows[0].shape[1:]})"
+            )
+    return rows

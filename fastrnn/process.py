@@ -1,0 +1,88 @@
+"""Settings of the whole process: instruction set and threads, and a report of what is in use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastrnn import _core
+from fastrnn._arrays import as_size
+
+_MAX_THREADS = 256
+
+
+def set_num_threads(n: int) -> None:
+    """Let a call use up to `n` threads (1 to 256); results do not depend on it, bit for bit."""
+    _core.set_num_threads(as_size(n, "n"))
+
+
+def get_num_threads() -> int:
+    """How many threads a call may use."""
+    return _core.get_num_threads()
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """`with num_threads(n):` sets the number of threads and puts the old one back at the end."""
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def show_config() -> dict[str, Any]:
+    """What was found and chosen: version, instruction set, threads, environment variables."""
+    from fastrnn import __version__
+
+    names = ("FASTRNN_ISA", "FASTRNN_NUM_THREADS", "OMP_NUM_THREADS")
+    return {
+        "version": __version__,
+        "isa": _core.get_isa(),
+        "num_threads": get_num_threads(),
+        "threads_available": _core.threads_available(),
+        "environment": {name: os.environ[name] for name in names if name in os.environ},
+    }
+
+
+def _from_environment(name: str) -> int | None:
+    """A number of threads from the environment; OpenMP's variable may be a list by level."""
+    text = os.environ.get(name, "").split(",")[0].strip()
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{name} is {text!r}, expected a number of threads, at least 1")
+    return min(int(text), _MAX_THREADS)
+
+
+def _cgroup_limit() -> int | None:
+    """Whole processors that the control group of this process may use, if it is limited."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, int(quota) // int(period))
+
+
+def _default_threads() -> int:
+    chosen = _from_environment("FASTRNN_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
+    if chosen:
+        return chosen
+    has_affinity = hasattr(os, "sched_getaffinity")
+    processors = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(processors, _cgroup_limit() or processors, _MAX_THREADS)
+
+
+def _start() -> None:
+    """Read the environment, once, at import."""
+    isa = os.environ.get("FASTRNN_ISA")
+    if isa:
+        _core.select_isa(isa)
+    set_num_threads(_default_threads())
+
+
+_start()

@@ -1,0 +1,242 @@
+"""The recurrent layers and their single-step cells, with PyTorch's names, arguments and layouts.
+
+Letters: T steps, N rows, I inputs, H units, R = proj_size or H, D directions, L layers.
+Layers take x (T, N, I), or (N, T, I) with batch_first, or (T, I) for one row, or a packed batch;
+they give y of the same layout with D * R features (R with merge="sum"). States are (L * D, N, R)
+and for an LSTM's c (L * D, N, H), never batch-first, without N for one row, zeros by default.
+`lengths` (N,) holds ints from 0 to T in any order: steps past a row's end are skipped, y is 0
+there, and the last states are the row's own. Wrong shapes and types are a ValueError or TypeError.
+"""
+
+from __future__ import annotations
+
+from typing import Any, overload
+
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, as_one, as_pair
+from fastrnn._cells import Cell
+from fastrnn._recurrent import Recurrent
+from fastrnn.packed import PackedSequence
+
+_NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+_RESETS = {"after": "gru", "before": "gru_reset_before"}
+_PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
+
+
+class RNN(Recurrent):
+    """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
+
+    Source: torch.nn.RNN; `merge` ("concat" or "sum" of the directions) is ours.
+    """
+
+    _family = "RNN"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        merge: str = "concat",
+    ) -> None:
+        self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
+        cell = f"rnn_{nonlinearity}"
+        super().__init__(
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            merge,
+        )  # fmt: skip
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._config(nonlinearity=self.nonlinearity)
+
+    @overload
+    def __call__(
+        self, x: PackedSequence, h_0: ArrayLike | None = None, *, lengths: None = None
+    ) -> tuple[PackedSequence, FloatArray]: ...
+    @overload
+    def __call__(
+        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray]: ...
+    def __call__(
+        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+    ) -> Any:
+        """y and h_n of a whole sequence; shapes as the module says."""
+        y, h_n, _ = self._run(x, as_one(h_0, "h_0"), None, lengths)
+        return y, h_n
+
+
+class LSTM(Recurrent):
+    """Long short-term memory: gates i f g o, c = f c' + i g, h = o tanh(c), or W_hr times that.
+
+    With `peephole`, i and f also see c' and o sees c, through weight_ch_l{k} (3*H,) in the order
+    i f o. Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` is ours.
+    """
+
+    has_cell = True
+    _family = "LSTM"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        peephole: bool = False,
+        merge: str = "concat",
+    ) -> None:
+        self.peephole = as_flag(peephole, "peephole")
+        cell = _PEEPHOLES[self.peephole]
+        super().__init__(
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            merge, proj_size,
+        )  # fmt: skip
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._config(peephole=self.peephole)
+
+    @overload
+    def __call__(
+        self, x: PackedSequence, state: ArrayLike | None = None, *, lengths: None = None
+    ) -> tuple[PackedSequence, tuple[FloatArray, FloatArray]]: ...
+    @overload
+    def __call__(
+        self, x: ArrayLike, state: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]: ...
+    def __call__(
+        self, x: ArrayLike, state: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+    ) -> Any:
+        """y and (h_n, c_n) of a whole sequence, started from state (h_0, c_0)."""
+        y, h_n, c_n = self._run(x, *as_pair(state, "state"), lengths)
+        return y, (h_n, c_n)
+
+
+class GRU(Recurrent):
+    """Gated recurrent unit: gates r z n, h = (1 - z) n + z h'.
+
+    reset="after": n = tanh(W_in x + b_in + r (W_hn h' + b_hn)), as PyTorch and cuDNN;
+    reset="before": n = tanh(W_in x + b_in + W_hn (r h') + b_hn), as Cho et al. 2014.
+    Source: torch.nn.GRU; `reset` and `merge` are ours.
+    """
+
+    _family = "GRU"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset: str = "after",
+        merge: str = "concat",
+    ) -> None:
+        self.reset = as_choice(reset, "reset", tuple(_RESETS))
+        cell = _RESETS[reset]
+        super().__init__(
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            merge,
+        )  # fmt: skip
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._config(reset=self.reset)
+
+    @overload
+    def __call__(
+        self, x: PackedSequence, h_0: ArrayLike | None = None, *, lengths: None = None
+    ) -> tuple[PackedSequence, FloatArray]: ...
+    @overload
+    def __call__(
+        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray]: ...
+    def __call__(
+        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+    ) -> Any:
+        """y and h_n of a whole sequence; shapes as the module says."""
+        y, h_n, _ = self._run(x, as_one(h_0, "h_0"), None, lengths)
+        return y, h_n
+
+
+class RNNCell(Cell):
+    """One step of an RNN: x (N, I) or (I,), h (N, H) or (H,) -> h. Source: torch.nn.RNNCell."""
+
+    _family = "RNNCell"
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+    ) -> None:
+        self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
+        super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._config(nonlinearity=self.nonlinearity)
+
+    def __call__(self, x: ArrayLike, h: ArrayLike | None = None) -> FloatArray:
+        """The next h."""
+        return self._step(x, as_one(h, "h"), None)[0]
+
+
+class LSTMCell(Cell):
+    """One step of an LSTM: x (N, I) or (I,), (h, c) each (N, H) or (H,) -> (h, c).
+
+    Source: torch.nn.LSTMCell; `peephole` as in `LSTM`.
+    """
+
+    has_cell = True
+    _family = "LSTMCell"
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, peephole: bool = False
+    ) -> None:
+        self.peephole = as_flag(peephole, "peephole")
+        super().__init__(_PEEPHOLES[self.peephole], input_size, hidden_size, bias)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._config(peephole=self.peephole)
+
+    def __call__(
+        self, x: ArrayLike, state: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """The next (h, c)."""
+        h, c = self._step(x, *as_pair(state, "state"))
+        assert c is not None
+        return h, c
+
+
+class GRUCell(Cell):
+    """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
+
+    Source: torch.nn.GRUCell; `reset` as in `GRU`.
+    """
+
+    _family = "GRUCell"
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
+    ) -> None:
+        self.reset = as_choice(reset, "reset", tuple(_RESETS))
+        super().__init__(_RESETS[reset], input_size, hidden_size, bias)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self._config(reset=self.reset)
+
+    def __call__(self, x: ArrayLike, h: ArrayLike | None = None) -> FloatArray:
+        """The next h."""
+        return self._step(x, as_one(h, "h"), None)[0]

@@ -1,0 +1,154 @@
+"""One step at a time with carried state: the low-latency path."""
+
+from __future__ import annotations
+
+import struct
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import (
+    ArrayLike,
+    FloatArray,
+    as_float32,
+    as_int64,
+    as_size,
+    check_indices,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from fastrnn._recurrent import Recurrent
+
+# Snapshot: this header, h and c as little-endian float32, then a checksum of all before it.
+_HEADER = struct.Struct("<8sI16sIIII")  # magic, version, fingerprint, layers, rows, R, H (0: no c)
+_MAGIC, _VERSION = b"fastrnn\0", 1
+_CHECKSUM_BYTES = 16
+
+
+class Stream(_core.Stream):
+    """A running network: `step(x)` takes one time step through all layers and keeps the state.
+
+    x (I,) or (N, I) gives y (R,) or (N, R) with N = batch_size; `step(x, out=y)` writes into y and
+    allocates nothing; `reset()` returns to the zero state. A stream keeps the weights the model
+    had when the stream was made, and shares them with the model's other streams. One stream
+    belongs to one thread at a time. Made by `layer.stream()`, not by hand.
+    """
+
+    _fingerprint: bytes
+    _h_shape: tuple[int, int, int]
+    _c_shape: tuple[int, int, int] | None
+
+    @classmethod
+    def over(
+        cls,
+        layer: Recurrent,
+        batch_size: int,
+        fingerprint: bytes,
+        table: _core.Table | None = None,
+        head: _core.Dense | None = None,
+    ) -> Self:
+        """A stream through `layer`, between an optional table of tokens and an optional head."""
+        rows = as_size(batch_size, "batch_size")
+        stream = cls(layer.shared_stack(), rows, table, head)
+        stream._fingerprint = fingerprint
+        stream._h_shape = (layer.num_layers, rows, layer.state_size)
+        stream._c_shape = (layer.num_layers, rows, layer.hidden_size) if layer.has_cell else None
+        return stream
+
+    @property
+    def state(self) -> FloatArray | tuple[FloatArray, FloatArray]:
+        """Copies of the state: h (layers, N, R), for an LSTM the pair of it and c (layers, N, H).
+
+        Setting copies as well; with one row, states without the row dimension are taken too.
+        """
+        h, c = self._read()
+        return h if c is None else (h, c)
+
+    @state.setter
+    def state(self, value: ArrayLike) -> None:
+        if self._c_shape is None:
+            if isinstance(value, (tuple, list)):
+                raise TypeError("state is a tuple, this stream expects one array h")
+            self.set_state(_shaped(value, self._h_shape, "state"), None)
+            return
+        if not isinstance(value, (tuple, list)) or len(value) != 2:
+            raise TypeError(f"state is a {type(value).__name__}, this stream expects a pair (h, c)")
+        h = _shaped(value[0], self._h_shape, "state[0]")
+        self.set_state(h, _shaped(value[1], self._c_shape, "state[1]"))
+
+    def snapshot(self) -> bytes:
+        """The state as bytes, marked with the model they belong to."""
+        h, c = self._read()
+        body = self._header() + h.astype("<f4").tobytes()
+        body += b"" if c is None else c.astype("<f4").tobytes()
+        return body + _checksum(body)
+
+    def restore(self, snapshot: bytes) -> None:
+        """Continue from a snapshot; damaged bytes or another model's are a ValueError."""
+        if not isinstance(snapshot, (bytes, bytearray, memoryview)):
+            raise TypeError(f"snapshot is a {type(snapshot).__name__}, expected bytes")
+        h_bytes = self._check(bytes(snapshot))
+        values = np.frombuffer(snapshot, "<f4", h_bytes // 4, _HEADER.size)
+        h = values.astype(np.float32).reshape(self._h_shape)
+        c = None
+        if self._c_shape is not None:
+            size = int(np.prod(self._c_shape))
+            values = np.frombuffer(snapshot, "<f4", size, _HEADER.size + h_bytes)
+            c = values.astype(np.float32).reshape(self._c_shape)
+        self.set_state(h, c)
+
+    def _check(self, snapshot: bytes) -> int:
+        """Refuse bytes that are not this stream's; returns how many of them hold h."""
+        if len(snapshot) < _HEADER.size or not snapshot.startswith(_MAGIC):
+            raise ValueError("snapshot does not hold a fastrnn stream")
+        version, fingerprint, *sizes = _HEADER.unpack_from(snapshot)[1:]
+        if version != _VERSION:
+            raise ValueError(f"snapshot has format {version}, this fastrnn reads {_VERSION}")
+        if _checksum(snapshot[:-_CHECKSUM_BYTES]) != snapshot[-_CHECKSUM_BYTES:]:
+            raise ValueError("snapshot is damaged: its checksum does not fit")
+        if fingerprint != self._fingerprint:
+            raise ValueError("snapshot was taken from another model or from other weights")
+        if sizes != self._sizes():
+            raise ValueError(f"snapshot has {sizes[1]} rows, this stream has {self._h_shape[1]}")
+        return int(np.prod(self._h_shape)) * 4
+
+    def _read(self) -> tuple[FloatArray, FloatArray | None]:
+        h = np.empty(self._h_shape, np.float32)
+        c = None if self._c_shape is None else np.empty(self._c_shape, np.float32)
+        self.get_state(h, c)
+        return h, c
+
+    def _sizes(self) -> list[int]:
+        return [*self._h_shape, 0 if self._c_shape is None else self._c_shape[2]]
+
+    def _header(self) -> bytes:
+        return _HEADER.pack(_MAGIC, _VERSION, self._fingerprint, *self._sizes())
+
+
+class TokenStream(Stream):
+    """A stream over tokens whose embedding is too large for a folded table."""
+
+    embedding: FloatArray
+
+    def step(self, x: ArrayLike, out: FloatArray | None = None) -> FloatArray:
+        """As `Stream.step`, for a token or for tokens (N,)."""
+        tokens = as_int64(x, "x")
+        check_indices(tokens, len(self.embedding), "x")
+        return super().step(self.embedding[tokens], out)
+
+
+def _checksum(body: bytes) -> bytes:
+    return blake2b(body, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def _shaped(value: ArrayLike, shape: tuple[int, ...], name: str) -> FloatArray:
+    array = as_float32(value, name)
+    if array.shape == (shape[0], shape[2]) and shape[1] == 1:
+        array = array.reshape(shape)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, this stream expects {shape}")
+    return array
