@@ -1,0 +1,210 @@
+/* What hot calls must not do: take memory from the system, change the floating-point mode of their
+ * caller, or let denormals through. Needs glibc, whose allocator it wraps. */
+#include "problems.h"
+
+#include <errno.h>
+#include <malloc.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* ---- the allocator, counted ------------------------------------------------------------------- */
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *memory, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+void __libc_free(void *memory);
+
+static long allocations;
+
+void *malloc(size_t size) {
+    allocations++;
+    return __libc_malloc(size);
+}
+void *calloc(size_t count, size_t size) {
+    allocations++;
+    return __libc_calloc(count, size);
+}
+void *realloc(void *memory, size_t size) {
+    allocations++;
+    return __libc_realloc(memory, size);
+}
+void *memalign(size_t alignment, size_t size) {
+    allocations++;
+    return __libc_memalign(alignment, size);
+}
+void *aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
+int posix_memalign(void **memory, size_t alignment, size_t size) {
+    *memory = memalign(alignment, size);
+    return *memory ? 0 : ENOMEM;
+}
+void free(void *memory) {
+    allocations += memory != NULL;
+    __libc_free(memory);
+}
+
+/* ---- the floating-point mode ------------------------------------------------------------------ */
+
+static uint64_t float_mode(void) {
+#if defined(__x86_64__)
+    return _mm_getcsr();
+#elif defined(__aarch64__)
+    uint64_t mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+/* Something that a caller may have set: round upwards, and here also no flushing. */
+static void set_unusual_mode(void) {
+#if defined(__x86_64__)
+    _mm_setcsr((_mm_getcsr() | 0x4000u) & ~0x803fu);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)1 << 22));
+#endif
+}
+
+static void set_usual_mode(void) {
+#if defined(__x86_64__)
+    _mm_setcsr(0x1f80u);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" ::"r"((uint64_t)0));
+#endif
+}
+
+/* ---- every hot call --------------------------------------------------------------------------- */
+
+static const struct problem PROBLEMS[] = {
+    {"rnn_tanh", 9, 33, 0, 2, 2, 0, 12, 5, 1, .model = NULL},
+    {"lstm", 9, 33, 0, 2, 1, 0, 12, 5, 0, .model = NULL},
+    {"lstm_peephole", 9, 33, 20, 2, 2, 1, 12, 5, 1, .model = NULL},
+    {"gru", 9, 130, 0, 3, 1, 0, 12, 1, 0, .model = NULL},
+    {"gru_reset_before", 9, 33, 0, 2, 2, 1, 12, 5, 1, .model = NULL},
+};
+
+/* Between these two nothing is allocated and the mode stays. */
+static long allocations_before;
+static uint64_t mode_before;
+static void begin(void) {
+    set_unusual_mode();
+    mode_before = float_mode();
+    allocations_before = allocations;
+}
+static void end(const char *call, const char *cell) {
+    const long count = allocations - allocations_before;
+    const uint64_t mode = float_mode();
+    set_usual_mode();
+    CHECK(count == 0, "%s, %s: %ld calls of the allocator", call, cell, count);
+    CHECK(mode == mode_before, "%s, %s: mode 0x%llx became 0x%llx", call, cell, (unsigned long long)mode_before,
+          (unsigned long long)mode);
+}
+
+static void check_stream(const struct problem *p, float *y, const float *expected) {
+    const int64_t tokens[5] = {3, 0, 6, 6, 1};
+    float *table = aligned(fr_table_size(p->model, 7)), *embedding = random_floats((size_t)(7 * p->I), 9, 1.0f);
+    fr_state *state = fr_state_create(p->model, p->N, aligned(fr_state_size(p->model, p->N)));
+    fr_state_set(p->model, state, p->h0, p->c0);
+    const size_t step = p->y_count / (size_t)p->T;
+    begin();
+    for (int t = 0; t < p->T; t++) fr_step(p->model, state, p->x + t * p->N * p->I, y + (size_t)t * step);
+    end("fr_step", p->cell);
+    CHECK(memcmp(y, expected, p->y_count * sizeof *y) == 0, "%s: the caller's rounding mode mattered", p->cell);
+    begin();
+    fr_table_fill(p->model, 7, embedding, table);
+    end("fr_table_fill", p->cell);
+    begin();
+    for (int t = 0; t < p->T; t++) fr_step_tokens(p->model, state, table, tokens, y);
+    end("fr_step_tokens", p->cell);
+    free(table), free(embedding), free(state);
+}
+
+static void check_calls(struct problem p) {
+    make_problem(&p);
+    float *solution = aligned(solution_bytes(&p));
+    void *workspace = aligned(fr_workspace_size(p.model, p.T, p.N, 1));
+    float *expected = solve(&p, 1);
+    memset(solution, 0, solution_bytes(&p));
+    begin();
+    solve_in(&p, 1, workspace, solution);
+    end("fr_forward", p.cell);
+    CHECK(memcmp(solution, expected, solution_bytes(&p)) == 0, "%s: the caller's rounding mode mattered", p.cell);
+    set_unusual_mode();
+    CHECK(solves(&p, 2, expected), "%s: the caller's rounding mode mattered to a team", p.cell);
+    set_usual_mode();
+    if (p.D == 1) check_stream(&p, solution, expected);
+    free(solution), free(workspace), free(expected);
+    free_problem(&p);
+}
+
+static void check_linear(void) {
+    enum { INPUTS = 70, OUTPUTS = 130, ROWS = 100 };
+    float *w = random_floats(OUTPUTS * INPUTS, 1, 1.0f), *x = random_floats(ROWS * INPUTS, 2, 1.0f);
+    float *y = aligned(ROWS * OUTPUTS * sizeof *y);
+    fr_linear *linear = fr_linear_create(INPUTS, OUTPUTS, aligned(fr_linear_size(INPUTS, OUTPUTS)));
+    fr_linear_load(linear, w, NULL);
+    begin();
+    fr_linear_forward(linear, ROWS, x, INPUTS, y, OUTPUTS, 1);
+    fr_linear_forward(linear, 1, x, INPUTS, y, OUTPUTS, 1);
+    end("fr_linear_forward", "linear");
+    free(w), free(x), free(y), free(linear);
+}
+
+/* ---- denormals -------------------------------------------------------------------------------- */
+
+static int count_denormals(const float *x, size_t n) {
+    int count = 0;
+    for (size_t i = 0; i < n; i++) count += fpclassify(x[i]) == FP_SUBNORMAL;
+    return count;
+}
+
+/* h = h / 2 for 400 steps: denormal from step 127 on if nothing flushes, and 0 from there if it does. */
+static void check_decay(int threads) {
+    enum { T = 400, H = 130, N = 3 };
+    struct problem p = {"rnn_identity", 4, H, 0, 1, 1, 0, T, N, 0, .model = NULL};
+    make_problem(&p);
+    float *parameters = aligned(fr_parameter_count(&p.shape) * sizeof *parameters);
+    fr_tensor recurrent;
+    fr_parameter(&p.shape, 1, &recurrent);
+    memset(parameters, 0, fr_parameter_count(&p.shape) * sizeof *parameters);
+    for (size_t u = 0; u < H; u++) parameters[recurrent.offset + u * H + u] = 0.5f;
+    fr_model_load(p.model, parameters);
+    for (size_t i = 0; i < p.h_count; i++) p.h0[i] = 1.0f;
+    float *y = solve(&p, threads);
+    CHECK(count_denormals(y, p.y_count) == 0, "%d denormals in y", count_denormals(y, p.y_count));
+    CHECK(y[125 * N * H] == 0x1p-126f, "the smallest normal number is %g", y[125 * N * H]);
+    CHECK(y[126 * N * H] == 0.0f && y[p.y_count - 1] == 0.0f, "denormals became %g", y[126 * N * H]);
+    free(parameters), free(y);
+    free_problem(&p);
+}
+
+/* Gated cells that forget: no output is denormal, however long they run on nothing. */
+static void check_quiet_input(const char *cell) {
+    struct problem p = {cell, 4, 40, 0, 2, 1, 0, 3000, 2, 0, .model = NULL};
+    make_problem(&p);
+    p.shape.bias = 0;
+    free(p.model);
+    float *parameters = random_floats(fr_parameter_count(&p.shape), 1, 0.05f);
+    p.model = fr_model_create(&p.shape, aligned(fr_model_size(&p.shape)));
+    fr_model_load(p.model, parameters);
+    for (size_t i = 8; i < (size_t)(p.T * p.N * p.I); i++) p.x[i] = 1e-42f; /* itself denormal */
+    float *y = solve(&p, 1);
+    CHECK(count_denormals(y, p.y_count) == 0, "%s: %d denormals", cell, count_denormals(y, p.y_count));
+    CHECK(y[p.y_count - 1] == 0.0f, "%s ends with %g", cell, y[p.y_count - 1]);
+    free(parameters), free(y);
+    free_problem(&p);
+}
+
+int main(void) {
+    const long before = allocations;
+    free(aligned(64));
+    CHECK(allocations == before + 2, "the allocator is not counted");
+    for (size_t i = 0; i < sizeof PROBLEMS / sizeof *PROBLEMS; i++) check_calls(PROBLEMS[i]);
+    check_linear();
+    for (int threads = 1; threads <= 3; threads++) check_decay(threads);
+    check_quiet_input("rnn_tanh"), check_quiet_input("lstm");
+    check_quiet_input("gru"), check_quiet_input("gru_reset_before");
+    return report("test_alloc");
+}

@@ -1,0 +1,214 @@
+"""Recurrent networks in plain float64 NumPy: the specification the kernels are tested against.
+
+Written to be read, not to be fast. Letters: T steps, N rows, I inputs, H units, P projected size,
+R = P or H (what a layer hands on), G gates, D directions, s = sigmoid. h' and c' are the states
+before the step. Weights of one layer and direction are PyTorch's tensors: weight_ih (G*H, I),
+weight_hh (G*H, R), bias_ih and bias_hh (G*H), weight_hr (P, H), and ours, weight_ch (3*H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+EPS = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of one layer and direction; absent biases are zero, other absent ones None."""
+
+    ih: Array
+    hh: Array
+    b_ih: Array
+    b_hh: Array
+    hr: Array | None
+    ch: Array | None
+
+
+def sigmoid(a: Array) -> Array:
+    """1 / (1 + exp(-a)), written with tanh so that it cannot overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * a))
+
+
+def relu(a: Array) -> Array:
+    """a where it is positive, else 0; NaN stays NaN."""
+    return np.where(a < 0, 0.0, a)
+
+
+# ---- one step: (x (N, I), h' (N, R), c' (N, H), weights) -> (h (N, R), c (N, H)) ----------------
+
+
+def rnn_step(act: Callable[[Array], Array]) -> Callable[..., tuple[Array, Array]]:
+    """h = act(W_ih x + b_ih + W_hh h' + b_hh); c is not used."""
+
+    def step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
+        return act(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh), c
+
+    return step
+
+
+def lstm_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
+    """i, f, o = s(...); g = tanh(...); c = f c' + i g; h = o tanh(c), or W_hr (o tanh(c)).
+
+    With peepholes p: i = s(... + p_i c'), f = s(... + p_f c'), o = s(... + p_o c).
+    """
+    i, f, g, o = np.split(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh, 4, axis=1)
+    p_i, p_f, p_o = np.zeros((3, c.shape[1])) if w.ch is None else np.split(w.ch, 3)
+    c1 = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * np.tanh(g)
+    h1 = sigmoid(o + p_o * c1) * np.tanh(c1)
+    return (h1 if w.hr is None else h1 @ w.hr.T), c1
+
+
+def gru_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
+    """r, z = s(...); n = tanh(W_in x + b_in + r (W_hn h' + b_hn)); h = (1 - z) n + z h'."""
+    x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
+    h_r, h_z, h_n = np.split(h @ w.hh.T + w.b_hh, 3, axis=1)
+    r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+    n = np.tanh(x_n + r * h_n)
+    return (1 - z) * n + z * h, c
+
+
+def gru_reset_before_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
+    """As above, but n = tanh(W_in x + b_in + W_hn (r h') + b_hn)."""
+    x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
+    w_r, w_z, w_n = np.split(w.hh, 3)
+    b_r, b_z, b_n = np.split(w.b_hh, 3)
+    r, z = sigmoid(x_r + h @ w_r.T + b_r), sigmoid(x_z + h @ w_z.T + b_z)
+    n = np.tanh(x_n + (r * h) @ w_n.T + b_n)
+    return (1 - z) * n + z * h, c
+
+
+STEPS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "rnn_tanh": rnn_step(np.tanh),
+    "rnn_relu": rnn_step(relu),
+    "rnn_sigmoid": rnn_step(sigmoid),
+    "rnn_identity": rnn_step(lambda a: a),
+    "lstm": lstm_step,
+    "lstm_peephole": lstm_step,
+    "gru": gru_step,
+    "gru_reset_before": gru_reset_before_step,
+}
+
+
+# ---- sequences -----------------------------------------------------------------------------------
+
+
+def run_direction(
+    cell: str, x: Array, h: Array, c: Array, w: Weights, lengths: Array, backwards: bool
+) -> tuple[Array, Array, Array]:
+    """One layer in one direction: x (T, N, I) -> y (T, N, R), h_n, c_n.
+
+    A row takes part in its first `lengths[n]` steps only: y is 0 after them, and its state stands
+    still, so that going backwards it starts at its own end.
+    """
+    y = np.zeros((*x.shape[:2], h.shape[1]))
+    for t in reversed(range(len(x))) if backwards else range(len(x)):
+        alive = (t < lengths)[:, None]
+        h1, c1 = STEPS[cell](x[t], h, c, w)
+        h, c = np.where(alive, h1, h), np.where(alive, c1, c)
+        y[t] = np.where(alive, h1, 0.0)
+    return y, h, c
+
+
+def run(
+    cell: str,
+    tensors: Mapping[str, Any],
+    x: Any,
+    h0: Any = None,
+    c0: Any = None,
+    lengths: Any = None,
+    *,
+    merge: str = "concat",
+) -> tuple[Array, Array, Array]:
+    """A stack: x (T, N, I) -> y (T, N, D*R), h_n (layers*D, N, R), c_n (layers*D, N, H).
+
+    State index = layer * D + direction. Layer k > 0 reads the output of layer k - 1: forward half
+    first, or the sum of both halves with merge="sum". Layers and directions are told by the names.
+    """
+    x = np.asarray(x, np.float64)
+    steps, rows = x.shape[:2]
+    lengths = np.full(rows, steps) if lengths is None else np.asarray(lengths)
+    h_n, c_n = [], []
+    for layer in range(sum(name.startswith("weight_hh") for name in tensors)):
+        outputs = []
+        for suffix in ("", "_reverse"):
+            if f"weight_hh_l{layer}{suffix}" not in tensors:
+                continue
+            w = weights(tensors, f"_l{layer}{suffix}")
+            units = w.hh.shape[1] if w.hr is None else w.hr.shape[1]
+            h = np.zeros((rows, w.hh.shape[1])) if h0 is None else np.float64(h0[len(h_n)])
+            c = np.zeros((rows, units)) if c0 is None else np.float64(c0[len(h_n)])
+            y, h, c = run_direction(cell, x, h, c, w, lengths, suffix != "")
+            outputs.append(y)
+            h_n.append(h)
+            c_n.append(c)
+        if outputs:
+            x = sum(outputs) if merge == "sum" else np.concatenate(outputs, axis=2)
+    return x, np.stack(h_n), np.stack(c_n)
+
+
+def weights(tensors: Mapping[str, Any], suffix: str) -> Weights:
+    """The tensors of one layer and direction, in float64."""
+    get = {k: np.asarray(v, np.float64) for k, v in tensors.items() if k.endswith(suffix)}.get
+    ih, hh = get("weight_ih" + suffix), get("weight_hh" + suffix)
+    assert ih is not None
+    assert hh is not None
+    none = np.zeros(len(ih))
+    return Weights(
+        ih,
+        hh,
+        get("bias_ih" + suffix, none),
+        get("bias_hh" + suffix, none),
+        get("weight_hr" + suffix),
+        get("weight_ch" + suffix),
+    )
+
+
+# ---- how far float32 may be from this ----------------------------------------------------------
+
+
+def tolerance(products: int, steps: int, layers: int = 1, scale: float = 1.0) -> float:
+    """Largest absolute difference between a float32 run and this float64 one.
+
+    One pre-activation is a chain of K = `products` fused multiply-adds; every one rounds a partial
+    sum, of a size up to about `scale`, by at most eps/2. Rounding errors are as good as
+    independent, so the chain is off by eps/2 * sqrt(K); the bias adds eps/2, and an activation (3
+    ulp), a gate product and the state's own rounding no more than 4 eps together:
+    e = eps * (sqrt(K)/2 + 5). A step passes the error of the state on by a factor near 1 at most
+    (forget gate, update gate, or a W_hh of entries in +-1/sqrt(H), whose norm is near 1), so T
+    steps add up to T * e; a layer above sees that as error of its input, hence `layers` times.
+    A factor 2 covers the tail of the random walk: we look at the worst of thousands of values.
+    """
+    return 2 * EPS * (products**0.5 / 2 + 5) * steps * layers * max(1.0, scale)
+
+
+# ---- the same for a fastrnn layer --------------------------------------------------------------
+
+
+def cell_name(module: Any) -> str:
+    """The key of STEPS for a layer or a cell of fastrnn."""
+    config = module.config
+    if "nonlinearity" in config:
+        return f"rnn_{config['nonlinearity']}"
+    if "reset" in config:
+        return "gru" if config["reset"] == "after" else "gru_reset_before"
+    return "lstm_peephole" if config["peephole"] else "lstm"
+
+
+def run_layer(
+    layer: Any, x: Any, h0: Any = None, c0: Any = None, lengths: Any = None
+) -> tuple[Array, Array, Array]:
+    """`run` with the parameters and options of a layer; x is (T, N, I) always."""
+    name = cell_name(layer)
+    return run(name, layer.state_dict(), x, h0, c0, lengths, merge=layer.merge)
+
+
+def layer_tolerance(layer: Any, steps: int, scale: float = 1.0) -> float:
+    """`tolerance` for a layer: a chain runs over the widest layer's inputs and its state."""
+    widest = max(layer.input_size, layer.output_size) + layer.hidden_size
+    return tolerance(widest, steps, layer.num_layers, scale)
