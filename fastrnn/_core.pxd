@@ -129,6 +129,8 @@ cdef class Stream:
     cdef int _refuse(self, Py_buffer *x) except -1
     cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat)
     cdef tuple _y_shape(self, bint flat)
+    cdef int _check(self) except -1
+    cdef int _enter(self) except -1
     cdef object _step_tokens(self, object x, object out)
     cdef tuple _h_shape(self)
     cdef tuple _c_shape(self)

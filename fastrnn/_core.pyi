@@ -38,6 +38,17 @@ class Stack:
         batch_first: bool,
     ) -> None: ...
 
+    def forward_tokens(
+        self,
+        tokens: _Ints,
+        table: Table,
+        y: _Floats,
+        h0: _Floats | None,
+        c0: _Floats | None,
+        hn: _Floats | None,
+        cn: _Floats | None,
+    ) -> None: ...
+
 class Dense:
     def __init__(self, in_features: int, out_features: int, bias: bool) -> None: ...
     def pack(self, weight: _Floats, bias: _Floats | None) -> None: ...

@@ -391,10 +391,10 @@ cdef class Stream:
         """
         cdef Py_buffer view
         cdef bint flat
+        self._check()
         if self.table is not None:
             return self._step_tokens(x, out)
-        x = float32_array(x)
-        PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_ND)
+        borrow_float32(x, &view)
         try:
             flat = view.ndim == 1 and self.rows == 1
             if not ((flat or view.ndim == 2 and view.shape[0] == self.rows)
@@ -422,8 +422,7 @@ cdef class Stream:
             if (target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.features
                     or (not flat and target.shape[0] != self.rows)):
                 check_shape("out", shape_of(&target), self._y_shape(flat))
-            if not fr_enter(&self.busy):
-                raise RuntimeError("this stream is in use by another thread; make one stream per thread")
+            self._enter()
             if self.small:
                 self._run(x, tokens, <float *>target.buf)
             else:
@@ -433,6 +432,16 @@ cdef class Stream:
         finally:
             PyBuffer_Release(&target)
         return out
+
+    cdef int _check(self) except -1:
+        if self.state is NULL:
+            raise RuntimeError("this stream was not initialised")
+        return 0
+
+    cdef int _enter(self) except -1:
+        if not fr_enter(&self.busy):
+            raise RuntimeError("this stream is in use by another thread; make one stream per thread")
+        return 0
 
     cdef tuple _y_shape(self, bint flat):
         if flat:
@@ -448,13 +457,15 @@ cdef class Stream:
             x = as_int64(x, "x")
             flat = x.ndim == 0
         if flat and self.rows == 1:
-            token = low = high = int(x)
+            low = high = int(x)
         else:
             arrays = Arrays()
             tokens = <const int64_t *>arrays.take(numpy.asarray(x), "x", (self.rows,), True, False)
             low, high = int(x.min()), int(x.max())
         if low < 0 or high >= self.table.tokens:
             raise ValueError(f"x holds token {low if low < 0 else high}, the vocabulary is 0 to {self.table.tokens - 1}")
+        if tokens is &token:
+            token = low
         return self._advance(NULL, tokens, out, flat)
 
     def reset(self):
@@ -464,20 +475,20 @@ cdef class Stream:
     def get_state(self, h=None, c=None):
         """Fills h (L, N, R) and c (L, N, H), as far as given."""
         cdef Arrays arrays = Arrays()
+        self._check()
         h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
         c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
-        if not fr_enter(&self.busy):
-            raise RuntimeError("this stream is in use by another thread; make one stream per thread")
+        self._enter()
         fr_state_get(self.stack.model, self.state, h_out, c_out)
         fr_leave(&self.busy)
 
     def set_state(self, h=None, c=None):
         """Sets the state from h (L, N, R) and c (L, N, H); None means zeros."""
         cdef Arrays arrays = Arrays()
+        self._check()
         h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
         c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
-        if not fr_enter(&self.busy):
-            raise RuntimeError("this stream is in use by another thread; make one stream per thread")
+        self._enter()
         fr_state_set(self.stack.model, self.state, h_in, c_in)
         fr_leave(&self.busy)
 
@@ -488,14 +499,13 @@ cdef class Stream:
         return (self.stack.shape.num_layers, self.rows, self.stack.shape.hidden_size)
 
 
-cdef object float32_array(object x):
-    """x as a C-contiguous float32 array; the same object when it is one already."""
-    cdef Py_buffer view
+cdef int borrow_float32(object x, Py_buffer *view) except -1:
+    """The memory of x, which is first made a C-contiguous float32 array if it is none."""
     if type(x) is ndarray:
-        PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
-        right = (view.itemsize == 4 and view.format[0] == b"f" and not view.format[1]
-                 and PyBuffer_IsContiguous(&view, b"C"))
-        PyBuffer_Release(&view)
-        if right:
-            return x
-    return as_float32(x, "x")
+        PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
+        if (view.itemsize == 4 and view.format[0] == b"f" and not view.format[1]
+                and PyBuffer_IsContiguous(view, b"C")):
+            return 0
+        PyBuffer_Release(view)
+    PyObject_GetBuffer(as_float32(x, "x"), view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
+    return 0

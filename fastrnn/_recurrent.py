@@ -21,6 +21,8 @@ from fastrnn._arrays import (
     as_flag,
     as_float32,
     as_lengths,
+    as_one,
+    as_pair,
     as_probability,
     as_size,
 )
@@ -160,6 +162,21 @@ class Recurrent(Module):
         if rows:
             self._stack.forward(x, y, h, c, h_n, c_n, counts, None, self.batch_first)
         return y, h_n, c_n
+
+    def run_tokens(
+        self, tokens: IntArray, table: _core.Table, state: Any
+    ) -> tuple[FloatArray, Any]:
+        """y and the last state of tokens (T, N) or (T,), whose x part is in the table."""
+        h, c = as_pair(state, "state") if self.has_cell else (as_one(state, "state"), None)
+        batch = tokens if tokens.ndim == 2 else tokens[:, None]
+        if tokens.ndim == 1:
+            h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
+        y = np.empty((*batch.shape, self.output_size), np.float32)
+        h, c, h_n, c_n = self._states(h, c, batch.shape[1])
+        self._stack.forward_tokens(np.ascontiguousarray(batch), table, y, h, c, h_n, c_n)
+        if tokens.ndim == 1:
+            y, h_n, c_n = y[:, 0], h_n[:, 0], None if c_n is None else c_n[:, 0]
+        return y, h_n if c_n is None else (h_n, c_n)
 
     def _run_packed(
         self, x: Any, h: ArrayLike | None, c: ArrayLike | None

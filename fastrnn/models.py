@@ -125,7 +125,10 @@ class LanguageModel(Module):
         if tokens.ndim not in (1, 2):
             raise ValueError(f"tokens has {tokens.ndim} dimensions, expected (T, N) or (T,)")
         self._refresh()
-        y, state = self.rnn(np.take(self.embedding.weight, tokens, axis=0), state)
+        if tokens.size < self.vocab_size or not self._folds():
+            y, state = self.rnn(np.take(self.embedding.weight, tokens, axis=0), state)
+        else:  # fewer products with W_ih than steps, the same bits
+            y, state = self.rnn.run_tokens(tokens, self._folded(), state)
         return self.head(y), state
 
     def _checked(self, tokens: ArrayLike, name: str) -> Any:
@@ -143,16 +146,23 @@ class LanguageModel(Module):
         self._refresh()
         arguments = (self.rnn, batch_size, self.fingerprint())
         head = self.head.shared_dense()
-        gate_row_bytes = 4 * len(self.rnn.parameters["weight_ih_l0"])
-        if gate_row_bytes * self.vocab_size <= _TABLE_BUDGET_BYTES:
-            if self._table is None:
-                self._table = _core.Table(self.rnn.shared_stack(), self.embedding.weight)
-            return Stream.over(*arguments, self._table, head)
+        if self._folds():
+            return Stream.over(*arguments, self._folded(), head)
         if self._rows is None:
             self._rows = self.embedding.weight.copy()
         stream = TokenStream.over(*arguments, None, head)
         stream.embedding = self._rows
         return stream
+
+    def _folds(self) -> bool:
+        """Whether there is one folded embedding (not one per direction) within the budget."""
+        table_bytes = 4 * len(self.rnn.parameters["weight_ih_l0"]) * self.vocab_size
+        return not self.rnn.bidirectional and table_bytes <= _TABLE_BUDGET_BYTES
+
+    def _folded(self) -> _core.Table:
+        if self._table is None:
+            self._table = _core.Table(self.rnn.shared_stack(), self.embedding.weight)
+        return self._table
 
     def repack(self) -> None:
         for part in self._parts.values():

@@ -58,9 +58,11 @@ struct fr_layer {
     struct fr_matrix projection; /* (P, H); outputs = 0 when there is none */
 };
 
-/* Floats of one row in [block][slot][U] order, and of one row of padded units. */
+/* Floats from one row in [block][slot][U] order to the next, and of one row of padded units. Gate
+ * rows are kept off multiples of 1 KiB: the rows of a tile would meet in the same sets of L1. */
 static inline size_t fr_gate_row(const struct fr_layer *l) {
-    return (size_t)l->blocks * (size_t)l->slots * (size_t)l->unit;
+    const size_t floats = (size_t)l->blocks * (size_t)l->slots * (size_t)l->unit;
+    return floats % 256 == 0 ? floats + 32 : floats;
 }
 static inline size_t fr_unit_row(const struct fr_layer *l) {
     return (size_t)l->blocks * (size_t)l->unit;

@@ -68,7 +68,25 @@ struct pointers {
     const float **gates; /* [chunk rows] -> gates */
     const float **h;     /* [rows] -> newest h */
     float **h1, **out;   /* [rows] */
+    float *x_copy;       /* (chunk rows, inputs padded) for rows that would meet in the cache */
+    float *h_copy;       /* (rows, R padded) likewise */
 };
+
+/* Rows a multiple of 4 KiB apart share their sets of L1, and a tile reads six at once next to the
+ * weights: products of 1024 inputs ran at two thirds of the speed of 1040. A copy costs one pass over
+ * what is then read once per block. */
+static inline int rows_meet(const float *a, const float *b) {
+    return (((uintptr_t)a - (uintptr_t)b) & 4095) == 0;
+}
+
+static inline size_t spread(size_t width) { return (width + FR_GROUP - 1) / FR_GROUP * FR_GROUP + FR_GROUP; }
+
+static void copy_apart(float *to, const float **rows, int64_t count, size_t width) {
+    for (int64_t r = 0; r < count; r++, to += spread(width)) {
+        memcpy(to, rows[r], width * sizeof *to);
+        rows[r] = to;
+    }
+}
 
 enum mode { SERIAL, ROWS, DIRECTIONS, UNITS };
 
@@ -167,6 +185,10 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
             }
         }
     }
+    const float **in = share->pointers->in;
+    if (!p->tokens && *rows > 1 && rows_meet(in[0], in[1])) {
+        copy_apart(share->pointers->x_copy, in, *rows, (size_t)p->layer->inputs);
+    }
     return s;
 }
 
@@ -222,6 +244,7 @@ static enum fr_meeting run_steps(const struct pass *p, const struct share *share
             if (share->point) meeting = fr_meet(share->point, share->threads, 1);
             if (meeting != FR_MET) return meeting;
             for (int64_t r = 0; r < n; r++) q->h[r] = q->out[r];
+            if (n > 1 && rows_meet(q->h[0], q->h[1])) copy_apart(q->h_copy, q->h, n, R);
         }
     }
     return FR_MET;
@@ -421,6 +444,10 @@ static void take_pointers(const struct call *call, struct pointers *out, int64_t
     p.h = fr_take(arena, (size_t)rows, sizeof *p.h);
     p.h1 = fr_take(arena, (size_t)rows, sizeof *p.h1);
     p.out = fr_take(arena, (size_t)rows, sizeof *p.out);
+    const fr_shape *s = &call->model->shape;
+    const int64_t F = fr_features(s), most = F > s->input_size && s->num_layers > 1 ? F : s->input_size;
+    p.x_copy = fr_take(arena, (size_t)call->chunk_rows * spread((size_t)most), sizeof *p.x_copy);
+    p.h_copy = fr_take(arena, (size_t)rows * spread((size_t)fr_output_size(s)), sizeof *p.h_copy);
     if (out) *out = p;
 }
 

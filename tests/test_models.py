@@ -343,3 +343,19 @@ def test_another_cell_s_parameters_are_refused():
                 message = f"parameters of a {given.__name__}, expected a {kind.__name__}"
                 with pytest.raises(ValueError, match=message):
                     kind.from_state_dict(given(3, 4).state_dict())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_folded_tokens_give_the_bits_of_embedded_rows(cell: str) -> None:
+    """Long sequences go through the folded table, short ones through the embedding."""
+    model = LanguageModel(7, 5, 9, 2, cell=cell)
+    tokens = np.random.default_rng(1).integers(0, 7, (12, 3))
+    logits, state = model(tokens)
+    first, between = model(tokens[:1])
+    second, last = model(tokens[1:], between)
+    np.testing.assert_array_equal(np.concatenate([first, second]), logits)
+    np.testing.assert_array_equal(np.asarray(last), np.asarray(state))
+    y, _ = model.rnn(model.embedding(tokens))
+    np.testing.assert_array_equal(model.head(y), logits)
+    alone, _ = model(tokens[:, 1])
+    np.testing.assert_array_equal(alone, logits[:, 1])

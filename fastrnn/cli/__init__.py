@@ -23,7 +23,8 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     from fastrnn import __version__
 
     parser = argparse.ArgumentParser(
-        prog="fastrnn", description="Recurrent networks on a CPU: RNN, LSTM and GRU in microseconds."
+        prog="fastrnn",
+        description="Recurrent networks on a CPU: RNN, LSTM and GRU in microseconds.",
     )
     parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -22,7 +22,8 @@ _LARGEST = 128 << 20  # bytes of all threads together: beyond most L3 caches
 _LARGEST_SHARE = 16 << 20  # bytes that one of many threads reads at least
 _HUGE_PAGE = 2 << 20
 _RUN_SECONDS = 0.004
-_RUNS = 5
+_RUNS = 3
+_PASSES = 2  # over all footprints: a disturbance is over by the next one
 
 _Job = Callable[[int], int]  # index of the thread -> how much it has done
 
@@ -36,12 +37,14 @@ def calibrate(threads: int = 1) -> Machine:
     largest = max(_LARGEST // threads, _LARGEST_SHARE)
     with ThreadPoolExecutor(threads) as pool:
         team = _Team(pool, threads)
-        macs = team.best_rate(lambda _: _core.calibrate_fma(_rounds()))
+        macs = max(team.best_rate(_multiply_add) for _ in range(_PASSES))
         buffers = [_buffer(largest) for _ in range(threads)]
         footprints = tuple(_SMALLEST << i for i in range((largest // _SMALLEST).bit_length()))
-        rates = [team.best_rate(_sweep(buffers, size)) for size in footprints]
+        sweeps = [_sweep(buffers, size) for size in footprints]
+        rates = [[team.best_rate(sweep) for sweep in sweeps] for _ in range(_PASSES)]
     # A larger footprint is never read faster: where it seems so, the smaller one was disturbed.
-    bandwidths = np.maximum.accumulate(np.array(rates)[::-1])[::-1] * FLOAT_BYTES / threads
+    floats = np.maximum.accumulate(np.max(rates, axis=0)[::-1])[::-1]
+    bandwidths = floats * FLOAT_BYTES / threads
     return Machine(threads, macs, footprints, tuple(map(float, bandwidths)))
 
 
@@ -78,12 +81,12 @@ class _Team:
             return job(index), begin, perf_counter()
 
         done, begins, ends = zip(*self._pool.map(run, range(self._threads)), strict=True)
-        return sum(done) / (max(ends) - min(begins))
+        return float(sum(done) / (max(ends) - min(begins)))
 
 
-def _rounds() -> int:
-    """Rounds of multiply-adds that fill a run: some 12 registers, two a cycle, 3e9 cycles a second."""
-    return int(_RUN_SECONDS * 4e8)
+def _multiply_add(_: int) -> int:
+    """Multiply-adds that fill a run: rounds of 12 registers, two a cycle, 3e9 cycles a second."""
+    return _core.calibrate_fma(int(_RUN_SECONDS * 4e8))
 
 
 def _buffer(size: int) -> npt.NDArray[np.float32]:

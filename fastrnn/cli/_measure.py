@@ -64,8 +64,11 @@ class Result:
             "gflops": self.gflops,
             "floor_seconds": self.floor_seconds,
             "floor_percent": self.floor_percent,
-            **{f"p{p:g}_seconds": self.latencies.get(p) for p in _TAIL_SAMPLES if work.is_step},
+            **({"latency_seconds": self._latency_names()} if work.is_step else {}),
         }
+
+    def _latency_names(self) -> dict[str, float | None]:
+        return {f"p{percentile:g}": self.latencies.get(percentile) for percentile in _TAIL_SAMPLES}
 
 
 def build_layer(work: Workload, seed: int = 0) -> fastrnn.LSTM | fastrnn.GRU | fastrnn.RNN:
@@ -94,6 +97,16 @@ def prepare_call(work: Workload) -> Call:
         x = x[0]
     y = np.empty((*x.shape[:-1], work.hidden), np.float32)
     return partial(layer.stream(work.rows).step, x, y)
+
+
+def format_seconds(seconds: float | None) -> str:
+    """Three digits or so with a unit that fits; a dash for None."""
+    if seconds is None:
+        return "-"
+    for unit, scale in (("us", 1e6), ("ms", 1e3)):
+        if (value := seconds * scale) < 1000:
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
+    return f"{seconds:.2f} s"
 
 
 def clock_seconds() -> float:

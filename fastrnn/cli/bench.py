@@ -16,9 +16,9 @@ from typing import Any
 import fastrnn
 from fastrnn.cli._calibrate import cache_sizes, calibrate
 from fastrnn.cli._floor import GATES, Machine, Workload
-from fastrnn.cli._measure import Result, clock_seconds, measure
+from fastrnn.cli._measure import Result, clock_seconds, format_seconds, measure
 
-_SECONDS = 0.5  # per workload
+_SECONDS = 0.4  # per workload
 _QUICK_SECONDS = 0.15
 _SEQUENCE = 100  # steps of a sequence where nothing else is asked for
 _MAX_SIZE = 1 << 20
@@ -164,21 +164,15 @@ def _tail_names(result: Result) -> tuple[str, ...]:
 
 
 def _cells(result: Result) -> list[str]:
-    cells = [_time(result.seconds), f"{result.gflops:.1f}", f"{result.floor_percent:.0f} %"]
+    cells = [
+        format_seconds(result.seconds),
+        f"{result.gflops:.1f}",
+        f"{result.floor_percent:.0f} %",
+    ]
     if result.work.is_step:
-        cells += [_time(result.latencies.get(p)) for p in (50.0, 99.0, 99.9)]
+        cells += [format_seconds(result.latencies.get(p)) for p in (50.0, 99.0, 99.9)]
     return cells
 
 
 def _row(name: str, *cells: str) -> str:
     return f"{name:<26}" + "".join(f"{cell:>11}" for cell in cells)
-
-
-def _time(seconds: float | None) -> str:
-    """Three digits or so with a unit that fits."""
-    if seconds is None:
-        return "-"
-    for unit, scale in (("us", 1e6), ("ms", 1e3)):
-        if (value := seconds * scale) < 1000:
-            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
-    return f"{seconds:.2f} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from importlib import import_module
 from importlib.resources import as_file, files
 from typing import Any
 
@@ -46,7 +47,8 @@ def run(options: argparse.Namespace) -> int:
     prompt = _encode(options.prompt, vocabulary)
     print(f"{model.rnn}, {model.num_parameters:,} parameters, read without PyTorch\n")
     seconds = _write(model, vocabulary, prompt, options)
-    print(f"\n{options.characters / seconds:,.0f} characters per second, with sampling and printing")
+    rate = options.characters / seconds
+    print(f"\n{rate:,.0f} characters per second, with sampling and printing")
     _report_latency(model, options.steps)
     _compare_with_torch(model, prompt)
     return 0
@@ -113,7 +115,7 @@ def _report_latency(model: LanguageModel, steps: int) -> None:
 def _compare_with_torch(model: LanguageModel, prompt: Tokens) -> None:
     """Where PyTorch is installed: the largest difference between its logits and ours."""
     try:
-        import torch
+        torch: Any = import_module("torch")
     except ImportError:
         print("PyTorch is not installed: nothing to compare the logits with")
         return
@@ -127,19 +129,13 @@ def _compare_with_torch(model: LanguageModel, prompt: Tokens) -> None:
 
 def _torch_logits(torch: Any, model: LanguageModel, prompt: Tokens) -> Floats:
     weights = {name: torch.from_numpy(value) for name, value in model.state_dict().items()}
-    part = lambda prefix: {  # noqa: E731
-        name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)
-    }
-    config = model.rnn
-    rnn = getattr(torch.nn, type(config).__name__)(
-        config.input_size, config.hidden_size, config.num_layers
+    rnn = getattr(torch.nn, type(model.rnn).__name__)(
+        model.rnn.input_size, model.rnn.hidden_size, model.rnn.num_layers
     )
-    rnn.load_state_dict(part("rnn."))
+    rnn.load_state_dict({name: weights[f"rnn.{name}"] for name in model.rnn.state_dict()})
+    functional = torch.nn.functional
     with torch.inference_mode():
-        embedded = torch.nn.functional.embedding(
-            torch.from_numpy(prompt), weights["embedding.weight"]
-        )
+        embedded = functional.embedding(torch.from_numpy(prompt), weights["embedding.weight"])
         y, _ = rnn(embedded[:, None])
-        head = part("head.")
-        logits = torch.nn.functional.linear(y[:, 0], head["weight"], head.get("bias"))
+        logits = functional.linear(y[:, 0], weights["head.weight"], weights.get("head.bias"))
     return np.asarray(logits.numpy())

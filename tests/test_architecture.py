@@ -1,0 +1,141 @@
+"""The rules of the tree: who may know whom. Equations know no time, time knows no SIMD."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from reference import STEPS
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE, PACKAGE = ROOT / "src_c", ROOT / "fastrnn"
+ISA = re.compile(r"__x86_64__|__aarch64__|__AVX|__SSE|__FMA|__ARM|FR_ISA_")
+COMPILER = re.compile(r"__GNUC__|__clang|_MSC_VER")
+INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neon|\bv\w+q_f32\b")
+
+# A module may import from its own layer and from those below it. From the top down:
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"__init__"},
+    {"train", "decode"},
+    {"models", "data", "process"},
+    {"rnn", "layers", "losses", "optim", "checkpoint"},
+    {"_recurrent", "_cells"},
+    {"_module", "packed", "streams"},
+    {"_core"},
+    {"_arrays", "_names"},
+]
+
+
+def sources(*folders: str) -> dict[str, str]:
+    """The C files below src_c by their path there, comments removed."""
+    files = [path for folder in folders for path in sorted((CORE / folder).rglob("*.*"))]
+    comment = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+    return {
+        str(path.relative_to(CORE)): comment.sub("", path.read_text())
+        for path in files
+        if path.suffix in (".c", ".h", ".inc", ".def")
+    }
+
+
+def test_cells_include_nothing_and_know_no_loop_and_no_index():
+    for name, text in sources("cells").items():
+        assert "#" not in text, name
+        assert not re.search(r"\b(for|while|do|goto)\b", text), name
+        assert not re.search(r"\[(?!\d\])|->", text), name  # z[2] is a gate, z[i] would be an array
+
+
+def test_intrinsics_are_in_vf_and_isa_only():
+    for name, text in sources(".").items():
+        if name == "team.c":  # the floating-point control register
+            text = re.sub(r"_mm_(getcsr|setcsr|pause)\(|#include <immintrin.h>", "", text)
+        if name != "simd/vf.h" and not name.startswith("isa/"):
+            assert not INTRINSIC.search(text), name
+
+
+def test_openmp_is_known_to_the_team_only():
+    for name, text in sources(".").items():
+        if name not in ("team.c", "team.h"):
+            assert not re.search(r"\bomp|_OPENMP|pthread", text, re.IGNORECASE), name
+
+
+def test_conditions_on_an_instruction_set_or_compiler_are_in_few_places():
+    allowed = {"simd/vf.h", "dispatch.c", "team.c", "team.h"}
+    for name, text in sources(".").items():
+        conditions = "\n".join(re.findall(r"^\s*#\s*(?:el)?if.*(?:\\\n.*)*", text, re.MULTILINE))
+        if name not in allowed and not name.startswith("isa/"):
+            assert not ISA.search(conditions), name
+            if name != "include/fastrnn.h":
+                assert not COMPILER.search(conditions), name
+
+
+def test_the_core_neither_allocates_nor_prints_nor_exits():
+    for name, text in sources(".").items():
+        if name != "host.h":  # for those who use the core
+            calls = r"\b(malloc|calloc|realloc|free|f?printf|puts|exit|abort|assert|getenv)\("
+            assert not re.search(calls, text), name
+
+
+def test_kernels_use_no_libm():
+    for name, text in sources("simd", "isa", "cells").items():
+        assert not re.search(r"<math\.h>|\b(expf?|tanhf?|sqrtf?|fmaf?|logf?)\(", text), name
+
+
+def test_the_extension_has_no_loop_over_data():
+    """Loops over dimensions, over the names of tensors and over lent arrays are no data."""
+    text = (PACKAGE / "_core.pyx").read_text()
+    for loop in re.findall(r"^\s*(for .*|while .*)", text, re.MULTILINE):
+        assert re.search(r"range\((view\.ndim|self\.count)\)|fr_parameter", loop), loop
+    assert not re.search(r"\bprange\b|libc\.math", text)
+
+
+def imported(path: Path) -> set[str]:
+    """What a module imports from the package while it is imported itself."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test))
+        for inner in ast.walk(node)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:  # relative to the folder, or to one above it
+                above = path.relative_to(ROOT).parts[: -node.level]
+                module = ".".join([*above, module]).rstrip(".")
+            inner = [f"{module}.{alias.name}" for alias in node.names]
+            names |= set(inner) if module == "fastrnn" else {module}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("fastrnn.")}
+
+
+def layer_of(name: str) -> int:
+    found = [i for i, layer in enumerate(LAYERS) if name in layer]
+    assert found, f"fastrnn.{name} has no place in LAYERS"
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_python_imports_downwards(path):
+    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imported(path):
+        assert layer_of(part) <= layer_of(name), f"{part} imports {name}"
+
+
+def test_every_cell_has_a_reference():
+    cells = re.findall(r"^CELL\((\w+)", (CORE / "cells" / "cells.def").read_text(), re.MULTILINE)
+    assert cells
+    assert sorted(cells) == sorted(STEPS)
+    for name in cells:
+        assert f'"{name}"' in (ROOT / "tests" / "c" / "test_core.c").read_text(), name

@@ -1,0 +1,132 @@
+"""Environment variables and what an import brings with it, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from processes import run_python as run
+
+from fastrnn import _core
+
+FUSED = ["avx2", "avx512", "neon"]  # kernels with the same bits as each other
+
+
+def kernels() -> list[str]:
+    """What this CPU can run, found by asking for each; the choice is put back."""
+    before, found = _core.get_isa(), []
+    for name in ("base", *FUSED):
+        try:
+            _core.select_isa(name)
+        except ValueError:
+            continue
+        found.append(name)
+    _core.select_isa(before)
+    return found
+
+
+def config(**environment: str) -> dict:
+    """show_config() of a new process."""
+    done = run("import fastrnn, json; print(json.dumps(fastrnn.show_config()))", **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+HASH = """
+    import hashlib
+    import numpy as np
+    import fastrnn
+    from families import FAMILIES, call, make
+
+    digest = hashlib.sha256()
+    rng = np.random.default_rng(3)
+    for family in FAMILIES:
+        for inputs, hidden in [(3, 5), (16, 17), (40, 130)]:
+            layer = make(family, inputs, hidden, 2, bidirectional=True)
+            x = rng.standard_normal((9, 5, inputs), dtype=np.float32)
+            for part in call(layer, x, lengths=[9, 2, 0, 5, 9]):
+                if part is not None:
+                    digest.update(part.tobytes())
+    print(fastrnn.show_config()["isa"], digest.hexdigest())
+"""
+
+
+def test_all_fused_kernels_give_the_same_bits():
+    hashes = set()
+    for name in kernels():
+        done = run(HASH, FASTRNN_ISA=name)
+        assert done.returncode == 0, done.stderr
+        isa, digest = done.stdout.split()
+        assert isa == name
+        if name in FUSED:
+            hashes.add(digest)
+    assert len(hashes) <= 1
+
+
+def test_the_widest_kernels_are_chosen_by_default():
+    assert config()["isa"] == kernels()[-1]
+    assert config(FASTRNN_ISA="")["isa"] == kernels()[-1]
+
+
+def test_the_kernels_can_be_chosen():
+    for name in kernels():
+        found = config(FASTRNN_ISA=name)
+        assert found["isa"] == name
+        assert found["environment"] == {"FASTRNN_ISA": name}
+
+
+@pytest.mark.parametrize("name", ["AVX2", "sse9", "avx2 "])
+def test_unknown_kernels_are_an_error_that_names_them(name):
+    done = run("import fastrnn", FASTRNN_ISA=name)
+    assert done.returncode != 0
+    assert f'no "{name}" kernels' in done.stderr
+
+
+def test_the_number_of_threads_can_be_chosen():
+    assert config(FASTRNN_NUM_THREADS="3")["num_threads"] == 3
+    assert config(OMP_NUM_THREADS="5")["num_threads"] == 5
+    assert config(OMP_NUM_THREADS="6,2")["num_threads"] == 6
+    assert config(FASTRNN_NUM_THREADS="3", OMP_NUM_THREADS="5")["num_threads"] == 3
+    assert config(FASTRNN_NUM_THREADS="100000")["num_threads"] == 256
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity masks")
+def test_by_default_there_are_as_many_threads_as_processors_at_most():
+    assert 1 <= config()["num_threads"] <= len(os.sched_getaffinity(0))
+    done = run("""
+        import os
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        import fastrnn
+        assert fastrnn.get_num_threads() == 1
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+@pytest.mark.parametrize("name", ["FASTRNN_NUM_THREADS", "OMP_NUM_THREADS"])
+def test_a_wrong_number_of_threads_is_an_error_that_names_the_variable(name, value):
+    done = run("import fastrnn", **{name: value})
+    assert done.returncode != 0
+    assert f"{name} is {value!r}" in done.stderr
+
+
+def test_an_import_brings_numpy_and_nothing_else_from_outside():
+    done = run("""
+        import sys
+        import numpy
+        before = set(sys.modules)
+        import fastrnn
+        new = {name.partition(".")[0] for name in set(sys.modules) - before}
+        foreign = new - set(sys.stdlib_module_names) - {"fastrnn", "numpy"}
+        # Every extension made by Cython registers two names for itself.
+        foreign = {name for name in foreign if not name.lstrip("_").startswith("cython_")}
+        assert not foreign, foreign
+    """)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["torch", "safetensors", "tqdm", "matplotlib", "multiprocessing"])
+def test_an_import_does_not_bring(name):
+    done = run(f"import fastrnn, sys; assert {name!r} not in sys.modules")
+    assert done.returncode == 0, done.stderr
