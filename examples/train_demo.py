@@ -2,8 +2,8 @@
 
 The text is the prose of Python's own language reference, as found in the standard library
 module pydoc_data.topics, so nothing is downloaded. Its wording differs a little between Python
-versions, and so will the model. Needs PyTorch; the default run takes about ten minutes on two
-cores. The checkpoint is {"state_dict": parameters, "vocabulary": all characters, index = id}.
+versions, and so will the model. Needs PyTorch; the default run takes about ten minutes on one
+core. The checkpoint is {"state_dict": parameters, "vocabulary": all characters, index = id}.
 
     python examples/train_demo.py --out fastrnn/data/demo.pt
 """
@@ -32,10 +32,10 @@ def encode(text: str) -> Tensor:
 class CharModel(nn.Module):
     """Characters (T, N) -> logits (T, N, V)."""
 
-    def __init__(self, embedding: int, hidden: int, dropout: float) -> None:
+    def __init__(self, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(len(VOCABULARY), embedding)
-        self.rnn = nn.GRU(embedding, hidden)
+        self.embedding = nn.Embedding(len(VOCABULARY), 32)
+        self.rnn = nn.GRU(32, hidden)
         self.head = nn.Linear(hidden, len(VOCABULARY))
         self.dropout = dropout
 
@@ -130,7 +130,6 @@ def main() -> None:
     add("--threads", type=int, default=1, help="of PyTorch")
     add("--batch", type=int, default=64, help="streams read in parallel")
     add("--window", type=int, default=32, help="steps per backward pass; the state is carried on")
-    add("--embedding", type=int, default=32, help="width of the embedding")
     add("--hidden", type=int, default=224, help="units of the GRU")
     add("--dropout", type=float, default=0.25, help="after the GRU; half of it before")
     add("--lr", type=float, default=5e-3, help="highest learning rate of the cycle")
@@ -138,7 +137,7 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    model = CharModel(options.embedding, options.hidden, options.dropout)
+    model = CharModel(options.hidden, options.dropout)
     print(f"{sum(p.numel() for p in model.parameters())} parameters: {model}")
     train(model, options)
     torch.save({"state_dict": model.state_dict(), "vocabulary": VOCABULARY}, options.out)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import ArrayLike, FloatArray, as_flag, as_float32, as_size
-from fastrnn._module import Module, fill_uniform, with_shapes
+from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -27,7 +27,7 @@ class Cell(Module):
         self.bias = as_flag(bias, "bias")
         self._stack = _core.Stack(cell, input_size, hidden_size, 1, 1, 0, bias, False)
         self._allocate([(n[: -len("_l0")], shape, at) for n, shape, at in self._stack.tensors])
-        self.reset_parameters()
+        self._fill()
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew, uniform in +-1/sqrt(hidden_size), as PyTorch does."""
@@ -98,6 +98,7 @@ class Cell(Module):
         }
         if cls.has_cell:
             arguments["peephole"] = f"{prefix}weight_ch" in mapping
-        cell = cls(**(arguments | overrides))
+        with unfilled():
+            cell = cls(**(arguments | overrides))
         cell.load_state_dict(mapping, prefix)
         return cell

@@ -37,7 +37,6 @@ class Stack:
         starts: _Ints | None,
         batch_first: bool,
     ) -> None: ...
-
     def forward_tokens(
         self,
         tokens: _Ints,

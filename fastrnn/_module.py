@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import blake2b
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
@@ -12,6 +14,19 @@ import numpy as np
 from fastrnn._arrays import ArrayLike, FloatArray, aligned_zeros, as_array, as_float32
 
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
+
+
+_unfilled: ContextVar[bool] = ContextVar("unfilled", default=False)
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Modules made inside keep zeros, unpacked, because they are about to be loaded."""
+    token = _unfilled.set(True)
+    try:
+        yield
+    finally:
+        _unfilled.reset(token)
 
 
 class LoadReport(NamedTuple):
@@ -71,6 +86,15 @@ class Module:
             name: flat[start : start + int(np.prod(shape))].reshape(shape)
             for name, shape, start in self._specs
         }
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw all parameters anew and repack."""
+        raise NotImplementedError
+
+    def _fill(self) -> None:
+        """The first values, unless others are about to come."""
+        if not _unfilled.get():
+            self.reset_parameters()
 
     @property
     def config(self) -> dict[str, Any]:

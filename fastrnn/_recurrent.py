@@ -26,7 +26,7 @@ from fastrnn._arrays import (
     as_probability,
     as_size,
 )
-from fastrnn._module import Module, fill_uniform, with_shapes
+from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
 from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
 from fastrnn.streams import Stream
 
@@ -70,7 +70,7 @@ class Recurrent(Module):
         self._cell = cell
         self._stack, self._stack_is_shared = self._new_stack(), False
         self._allocate(self._stack.tensors)
-        self.reset_parameters()
+        self._fill()
 
     @property
     def num_directions(self) -> int:
@@ -263,7 +263,8 @@ class Recurrent(Module):
         }
         if cls.has_cell:
             arguments |= {"proj_size": found.proj_size, "peephole": found.peephole}
-        layer = cls(**(arguments | overrides))
+        with unfilled():
+            layer = cls(**(arguments | overrides))
         layer.load_state_dict(mapping, prefix)
         return layer
 

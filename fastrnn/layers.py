@@ -29,7 +29,7 @@ class Embedding(Module):
         self.num = as_size(num, "num")
         self.dim = as_size(dim, "dim")
         self._allocate(one_after_another([("weight", (num, dim))]))
-        self.reset_parameters()
+        self._fill()
 
     @property
     def weight(self) -> FloatArray:
@@ -67,7 +67,7 @@ class Linear(Module):
         self._dense, self._dense_is_shared = self._new_dense(), False
         shapes: list[tuple[str, tuple[int, ...]]] = [("weight", (out_features, in_features))]
         self._allocate(one_after_another(shapes + [("bias", (out_features,))] * bias))
-        self.reset_parameters()
+        self._fill()
 
     @property
     def config(self) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from fastrnn._arrays import (
     as_size,
     check_indices,
 )
-from fastrnn._module import LoadReport, Module, fill_uniform, with_shapes
+from fastrnn._module import LoadReport, Module, fill_uniform, unfilled, with_shapes
 from fastrnn._names import find_parts
 from fastrnn.layers import Embedding, Linear
 from fastrnn.rnn import GRU, LSTM, RNN
@@ -164,6 +164,14 @@ class LanguageModel(Module):
             self._table = _core.Table(self.rnn.shared_stack(), self.embedding.weight)
         return self._table
 
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Draw all parameters anew; tied weights start like a head's."""
+        for i, part in enumerate(self._parts.values()):
+            part.reset_parameters(None if seed is None else seed + i)
+        if self.tie_weights:
+            fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, seed)
+        self.repack()
+
     def repack(self) -> None:
         for part in self._parts.values():
             part.repack()
@@ -205,12 +213,10 @@ class LanguageModel(Module):
         own = None if names.head is None else as_float32(mapping[names.head], names.head)
         model = cls.__new__(cls)
         model.dropout = rnn.dropout
-        model._assemble(
-            Embedding(*table.shape),
-            rnn,
-            Linear(rnn.output_size, len(table), names.bias is not None),
-            own is None or np.array_equal(own, table),
-        )
+        with unfilled():
+            embedding = Embedding(*table.shape)
+            head = Linear(rnn.output_size, len(table), names.bias is not None)
+        model._assemble(embedding, rnn, head, own is None or np.array_equal(own, table))
         own_names = {"embedding.weight": names.embedding, "head.weight": names.head}
         renamed = {f"rnn.{key}": mapping[names.rnn + key] for key in rnn.parameters}
         for new, old in {**own_names, "head.bias": names.bias}.items():

@@ -246,7 +246,7 @@ def test_a_module_survives_copying_and_pickling(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_a_state_dict_loads_into_a_module_of_the_same_kind(name):
     module, other = MODULES[name](), MODULES[name]()
-    other.reset_parameters(seed=1) if hasattr(other, "reset_parameters") else None
+    other.reset_parameters(seed=1)
     state = {f"deep.in.{key}": tensor for key, tensor in module.state_dict().items()}
     report = other.load_state_dict({**state, "elsewhere": np.zeros(1)}, prefix="deep.in.")
     assert report == ([], [])
