@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The C tests on AArch64, compiled across and emulated: NEON must give the golden hashes.
+#
+#     aarch64.sh FOLDER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source .ci/lib.sh
+folder=$1
+compiler=(aarch64-linux-gnu-gcc "${LIKE_SETUP[@]}" "${WARNINGS[@]}" -static -DFR_PTHREADS)
+
+core "$folder" "${compiler[@]}"
+for name in test_core test_threads; do c_test "$folder" "$name" "${compiler[@]}"; done
+math_test "$folder" neon "${compiler[@]}"
+qemu-aarch64-static "$folder/test_math_neon" &
+math=$!
+qemu-aarch64-static "$folder/test_core" neon
+wait "$math"
+qemu-aarch64-static "$folder/test_threads" 2

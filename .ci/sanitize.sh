@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# The C tests under AddressSanitizer and UndefinedBehaviorSanitizer, ThreadSanitizer and valgrind.
+#
+#     sanitize.sh FOLDER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source .ci/lib.sh
+folder=$1
+flags=("${QUICK[@]}" "${WARNINGS[@]}" -DFR_PTHREADS)
+mapfile -t isas < <(isas)
+
+echo "address, undefined"
+checked=(gcc "${flags[@]}" "-fsanitize=address,undefined" -fno-sanitize-recover=all)
+export UBSAN_OPTIONS=print_stacktrace=1
+core "$folder/asan" "${checked[@]}"
+for name in test_core test_threads test_fork test_memory; do c_test "$folder/asan" "$name" "${checked[@]}"; done
+"$folder/asan/test_core" "${isas[@]}"
+"$folder/asan/test_threads" 10
+"$folder/asan/test_fork"
+"$folder/asan/test_memory"
+
+echo "threads" # gcc's runtime does not know libgomp: plain threads
+checked=(gcc "${flags[@]}" -O2 -fsanitize=thread)
+core "$folder/tsan" "${checked[@]}"
+c_test "$folder/tsan" test_threads "${checked[@]}"
+TSAN_OPTIONS=halt_on_error=1 "$folder/tsan/test_threads" 4
+
+echo "valgrind" # finds the use of what was never written, which the others do not
+plain=(gcc "${flags[@]}" -O2)
+core "$folder/plain" "${plain[@]}"
+c_test "$folder/plain" test_memory "${plain[@]}"
+valgrind --quiet --error-exitcode=1 --leak-check=full "$folder/plain/test_memory"
