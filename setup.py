@@ -7,7 +7,14 @@ from setuptools import Extension, setup
 
 # macOS ships no OpenMP runtime: there the team is made of plain threads.
 THREADS = ["-DFR_PTHREADS"] if sys.platform == "darwin" else ["-fopenmp"]
-FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"]
+FLAGS = [
+    "-std=gnu11",
+    "-O3",
+    "-fno-fast-math",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+]
 
 setup(
     ext_modules=[

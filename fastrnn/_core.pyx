@@ -57,8 +57,10 @@ def threads_available():
     return bool(fr_threads_available())
 
 
-def activation(int function, const float[::1] x, float[::1] y):
+def activation(int function, const float[::1] x not None, float[::1] y not None):
     """y = exp (0), sigmoid (1) or tanh (2) of x, as the kernels compute it."""
+    if not 0 <= function <= 2:
+        raise ValueError(f"function must be 0, 1 or 2, got {function}")
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"y has {y.shape[0]} values, x has {x.shape[0]}")
     if x.shape[0]:
@@ -112,9 +114,9 @@ cdef int acquire(Py_buffer *view, object array, str name, bint integer, bint wri
         got = view.format.decode() if view.format is not NULL else "bytes"
         PyBuffer_Release(view)
         raise TypeError(f"{name} must be {wanted}, got buffer format {got!r}")
-    if not PyBuffer_IsContiguous(view, b"C"):
+    if not PyBuffer_IsContiguous(view, b"C") or <size_t>view.buf % <size_t>view.itemsize:
         PyBuffer_Release(view)
-        raise ValueError(f"{name} must be C-contiguous")
+        raise ValueError(f"{name} must be C-contiguous and aligned")
     return 0
 
 
@@ -134,6 +136,8 @@ cdef class Arrays:
             PyBuffer_Release(&self.views[i])
 
     cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL:
+        if self.count == 8:
+            raise SystemError("a call borrows at most 8 arrays")
         acquire(&self.views[self.count], array, name, integer, writable)
         self.count += 1
         return &self.views[self.count - 1]
@@ -205,6 +209,8 @@ cdef class Stack:
         starts (T,), lengths (N,) falling. h0, hn (L*D, N, R); c0, cn (L*D, N, H).
         """
         cdef Arrays arrays = Arrays()
+        # Copies: nobody may change between check and use what is an index in the core.
+        lengths, starts = [None if a is None else numpy.array(a, numpy.int64) for a in (lengths, starts)]
         cdef fr_sequence q = self._sequence(arrays, y, lengths, starts, batch_first)
         cdef Py_buffer *view = arrays.add(x, "x", False, False)
         check_shape("x", shape_of(view), shape_of(&arrays.views[0], self.shape.input_size))
@@ -218,8 +224,9 @@ cdef class Stack:
         cdef fr_sequence q = self._sequence(arrays, y, None, None, False)
         if table.stack is not self:
             raise ValueError("table was folded for another stack")
+        tokens = numpy.array(tokens, numpy.int64)  # a copy: nobody may change it after the check
         q.tokens = <const int64_t *>arrays.take(tokens, "tokens", (q.steps, q.rows), True, False)
-        if len(tokens) and tokens.size and not 0 <= tokens.min() <= tokens.max() < table.tokens:
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < table.tokens:
             raise ValueError(f"tokens must be 0 to {table.tokens - 1}, got {tokens.min()} to {tokens.max()}")
         q.table = table.rows
         self._states(arrays, &q, h0, c0, hn, cn)
@@ -264,9 +271,13 @@ cdef class Stack:
         cdef void *workspace
         cdef size_t size
         cdef double work = <double>self.num_parameters * <double>q.rows * <double>q.steps
-        if q.rows == 0 or q.steps == 0:
+        if q.steps == 0:
+            raise ValueError("x has 0 steps, expected at least 1")
+        if q.rows == 0:
             return 0
         size = fr_workspace_size(self.model, q.steps, q.rows, threads)
+        if size == 0:
+            raise MemoryError(f"{q.steps} steps of {q.rows} rows need more memory than there can be")
         self._borrow(size, &workspace)
         if work < RELEASE_GIL:
             fr_forward(self.model, q, workspace, 1)
@@ -279,10 +290,10 @@ cdef class Stack:
 
 cdef int check_packing(object starts, object lengths, Py_ssize_t total) except -1:
     """Packed rows must lie where starts and lengths say: step t has the rows that are longer than t."""
-    alive = (lengths[None, :] > numpy.arange(len(starts))[:, None]).sum(axis=1)
+    falling = (numpy.diff(lengths) <= 0).all()
+    alive = numpy.searchsorted(-lengths, -numpy.arange(len(starts))) if falling else starts
     ends = numpy.cumsum(alive)
-    if not (numpy.array_equal(starts, ends - alive) and (numpy.diff(lengths) <= 0).all()
-            and total == alive.sum()):
+    if not (falling and numpy.array_equal(starts, ends - alive) and total == alive.sum()):
         raise ValueError("starts and lengths do not describe packed data of this size")
     return 0
 
@@ -336,6 +347,8 @@ cdef class Table:
             raise ValueError("a bidirectional stack has no folded embedding")
         self.stack, self.tokens = stack, tokens
         self.nbytes = fr_table_size(stack.model, tokens)
+        if self.nbytes == 0 and tokens:
+            raise MemoryError(f"a table of {tokens} tokens needs more memory than there can be")
         self.rows = <float *>allocate(self.nbytes)
         data = <const float *>view.buf
         with nogil:
@@ -362,9 +375,13 @@ cdef class Stream:
         self.stack, self.rows, self.table, self.head = stack, rows, table, head
         self.features = stack.h_size if head is None else head.out_features
         self.num_state_bytes = fr_state_size(stack.model, rows)
+        if self.num_state_bytes == 0:
+            raise MemoryError(f"a stream of {rows} rows needs more memory than there can be")
         self.state = fr_state_create(stack.model, rows, allocate(self.num_state_bytes))
-        work = stack.num_parameters + (0 if head is None else head.in_features * head.out_features)
-        self.small = work * rows < RELEASE_GIL
+        work = <double>stack.num_parameters
+        if head is not None:
+            work += <double>head.in_features * <double>head.out_features
+        self.small = work * <double>rows < RELEASE_GIL
 
     def __dealloc__(self):
         free(self.state)
@@ -460,7 +477,8 @@ cdef class Stream:
             low = high = int(x)
         else:
             arrays = Arrays()
-            tokens = <const int64_t *>arrays.take(numpy.asarray(x), "x", (self.rows,), True, False)
+            x = numpy.array(x, numpy.int64)  # a copy: nobody may change it after the check
+            tokens = <const int64_t *>arrays.take(x, "x", (self.rows,), True, False)
             low, high = int(x.min()), int(x.max())
         if low < 0 or high >= self.table.tokens:
             raise ValueError(f"x holds token {low if low < 0 else high}, the vocabulary is 0 to {self.table.tokens - 1}")
@@ -504,7 +522,7 @@ cdef int borrow_float32(object x, Py_buffer *view) except -1:
     if type(x) is ndarray:
         PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
         if (view.itemsize == 4 and view.format[0] == b"f" and not view.format[1]
-                and PyBuffer_IsContiguous(view, b"C")):
+                and PyBuffer_IsContiguous(view, b"C") and <size_t>view.buf % 4 == 0):
             return 0
         PyBuffer_Release(view)
     PyObject_GetBuffer(as_float32(x, "x"), view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)

@@ -1,6 +1,7 @@
 /* One choice of kernels, made once: the widest that the CPU has, unless fr_isa_select says else. */
 #include "include/fastrnn.h"
 #include "kernels.h"
+#include "team.h"
 
 #include <string.h>
 
@@ -60,7 +61,9 @@ int fr_isa_select(const char *name) {
 }
 
 void fr_activation(int32_t function, const float *x, float *y, size_t n) {
+    const uint64_t mode = fr_float_mode_enter();
     fr_active_kernels()->evaluate(function, x, y, n);
+    fr_float_mode_restore(mode);
 }
 
 /* The results go where the compiler must believe that someone looks. */

@@ -21,7 +21,7 @@ size_t fr_linear_size(int32_t inputs, int32_t outputs) {
     if (inputs < 0 || inputs > FR_MAX_SIZE || outputs < 1 || outputs > FR_MAX_SIZE) return 0;
     struct fr_arena arena = {NULL, 0};
     lay_out(inputs, outputs, &arena);
-    return arena.used;
+    return fr_used(&arena);
 }
 
 fr_linear *fr_linear_create(int32_t inputs, int32_t outputs, void *memory) {

@@ -1,6 +1,7 @@
 /* Shapes, the flat parameter vector, and packing: where a number of PyTorch's tensors goes.
  * The packed layout itself is described in kernels.h. */
 #include "model.h"
+#include "team.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -82,6 +83,7 @@ int fr_parameter(const fr_shape *s, int32_t index, fr_tensor *tensor) {
     static const char *const names[KINDS] = {"weight_ih", "weight_hh", "bias_ih",
                                              "bias_hh",   "weight_ch", "weight_hr"};
     size_t offset = 0, at[KINDS];
+    if (index < 0) return 0;
     for (int32_t i = 0; i < s->num_layers * s->num_directions; i++) {
         const int32_t layer = i / s->num_directions;
         const size_t next = layer_offsets(s, layer, offset, at);
@@ -177,7 +179,7 @@ size_t fr_model_size(const fr_shape *shape) {
     if (fr_shape_error(shape)) return 0;
     struct fr_arena arena = {NULL, 0};
     lay_out(shape, &arena);
-    return arena.used;
+    return fr_used(&arena);
 }
 
 fr_model *fr_model_create(const fr_shape *shape, void *memory) {
@@ -261,9 +263,11 @@ static void pack_layer(const fr_shape *s, const struct fr_layer *l, const float 
 
 void fr_model_load(fr_model *model, const float *parameters) {
     const fr_shape *s = &model->shape;
+    const uint64_t mode = fr_float_mode_enter(); /* biases are added: always with the same rounding */
     size_t offset = 0, at[KINDS];
     for (int32_t i = 0; i < s->num_layers * s->num_directions; i++) {
         offset = layer_offsets(s, i / s->num_directions, offset, at);
         pack_layer(s, &model->layers[i], parameters, at);
     }
+    fr_float_mode_restore(mode);
 }

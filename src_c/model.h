@@ -42,9 +42,22 @@ struct fr_arena {
     size_t used;
 };
 static inline void *fr_take(struct fr_arena *arena, size_t count, size_t size) {
-    const size_t at = arena->used;
-    arena->used += (count * size + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT;
+    const size_t at = arena->used, most = SIZE_MAX - FR_ALIGNMENT;
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > most ||
+        __builtin_add_overflow(at, (bytes + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT, &arena->used)) {
+        arena->used = SIZE_MAX;
+    }
     return arena->base ? arena->base + at : NULL;
+}
+/* A count of elements for fr_take; SIZE_MAX, which no size survives, if it overflows. */
+static inline size_t fr_times(size_t a, size_t b) {
+    size_t product;
+    return __builtin_mul_overflow(a, b, &product) ? SIZE_MAX : product;
+}
+/* What a size function returns: 0 stands for more than there can be. */
+static inline size_t fr_used(const struct fr_arena *arena) {
+    return arena->used == SIZE_MAX ? 0 : arena->used;
 }
 
 /* model.c: a weight matrix in blocks, also for the linear map. */

@@ -186,7 +186,7 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
         }
     }
     const float **in = share->pointers->in;
-    if (!p->tokens && *rows > 1 && rows_meet(in[0], in[1])) {
+    if (!p->tokens && p->layer->inputs && *rows > 1 && rows_meet(in[0], in[1])) {
         copy_apart(share->pointers->x_copy, in, *rows, (size_t)p->layer->inputs);
     }
     return s;
@@ -261,7 +261,7 @@ static void finish_states(const struct pass *p, const struct share *share, const
         const int64_t length = p->group->length[r];
         const int64_t last = length == 0 ? -1 : p->reverse ? p->group->steps - 1 : length - 1;
         const struct scratch *scratch = last >= taken || taken == 0 ? own : &share->scratch;
-        if (q->hn) memcpy(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
+        if (q->hn) memmove(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
         if (q->cn && scratch->c[0]) {
             memcpy(q->cn + to * H, scratch->c[last & 1] + (size_t)r * row, H * sizeof(float));
         }
@@ -453,15 +453,15 @@ static void take_pointers(const struct call *call, struct pointers *out, int64_t
 
 static void take_part(const struct call *call, struct part *out, int64_t rows, int64_t steps, struct fr_arena *arena) {
     const fr_shape *s = &call->model->shape;
-    const size_t elements = (size_t)rows * (size_t)steps;
+    const size_t elements = fr_times((size_t)rows, (size_t)steps);
     struct part part = {.group = {.rows = rows}};
     part.group.order = fr_take(arena, (size_t)rows, sizeof(int64_t));
     part.group.length = fr_take(arena, (size_t)rows, sizeof(int64_t));
     for (int32_t i = 0; i < 2 && i < s->num_layers - 1; i++) {
-        part.between[i] = fr_take(arena, elements * (size_t)fr_features(s), sizeof(float));
+        part.between[i] = fr_take(arena, fr_times(elements, (size_t)fr_features(s)), sizeof(float));
     }
     for (int32_t i = 0; i < 2 && s->num_directions == 2 && s->merge_sum; i++) {
-        part.summands[i] = fr_take(arena, elements * (size_t)fr_output_size(s), sizeof(float));
+        part.summands[i] = fr_take(arena, fr_times(elements, (size_t)fr_output_size(s)), sizeof(float));
     }
     if (out) *out = part;
 }
@@ -475,7 +475,7 @@ static void lay_out(struct call *call, int64_t steps, int64_t rows, int32_t thre
     call->parts = call->mode == ROWS ? call->threads : 1;
     const int64_t part_rows = (rows + call->parts - 1) / call->parts; /* of the largest part */
     call->chunk_rows = part_rows > CHUNK_ROWS ? part_rows : CHUNK_ROWS;
-    if (call->chunk_rows > part_rows * steps) call->chunk_rows = part_rows * steps;
+    if (part_rows && steps < call->chunk_rows / part_rows) call->chunk_rows = part_rows * steps;
     const int32_t scratches = call->mode == ROWS ? call->parts : call->mode == SERIAL ? 1 : 2;
     const size_t points = (size_t)(call->mode == UNITS ? call->model->shape.num_layers * call->model->shape.num_directions + 1 : 1);
     call->zeros = fr_take(arena, (size_t)fr_output_size(&call->model->shape), sizeof(float));
@@ -500,11 +500,13 @@ static void lay_out(struct call *call, int64_t steps, int64_t rows, int32_t thre
 
 size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads) {
     size_t most = 0;
-    /* The threads that a call really gets may be fewer; then it needs what fewer need. */
+    if (steps < 1 || rows < 0 || rows > INT32_MAX || steps > INT64_MAX / 64) return 0;
+    /* In a forked child the call runs in one thread. */
     for (int32_t n = 1;; n = threads) {
         struct call call = {.model = model};
         struct fr_arena arena = {NULL, 0};
         lay_out(&call, steps, rows, n, &arena);
+        if (fr_used(&arena) == 0) return 0;
         if (arena.used > most) most = arena.used;
         if (n >= threads) return most;
     }
@@ -551,7 +553,9 @@ void fr_forward(const fr_model *model, const fr_sequence *sequence, void *worksp
 /* ---- the x part alone ------------------------------------------------------------------------- */
 
 size_t fr_table_size(const fr_model *model, int64_t tokens) {
-    return (size_t)tokens * fr_gate_row(&model->layers[0]) * sizeof(float);
+    const size_t bytes = fr_gate_row(&model->layers[0]) * sizeof(float);
+    if (tokens < 0 || model->shape.num_directions != 1) return 0;
+    return (size_t)tokens <= SIZE_MAX / 2 / bytes ? (size_t)tokens * bytes : 0;
 }
 
 void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table) {

@@ -40,15 +40,17 @@ static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *a
 }
 
 size_t fr_state_size(const fr_model *model, int64_t rows) {
+    if (model->shape.num_directions != 1 || rows < 0 || rows > INT32_MAX) return 0;
     struct fr_arena arena = {NULL, 0};
     lay_out(model, rows, &arena);
-    return arena.used;
+    return fr_used(&arena);
 }
 
 fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory) {
-    if (model->shape.num_directions != 1 || rows < 0 || rows > INT32_MAX) return NULL;
+    const size_t size = fr_state_size(model, rows);
+    if (size == 0) return NULL;
     struct fr_arena arena = {memory, 0};
-    memset(memory, 0, fr_state_size(model, rows));
+    memset(memory, 0, size);
     return lay_out(model, rows, &arena);
 }
 

@@ -18,15 +18,18 @@
 
 /* ---- teams ------------------------------------------------------------------------------------ */
 
-/* A forked child has none of its parent's threads, and libgomp hangs when asked for them again. */
-static int used, forked;
+/* A forked child has none of its parent's threads. libgomp hangs when asked for them again, whoever
+ * used it in the parent, so a child never asks. Plain threads are made anew for every call. */
+#if defined(_OPENMP)
+static int forked;
 
-#if defined(_OPENMP) || defined(FR_PTHREADS)
-static void in_child(void) { __atomic_store_n(&forked, __atomic_load_n(&used, __ATOMIC_RELAXED), __ATOMIC_RELAXED); }
+static void in_child(void) { __atomic_store_n(&forked, 1, __ATOMIC_RELAXED); }
 
 __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
 
 int fr_threads_available(void) { return !__atomic_load_n(&forked, __ATOMIC_RELAXED); }
+#elif defined(FR_PTHREADS)
+int fr_threads_available(void) { return 1; }
 #else
 int fr_threads_available(void) { return 0; }
 #endif
@@ -34,7 +37,6 @@ int fr_threads_available(void) { return 0; }
 #if defined(_OPENMP)
 
 void fr_team_run(int threads, fr_team_function *function, void *context) {
-    __atomic_store_n(&used, 1, __ATOMIC_RELAXED);
 #pragma omp parallel num_threads(threads)
     {
         const uint64_t mode = fr_float_mode_enter();
@@ -67,7 +69,6 @@ void fr_team_run(int threads, fr_team_function *function, void *context) {
     pthread_t handle[FR_MAX_THREADS];
     struct part part[FR_MAX_THREADS];
     int started = 1, granted = 0;
-    __atomic_store_n(&used, 1, __ATOMIC_RELAXED);
     for (; started < threads; started++) {
         part[started] = (struct part){function, context, started, &granted};
         if (pthread_create(&handle[started], NULL, part_main, &part[started])) break;
@@ -148,11 +149,12 @@ enum fr_meeting fr_meet(struct fr_meeting_point *point, int threads, int may_tak
 
 uint64_t fr_float_mode_enter(void) {
     const unsigned mode = _mm_getcsr();
-    _mm_setcsr((mode | 0x8040) & ~0x6000u); /* flush to zero, denormals are zero, round to nearest */
+    /* flush to zero, denormals are zero, all exceptions masked; round to nearest */
+    _mm_setcsr((mode | 0x9fc0) & ~0x6000u);
     return mode;
 }
 
-/* Restores the control bits, and clears the exception flags that the call may have raised. */
+/* Restores the caller's control bits and exception flags. */
 void fr_float_mode_restore(uint64_t mode) { _mm_setcsr((unsigned)mode); }
 
 #elif defined(__aarch64__)
@@ -160,7 +162,8 @@ void fr_float_mode_restore(uint64_t mode) { _mm_setcsr((unsigned)mode); }
 uint64_t fr_float_mode_enter(void) {
     uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    const uint64_t flush = (mode | ((uint64_t)1 << 24)) & ~((uint64_t)3 << 22);
+    const uint64_t traps = (uint64_t)0x9f00, rounding = (uint64_t)3 << 22, flush_to_zero = (uint64_t)1 << 24;
+    const uint64_t flush = (mode | flush_to_zero) & ~(traps | rounding);
     __asm__ volatile("msr fpcr, %0" ::"r"(flush));
     return mode;
 }

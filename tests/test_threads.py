@@ -114,9 +114,9 @@ FORK = """
             os._exit(0 if right(available) else 1)
         return os.waitpid(pid, 0)[1] == 0
 
-    assert child_is_right(True)  # the parent has not used a team
+    assert child_is_right(False)  # even before the parent's first team
     assert right(True)
-    assert child_is_right(False)  # it has
+    assert child_is_right(False)
     assert right(True)
 """
 POOL = """

@@ -4,10 +4,12 @@
  * size of h, G gates (RNN 1, GRU 3, LSTM 4), L layers, D directions (1 or 2), F = D * R features of
  * an output (R if the directions are summed). A shape in a comment is row-major, last index fastest.
  *
- * Memory belongs to the caller. The library never allocates, frees, prints, exits or takes a lock:
- * a *_size function says how many bytes, a *_create function lays an object out in them. Objects
- * start at an address that is a multiple of FR_ALIGNMENT and stay where they are. Functions that
- * check return a status or NULL; the others trust their arguments and cannot fail.
+ * Memory belongs to the caller. The library never allocates, frees, prints, exits or takes a lock
+ * (what the thread runtime does for a call with several threads aside): a *_size function says how
+ * many bytes, 0 if that is impossible, and a *_create function lays an object out in them. Objects
+ * start at an address that is a multiple of FR_ALIGNMENT and stay where they are; other pointers
+ * need the alignment of their type. No output may overlap an input or another output, hn and h0
+ * included. Functions that check say so; the others trust their arguments and cannot fail.
  *
  * A model and a linear map are read-only once loaded: any number of threads may use them at once.
  * A workspace belongs to one call, a state to one stream; neither may be used by two threads at once.
@@ -15,8 +17,10 @@
  * Results. Every sum is one chain in a fixed order with a fused multiply-add at every term, so an
  * output has the same bits for any batch size and neighbours, any number of threads, any split of a
  * sequence into calls (one step at a time included), and on AVX2, AVX-512 and NEON. Only the "base"
- * kernels (no fused multiply-add) are outside this promise. NaN in gives NaN out. Denormals are
- * flushed to zero inside calls; the caller's floating-point mode is restored on return.
+ * kernels (no fused multiply-add) are outside this promise, and between x86-64 and AArch64 the
+ * payload of a NaN and results that only rounding lifts to the smallest normal float. NaN in gives
+ * NaN out. Denormals are flushed to zero inside calls, whatever the caller's floating-point mode,
+ * which is restored on return.
  */
 #ifndef FASTRNN_H
 #define FASTRNN_H
@@ -91,7 +95,7 @@ FR_API const fr_shape *fr_model_shape(const fr_model *model);
 /* Step t of row n is element `index` = starts ? starts[t] + n : t * step_stride + n * row_stride of
  * x, y and tokens. So (T, N, ...) has strides N, 1; (N, T, ...) has 1, T; packed data has starts. */
 typedef struct fr_sequence {
-    int64_t steps, rows;             /* T, N: at least 1 and 0 */
+    int64_t steps, rows;             /* T >= 1; N from 0 to INT32_MAX */
     int64_t step_stride, row_stride; /* used when starts is NULL */
     const int64_t *starts;           /* (T) or NULL; then lengths are given and fall with n */
     const int64_t *lengths;          /* (N) in any order, 0..T each; NULL: all T */
@@ -103,7 +107,8 @@ typedef struct fr_sequence {
     float *hn, *cn;                  /* likewise, a row's own last state, or NULL: not wanted */
 } fr_sequence;
 
-/* Bytes of workspace that fr_forward needs for T steps and N rows. */
+/* Bytes of workspace that fr_forward needs for exactly this T, N and number of threads; a smaller
+ * call may need more. */
 FR_API size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads);
 /* Runs whole sequences with at most `threads` threads; fewer where more would not pay. */
 FR_API void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace,
@@ -154,8 +159,8 @@ FR_API const char *fr_isa(void);
 /* Uses the kernels of that name from now on; returns 0 if this CPU or build does not have them.
  * Call it before other threads use the library. */
 FR_API int fr_isa_select(const char *name);
-/* 1 if calls can use more than one thread: built with threads, and not in a forked child of a
- * process that used them (there everything runs in the calling thread). */
+/* 1 if calls can use more than one thread: built with threads, and not in a forked child (where
+ * OpenMP may hang, and everything runs in the calling thread instead). */
 FR_API int fr_threads_available(void);
 /* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy. */
 FR_API void fr_activation(int32_t function, const float *x, float *y, size_t n);

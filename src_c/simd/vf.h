@@ -12,6 +12,10 @@
 #ifndef FASTRNN_VF_H
 #define FASTRNN_VF_H
 
+#if defined(__FAST_MATH__)
+#error "fastrnn must not be compiled with -ffast-math: results would lose their bits, NaN and infinity"
+#endif
+
 #include <stdint.h>
 #include <string.h>
 #if defined(FR_ISA_AVX2) || defined(FR_ISA_AVX512)

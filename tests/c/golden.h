@@ -1,13 +1,13 @@
 /* Hashes of all outputs of test_core, one per cell: equal on every instruction set with fused
  * multiply-add. They change only when the numeric contract does. */
 static const uint64_t GOLDEN[] = {
-    0xc4abc1bc88c0eb91, /* rnn_tanh */
-    0x846fd324fce8e052, /* rnn_relu */
-    0x1d93abac58e97402, /* rnn_sigmoid */
-    0x8fcaeed54bb4ca1d, /* rnn_identity */
-    0xf704b8c7b0e377de, /* lstm */
-    0xb46de6ca188d5a3b, /* lstm_peephole */
-    0xa3c889140585b3fc, /* gru */
-    0xe4d419e6b84ad5d2, /* gru_reset_before */
+    0x067815dab5a6c3d1, /* rnn_tanh */
+    0x4d0f7b6433d2fd88, /* rnn_relu */
+    0x85736d6665d0d71e, /* rnn_sigmoid */
+    0x8aec48faf038223f, /* rnn_identity */
+    0x75165f779815d75a, /* lstm */
+    0xb08b0a4eda363ab3, /* lstm_peephole */
+    0x0bbebab2d492d2f2, /* gru */
+    0x145816df921f45ba, /* gru_reset_before */
 };
-static const uint64_t GOLDEN_LINEAR = 0xf597567b4313b803;
+static const uint64_t GOLDEN_LINEAR = 0xdeb31904283b3661;
