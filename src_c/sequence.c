@@ -106,9 +106,11 @@ struct call {
     int64_t chunk_rows;
     float *zeros; /* (R) */
     struct part *part;
-    struct scratch *scratch;   /* ROWS: one per part; DIRECTIONS: two; UNITS: a team's and one for taking over */
+    struct scratch *scratch;   /* one per part (ROWS), per direction (DIRECTIONS), or a team's (UNITS) */
+    struct scratch *take_over; /* UNITS: of the thread that takes over */
     struct pointers *pointers; /* one per thread */
-    struct fr_meeting_point *points; /* UNITS: one per pass, and a last one for the end of passes */
+    struct fr_meeting_point *points; /* UNITS: one per pass */
+    struct fr_meeting_point *pass_end; /* where a team meets after passes */
     int64_t *sorted, *count; /* (N), (T + 2): for sorting */
     int32_t next_part;
 };
@@ -134,6 +136,12 @@ struct share {
 };
 
 static int64_t time_of(const struct pass *p, int64_t s) { return p->reverse ? p->group->steps - 1 - s : s; }
+
+/* The last step in which row r is alive, -1 if there is none. */
+static int64_t last_step(const struct pass *p, int64_t r) {
+    const int64_t length = p->group->length[r];
+    return length == 0 ? -1 : p->reverse ? p->group->steps - 1 : length - 1;
+}
 
 /* Rows alive at time t; `near` is a guess. */
 static int64_t alive(const struct group *g, int64_t t, int64_t near) {
@@ -192,105 +200,119 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
     return s;
 }
 
-/* Steps of one pass from `s` on; `detour`: the h of the first step goes to scratch.h instead of y.
- * Returns how it ended: FR_MET, or FR_TAKE_OVER or FR_LEAVE at step *s, and in *whole whether the
- * others will still complete that step's y. */
-static enum fr_meeting run_steps(const struct pass *p, const struct share *share, int64_t *s, int detour, int *whole) {
+/* How a thread came to the end of its steps. */
+struct ending {
+    enum fr_meeting meeting; /* FR_MET: every step is done */
+    int64_t step;            /* else: at which step the threads did not meet, */
+    int y_follows;           /* and whether the others still complete y of that step */
+};
+
+static enum fr_meeting meet(const struct share *share) {
+    return share->point ? fr_meet(share->point, share->threads, 1) : FR_MET;
+}
+
+/* One step on a thread's blocks, with the phases that need all blocks of the one before. */
+static struct ending run_step(const struct pass *p, const struct share *share, const struct fr_step *step, int64_t s) {
     const struct fr_kernels *kernels = p->call->kernels;
     const struct fr_layer *l = p->layer;
-    const struct pointers *q = share->pointers;
     const struct fr_matrix *projection = l->projection.outputs ? &l->projection : NULL;
+    struct ending end = {FR_MET, s, .y_follows = 0}; /* before the last phase nobody has begun with y */
+    kernels->step[l->cell](step);
+    if (projection || kernels->second[l->cell]) {
+        end.meeting = meet(share);
+        if (end.meeting != FR_MET) return end;
+        if (kernels->second[l->cell]) kernels->second[l->cell](step);
+    }
+    if (projection) {
+        const struct fr_product product = {
+            projection, (const float *const *)share->pointers->h1, share->pointers->out, step->rows,
+            share_begin(projection->blocks, share->thread, share->threads),
+            share_begin(projection->blocks, share->thread + 1, share->threads),
+        };
+        kernels->product(&product);
+    }
+    end.meeting = meet(share);
+    end.y_follows = 1;
+    return end;
+}
+
+/* The steps of one pass from `s` on; with h_apart, the h of the first one goes to scratch.h, for its y
+ * is written by others. */
+static struct ending run_steps(const struct pass *p, const struct share *share, int64_t s, int h_apart) {
+    const struct fr_layer *l = p->layer;
+    const struct pointers *q = share->pointers;
     const int32_t begin = share_begin(l->blocks, share->thread, share->threads);
     const int32_t end = share_begin(l->blocks, share->thread + 1, share->threads);
     const size_t unit_row = fr_unit_row(l), R = (size_t)l->recurrent;
-    enum fr_meeting meeting = FR_MET;
-    for (int64_t chunk_end, rows, at; *s < p->group->steps;) {
-        chunk_end = gather_chunk(p, share, *s, &rows);
-        const int fused = chunk_end - *s == 1 && rows <= FR_TILE_ROWS && !p->tokens;
+    for (int64_t chunk_end, rows, at; s < p->group->steps;) {
+        chunk_end = gather_chunk(p, share, s, &rows);
+        const int fused = chunk_end - s == 1 && rows <= FR_TILE_ROWS && !p->tokens;
         if (!fused && !p->tokens) {
             const struct fr_input input = {l, q->in, share->scratch.gates, rows, begin, end};
-            kernels->input(&input);
+            p->call->kernels->input(&input);
         }
         at = 0;
-        for (int64_t n = 0; *s < chunk_end; ++*s, at += n, detour = 0) {
-            const int64_t t = time_of(p, *s);
+        for (int64_t n = 0; s < chunk_end; s++, at += n, h_apart = 0) {
+            const int64_t t = time_of(p, s);
             n = alive(p->group, t, n);
             for (int64_t r = 0; r < n; r++) {
-                q->out[r] = detour ? share->scratch.h + (size_t)r * R : view_at(&p->y, t, r);
-                q->h1[r] = projection ? share->scratch.u + (size_t)r * unit_row : q->out[r];
+                q->out[r] = h_apart ? share->scratch.h + (size_t)r * R : view_at(&p->y, t, r);
+                q->h1[r] = l->projection.outputs ? share->scratch.u + (size_t)r * unit_row : q->out[r];
             }
             const struct fr_step step = {
                 .layer = l, .x = fused ? q->in : NULL, .gates = fused ? NULL : q->gates + at,
-                .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(*s + 1) & 1], .c1 = share->scratch.c[*s & 1],
+                .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(s + 1) & 1], .c1 = share->scratch.c[s & 1],
                 .saved = share->scratch.saved, .u = share->scratch.u, .rows = (int32_t)n,
-                .begin = begin, .end = end, .reversed = (int32_t)(*s & 1),
+                .begin = begin, .end = end, .reversed = (int32_t)(s & 1),
             };
-            kernels->step[l->cell](&step);
-            if (projection || kernels->second[l->cell]) {
-                *whole = 0; /* nobody has begun with y */
-                if (share->point) meeting = fr_meet(share->point, share->threads, 1);
-                if (meeting != FR_MET) return meeting;
-                if (kernels->second[l->cell]) kernels->second[l->cell](&step);
-            }
-            if (projection) {
-                const struct fr_product product = {
-                    projection, (const float *const *)q->h1, q->out, n,
-                    share_begin(projection->blocks, share->thread, share->threads),
-                    share_begin(projection->blocks, share->thread + 1, share->threads),
-                };
-                kernels->product(&product);
-            }
-            *whole = 1;
-            if (share->point) meeting = fr_meet(share->point, share->threads, 1);
-            if (meeting != FR_MET) return meeting;
+            const struct ending ending = run_step(p, share, &step, s);
+            if (ending.meeting != FR_MET) return ending;
             for (int64_t r = 0; r < n; r++) q->h[r] = q->out[r];
             if (n > 1 && rows_meet(q->h[0], q->h[1])) copy_apart(q->h_copy, q->h, n, R);
         }
     }
-    return FR_MET;
+    return (struct ending){FR_MET, s, 1};
 }
 
-/* Writes a row's own last state. A thread that took over at step `taken` has the later c in its
- * own scratch, the team the earlier. */
-static void finish_states(const struct pass *p, const struct share *share, const struct scratch *own, int64_t taken) {
+/* Writes a row's own last state. After step s its c is in c[s & 1]; before the first step, in both. */
+static void finish_row(const struct pass *p, const struct pointers *pointers, const struct scratch *scratch, int64_t r) {
     const fr_sequence *q = p->call->sequence;
     const struct fr_layer *l = p->layer;
-    const size_t R = (size_t)l->recurrent, H = (size_t)l->units, row = fr_unit_row(l), N = (size_t)q->rows;
-    for (int64_t r = 0; r < p->group->rows; r++) {
-        const size_t to = p->state * N + (size_t)p->group->order[r];
-        const int64_t length = p->group->length[r];
-        const int64_t last = length == 0 ? -1 : p->reverse ? p->group->steps - 1 : length - 1;
-        const struct scratch *scratch = last >= taken || taken == 0 ? own : &share->scratch;
-        if (q->hn) memmove(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
-        if (q->cn && scratch->c[0]) {
-            memcpy(q->cn + to * H, scratch->c[last & 1] + (size_t)r * row, H * sizeof(float));
-        }
+    const size_t R = (size_t)l->recurrent, H = (size_t)l->units;
+    const size_t to = p->state * (size_t)q->rows + (size_t)p->group->order[r];
+    if (q->hn) memmove(q->hn + to * R, pointers->h[r], R * sizeof(float));
+    if (q->cn && scratch->c[0]) {
+        const float *c = scratch->c[last_step(p, r) & 1] + (size_t)r * fr_unit_row(l);
+        memcpy(q->cn + to * H, c, H * sizeof(float));
     }
 }
 
 /* The rest of a pass, from step s on, by a thread whose partner is late. The team's memory may still
  * be written by it: only what is complete is read (y up to step s - 1, the c before step s), and
- * everything else is computed again. */
-static void run_alone(const struct pass *p, const struct share *team, const struct scratch *own, int64_t s, int whole) {
-    const size_t row = fr_unit_row(p->layer);
-    struct share share = {.pointers = team->pointers, .scratch = *own, .thread = 0, .threads = 1};
+ * everything else is computed again in memory of its own. */
+static void run_alone(const struct pass *p, const struct share *team, const struct scratch *own, struct ending from) {
+    const struct share share = {.pointers = team->pointers, .scratch = *own, .thread = 0, .threads = 1};
+    const int64_t s = from.step;
     if (s == 0) {
         start_states(p, &share); /* the partner may not have come to it */
     } else if (own->c[0]) {
-        memcpy(own->c[0], team->scratch.c[(s + 1) & 1], (size_t)p->group->rows * row * sizeof(float));
+        const size_t bytes = (size_t)p->group->rows * fr_unit_row(p->layer) * sizeof(float);
+        memcpy(own->c[0], team->scratch.c[(s + 1) & 1], bytes);
     }
-    const int64_t taken = s;
-    run_steps(p, &share, &s, whole, &whole);
-    finish_states(p, team, own, taken);
+    run_steps(p, &share, s, from.y_follows);
+    for (int64_t r = 0; r < p->group->rows; r++) {
+        const int ended_before = s > 0 && last_step(p, r) < s; /* its c is still where the team left it */
+        finish_row(p, team->pointers, ended_before ? &team->scratch : own, r);
+    }
 }
 
-static void run_pass(const struct pass *p, const struct share *share, const struct scratch *own) {
-    int64_t s = 0;
-    int whole = 0;
+static void run_pass(const struct pass *p, const struct share *share, const struct scratch *take_over) {
     start_states(p, share);
-    const enum fr_meeting end = run_steps(p, share, &s, 0, &whole);
-    if (end == FR_TAKE_OVER) run_alone(p, share, own, s, whole);
-    if (end == FR_MET && share->thread == 0) finish_states(p, share, NULL, INT64_MAX);
+    const struct ending ending = run_steps(p, share, 0, 0);
+    if (ending.meeting == FR_TAKE_OVER) run_alone(p, share, take_over, ending);
+    for (int64_t r = 0; r < p->group->rows && ending.meeting == FR_MET && share->thread == 0; r++) {
+        finish_row(p, share->pointers, &share->scratch, r);
+    }
 }
 
 /* ---- the network ------------------------------------------------------------------------------ */
@@ -359,8 +381,7 @@ static void wait_for_all(struct fr_meeting_point *point, int32_t threads) {
 static void run_network(const struct call *call, int32_t index, int32_t thread, int32_t threads) {
     const fr_shape *s = &call->model->shape;
     struct part *part = &call->part[index];
-    const int32_t D = s->num_directions, passes = s->num_layers * D;
-    struct fr_meeting_point *rest = &call->points[call->mode == UNITS ? passes : 0];
+    const int32_t D = s->num_directions;
     const int unit_team = call->mode == UNITS && threads > 1;
     for (int32_t layer = 0; layer < s->num_layers; layer++) {
         for (int32_t direction = 0; direction < D; direction++) {
@@ -372,13 +393,13 @@ static void run_network(const struct call *call, int32_t index, int32_t thread, 
                 share.thread = thread, share.threads = threads;
                 share.point = &call->points[pass.state];
             }
-            run_pass(&pass, &share, &call->scratch[call->mode == UNITS ? 1 : 0]);
-            if (unit_team) wait_for_all(rest, threads);
+            run_pass(&pass, &share, call->take_over);
+            if (unit_team) wait_for_all(call->pass_end, threads);
         }
-        if (call->mode == DIRECTIONS) wait_for_all(rest, threads);
+        if (call->mode == DIRECTIONS) wait_for_all(call->pass_end, threads);
         if (part->summands[0]) {
             add_directions(call, part, layer, thread, threads);
-            wait_for_all(rest, threads);
+            wait_for_all(call->pass_end, threads);
         }
     }
     clear_tails(call, part, thread, threads);
@@ -476,8 +497,9 @@ static void lay_out(struct call *call, int64_t steps, int64_t rows, int32_t thre
     const int64_t part_rows = (rows + call->parts - 1) / call->parts; /* of the largest part */
     call->chunk_rows = part_rows > CHUNK_ROWS ? part_rows : CHUNK_ROWS;
     if (part_rows && steps < call->chunk_rows / part_rows) call->chunk_rows = part_rows * steps;
-    const int32_t scratches = call->mode == ROWS ? call->parts : call->mode == SERIAL ? 1 : 2;
-    const size_t points = (size_t)(call->mode == UNITS ? call->model->shape.num_layers * call->model->shape.num_directions + 1 : 1);
+    const int32_t scratches = call->mode == DIRECTIONS ? 2 : call->parts;
+    const int32_t passes = call->model->shape.num_layers * call->model->shape.num_directions;
+    const size_t points = (size_t)(call->mode == UNITS ? passes + 1 : 1);
     call->zeros = fr_take(arena, (size_t)fr_output_size(&call->model->shape), sizeof(float));
     call->sorted = fr_take(arena, (size_t)rows, sizeof *call->sorted);
     call->count = fr_take(arena, (size_t)steps + 2, sizeof *call->count);
@@ -485,14 +507,16 @@ static void lay_out(struct call *call, int64_t steps, int64_t rows, int32_t thre
     call->scratch = fr_take(arena, (size_t)scratches, sizeof *call->scratch);
     call->pointers = fr_take(arena, (size_t)call->threads, sizeof *call->pointers);
     call->points = fr_take(arena, points, sizeof *call->points);
-    for (size_t i = 0; arena->base && i < points; i++) fr_meeting_start(&call->points[i]);
+    call->take_over = fr_take(arena, 1, sizeof *call->take_over);
+    call->pass_end = call->points ? &call->points[points - 1] : NULL;
+    for (size_t i = 0; call->points && i < points; i++) fr_meeting_start(&call->points[i]);
     for (int32_t i = 0; i < call->parts; i++) {
         take_part(call, call->part ? &call->part[i] : NULL, (rows - i + call->parts - 1) / call->parts, steps, arena);
     }
     for (int32_t i = 0; i < scratches; i++) {
-        const int alone = call->mode != UNITS || i == 1;
-        take_scratch(call, call->scratch ? &call->scratch[i] : NULL, part_rows, alone, arena);
+        take_scratch(call, call->scratch ? &call->scratch[i] : NULL, part_rows, call->mode != UNITS, arena);
     }
+    if (call->mode == UNITS) take_scratch(call, call->take_over, rows, 1, arena);
     for (int32_t i = 0; i < call->threads; i++) {
         take_pointers(call, call->pointers ? &call->pointers[i] : NULL, part_rows, arena);
     }
