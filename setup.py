@@ -14,6 +14,7 @@ FLAGS = [
     "-ffp-contract=off",
     "-fno-math-errno",
     "-fvisibility=hidden",
+    "-DFR_API=",  # the extension exports only its module
 ]
 
 setup(

@@ -2,6 +2,17 @@
 
 from typing import TYPE_CHECKING, Any
 
+try:
+    from fastrnn import _core as _core
+except ImportError as error:
+    if error.name != "fastrnn":  # the extension is here, but something that it needs is not
+        raise
+    raise ImportError(
+        f"{__path__[0]} is the source tree of fastrnn and its extension is not built there: run "
+        f"from another folder, or build it with `pip install -e .` or "
+        f"`python setup.py build_ext --inplace`"
+    ) from error
+
 from fastrnn import models
 from fastrnn.layers import Embedding, Linear
 from fastrnn.packed import (
@@ -52,3 +63,7 @@ def __getattr__(name: str) -> Any:
 
         return read_checkpoint
     raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

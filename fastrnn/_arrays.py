@@ -7,7 +7,8 @@ bfloat16, which NumPy has no type for). Results share memory with the argument w
 
 from __future__ import annotations
 
-from numbers import Real
+import operator
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,9 @@ AnyArray: TypeAlias = npt.NDArray[Any]
 ArrayLike: TypeAlias = Any  # wider than NumPy's: DLPack and PyTorch tensors too
 
 ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
+MAX_SIZE = 1 << 20  # FR_MAX_SIZE of the kernels: inputs, units, features
+MAX_LAYERS = 1024  # FR_MAX_LAYERS
+MAX_ROWS = (1 << 31) - 1  # rows are counted in 32 signed bits
 
 
 def aligned_zeros(size: int) -> FloatArray:
@@ -30,17 +34,21 @@ def aligned_zeros(size: int) -> FloatArray:
 
 def as_array(value: ArrayLike, name: str) -> AnyArray:
     """`value` as a NumPy array of its own type; `name` is what an error calls it."""
-    if isinstance(value, np.ndarray):
-        return np.asarray(value)
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, fill the masked values first")
     try:
         if hasattr(value, "detach") and hasattr(value, "dtype"):
             value = _plain_tensor(value)
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        kind = type(value).__name__
-        raise TypeError(f"{name} is a {kind} that cannot become an array: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a foreign object raises when asked for its values
+        kind = with_article(type(value).__name__)
+        raise TypeError(f"{name} is {kind} that cannot become an array: {error}") from error
 
 
 def _plain_tensor(tensor: Any) -> Any:
@@ -55,12 +63,12 @@ def as_float32(value: ArrayLike, name: str) -> FloatArray:
     array = as_array(value, name)
     if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
         return array
-    if not _is_real(array.dtype):
+    if not is_real(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     return np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
 
 
-def _is_real(dtype: np.dtype[Any]) -> bool:
+def is_real(dtype: np.dtype[Any]) -> bool:
     """Floats and integers, and extension types (bfloat16 of ml_dtypes) that widen to float32."""
     if dtype.kind == "V":
         return dtype.fields is None and dtype.type is not np.void and np.can_cast(dtype, np.float32)
@@ -100,14 +108,38 @@ def as_lengths(value: ArrayLike, rows: int, steps: int) -> IntArray:
     return lengths
 
 
-def as_size(value: object, name: str) -> int:
-    """A size: an int from 1 to 2**31 - 1 (a bool here is a misplaced argument)."""
-    if not isinstance(value, int) or isinstance(value, bool):
+def as_int(value: object, name: str) -> int:
+    """An int, Python's or NumPy's (a bool here is a misplaced argument)."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
-    if value <= 0:
-        raise ValueError(f"{name} must be greater than zero, got: {value}")
-    if value > np.iinfo(np.int32).max:
-        raise ValueError(f"{name} must be at most {np.iinfo(np.int32).max}, got: {value}")
+    return operator.index(value)
+
+
+def as_size(value: object, name: str, limit: int = MAX_ROWS) -> int:
+    """A size: an int from 1 to `limit`."""
+    size = as_int(value, name)
+    if size <= 0:
+        raise ValueError(f"{name} must be greater than zero, got: {size}")
+    if size > limit:
+        raise ValueError(f"{name} must be at most {limit}, got {size}")
+    return size
+
+
+def as_seed(value: object) -> int | None:
+    """What a random generator starts from: an int from 0, or None for the system's randomness."""
+    if value is None:
+        return None
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"seed is {with_article(type(value).__name__)}, expected an int or None")
+    if value < 0:
+        raise ValueError(f"seed is {value}, expected an int of 0 or more")
+    return operator.index(value)
+
+
+def as_prefix(value: object) -> str:
+    """What the names of a mapping start with."""
+    if not isinstance(value, str):
+        raise TypeError(f"prefix is {with_article(type(value).__name__)}, expected a str")
     return value
 
 
@@ -120,7 +152,7 @@ def as_flag(value: object, name: str) -> bool:
 
 def as_probability(value: object, name: str) -> float:
     """A number from 0 to 1."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= float(value) <= 1:
+    if not isinstance(value, Real) or isinstance(value, bool) or value < 0 or not value <= 1:
         raise ValueError(f"{name} is {value!r}, expected a number in the range [0, 1]")
     return float(value)
 
@@ -138,7 +170,8 @@ def as_pair(state: ArrayLike | None, name: str) -> tuple[ArrayLike | None, Array
     if state is None:
         return None, None
     if not isinstance(state, (tuple, list)) or len(state) != 2 or any(s is None for s in state):
-        raise TypeError(f"{name} is a {type(state).__name__}, an LSTM expects a pair (h_0, c_0)")
+        kind = with_article(type(state).__name__)
+        raise TypeError(f"{name} is {kind}, an LSTM expects a pair (h_0, c_0)")
     return state[0], state[1]
 
 
@@ -147,3 +180,18 @@ def as_one(state: ArrayLike | None, name: str) -> ArrayLike | None:
     if isinstance(state, (tuple, list)):
         raise TypeError(f"{name} is a {type(state).__name__}, expected one array")
     return state
+
+
+def either(state: ArrayLike | None, hx: ArrayLike | None, name: str) -> ArrayLike | None:
+    """The state argument, which PyTorch calls `hx`, by whichever of its two names it came."""
+    if hx is None:
+        return state
+    if state is not None:
+        raise TypeError(f"{name} and hx are two names of one argument, expected one of them")
+    return hx
+
+
+def with_article(noun: str) -> str:
+    """The name of a class or of a cell with a or an before it: an LSTM, a GRU."""
+    is_spelled_out = noun.startswith(("RNN", "LSTM", "nd"))  # "an ar-en-en"
+    return f"{'an' if is_spelled_out or noun[:1] in 'aeioAEIO' else 'a'} {noun}"

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from fastrnn import _core
-from fastrnn._arrays import ArrayLike, FloatArray, as_flag, as_float32, as_size
+from fastrnn._arrays import (
+    MAX_SIZE,
+    ArrayLike,
+    FloatArray,
+    as_flag,
+    as_float32,
+    as_prefix,
+    as_size,
+    with_article,
+)
 from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
 
 if TYPE_CHECKING:
@@ -22,10 +31,11 @@ class Cell(Module):
     _family: ClassVar[str]  # how checkpoint readers call the cell
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
-        self.input_size = as_size(input_size, "input_size")
-        self.hidden_size = as_size(hidden_size, "hidden_size")
+        self.input_size = as_size(input_size, "input_size", MAX_SIZE)
+        self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
-        self._stack = _core.Stack(cell, input_size, hidden_size, 1, 1, 0, bias, False)
+        sizes = (self.input_size, self.hidden_size)
+        self._stack = _core.Stack(cell, *sizes, 1, 1, 0, bias, False)
         self._allocate([(n[: -len("_l0")], shape, at) for n, shape, at in self._stack.tensors])
         self._fill()
 
@@ -87,10 +97,11 @@ class Cell(Module):
         from fastrnn.checkpoint._architecture import infer_recurrent
 
         mapping = with_shapes(mapping)
-        found = infer_recurrent(mapping, prefix)
+        found = infer_recurrent(mapping, as_prefix(prefix))
         given = found.cell + ("Cell" if found.single_step else "")
         if given != cls._family:
-            raise ValueError(f"mapping has the parameters of a {given}, expected a {cls._family}")
+            kinds = f"{with_article(given)}, expected {with_article(cls._family)}"
+            raise ValueError(f"mapping has the parameters of {kinds}")
         arguments: dict[str, Any] = {
             "input_size": found.input_size,
             "hidden_size": found.hidden_size,

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn._arrays import ArrayLike, FloatArray, aligned_zeros, as_array, as_float32
+from fastrnn._arrays import (
+    ArrayLike,
+    FloatArray,
+    aligned_zeros,
+    as_array,
+    as_flag,
+    as_float32,
+    as_prefix,
+    as_seed,
+    with_article,
+)
 
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
 
@@ -47,7 +57,7 @@ def one_after_another(shapes: Iterable[tuple[str, tuple[int, ...]]]) -> list[Ten
 
 def fill_uniform(array: FloatArray, bound: float, seed: int | None = None) -> None:
     """Fill with draws from [-bound, bound)."""
-    np.random.default_rng(seed).random(dtype=np.float32, out=array)
+    np.random.default_rng(as_seed(seed)).random(dtype=np.float32, out=array)
     array *= 2 * bound
     array -= bound
 
@@ -55,14 +65,17 @@ def fill_uniform(array: FloatArray, bound: float, seed: int | None = None) -> No
 def with_shapes(mapping: Mapping[str, ArrayLike]) -> dict[str, Any]:
     """The mapping with lists and other shapeless values made into arrays."""
     if not isinstance(mapping, Mapping):
-        raise TypeError(f"mapping is a {type(mapping).__name__}, expected names to arrays")
+        kind = with_article(type(mapping).__name__)
+        raise TypeError(f"mapping is {kind}, expected names to arrays")
     return {str(k): v if hasattr(v, "shape") else as_array(v, str(k)) for k, v in mapping.items()}
 
 
 class Module:
-    """Named float32 parameters; `parameters` are views into `flat`, 64-byte aligned.
+    """Named float32 parameters, which live in one buffer.
 
-    The kernels read a packed copy of them: after writing into a view, call `repack()`.
+    `parameters`: names and shapes as in `state_dict()`, but views to read and write, not copies.
+    `flat`: the buffer (num_parameters + padding,) they are views of, 64-byte aligned.
+    `repack()`: the kernels read a packed copy; after writing into a view or `flat`, call it.
     """
 
     flat: FloatArray
@@ -75,7 +88,7 @@ class Module:
         self._specs = specs
         self._live_in(aligned_zeros(sum(int(np.prod(shape)) for _, shape, _ in specs)))
 
-    def move_to(self, flat: FloatArray) -> None:
+    def _move_to(self, flat: FloatArray) -> None:
         """Live in `flat`, part of a larger model's buffer, from now on; the values come along."""
         flat[...] = self.flat
         self._live_in(flat)
@@ -88,7 +101,7 @@ class Module:
         }
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw all parameters anew and repack."""
+        """Draw all parameters anew, the same for the same `seed` (an int of 0 or more)."""
         raise NotImplementedError
 
     def _fill(self) -> None:
@@ -107,22 +120,25 @@ class Module:
         return sum({id(p): p.size for p in self.parameters.values()}.values())
 
     def repack(self) -> None:
-        """Bring the kernels' copy up to date after a change of `parameters`."""
+        """Bring the kernels' copy up to date after writing into `parameters` or `flat`.
+
+        Streams that were made before keep the old values.
+        """
         self._version += 1
 
-    def versions(self) -> tuple[int, ...]:
+    def _versions(self) -> tuple[int, ...]:
         """Numbers that grow whenever the parameters change."""
         return (self._version,)
 
     def fingerprint(self) -> bytes:
         """16 bytes that differ between architectures and between parameter values."""
         cached = self._fingerprint
-        if cached is None or cached[0] != self.versions():
+        if cached is None or cached[0] != self._versions():
             digest = blake2b(repr((type(self).__name__, self.config)).encode(), digest_size=16)
             for name, tensor in self.parameters.items():
                 digest.update(f"{name}{tensor.shape}".encode())
                 digest.update(tensor.data)
-            cached = self._fingerprint = (self.versions(), digest.digest())
+            cached = self._fingerprint = (self._versions(), digest.digest())
         return cached[1]
 
     def state_dict(self) -> dict[str, FloatArray]:
@@ -137,7 +153,8 @@ class Module:
         With `strict`, a missing or an unexpected name under the prefix is a ValueError; a wrong
         shape always is. Source: torch.nn.Module.load_state_dict.
         """
-        given = _under_prefix(mapping, prefix)
+        strict = as_flag(strict, "strict")
+        given = _under_prefix(mapping, as_prefix(prefix))
         found = {name: as_float32(given[name], name) for name in self.parameters if name in given}
         missing = [name for name in self.parameters if name not in given]
         unexpected = [name for name in given if name not in self.parameters]
@@ -162,7 +179,7 @@ class Module:
     def __repr__(self) -> str:
         usual = {name: p.default for name, p in signature(type(self)).parameters.items()}
         shown = [
-            str(value) if usual[name] is Parameter.empty else f"{name}={value}"
+            repr(value) if usual[name] is Parameter.empty else f"{name}={value!r}"
             for name, value in self.config.items()
             if value != usual[name]
         ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from fastrnn._arrays import as_prefix, with_article
+
 _EMBEDDINGS = ("embedding", "encoder", "embed", "emb")
 _HEADS = ("head", "decoder", "fc", "linear", "out")
 
@@ -23,14 +25,15 @@ def find_parts(mapping: Mapping[str, Any], prefix: str) -> Parts:
     """The parts of a language model under `prefix`; ValueError if they do not fit together."""
     from fastrnn.checkpoint import find_recurrent, infer_recurrent
 
-    names = [name for name in mapping if name.startswith(prefix)]
+    names = [name for name in mapping if name.startswith(as_prefix(prefix))]
     rnns = [found for found in find_recurrent(names) if found.startswith(prefix)]
     if len(rnns) != 1:
         places = ", ".join(repr(place) for place in rnns) or "none"
         raise ValueError(f"mapping has recurrent layers at {places}, expected exactly one place")
     found = infer_recurrent(mapping, rnns[0])
     if found.single_step:
-        raise ValueError(f"mapping has a {found.cell}Cell at {rnns[0]!r}, expected layers")
+        kind = with_article(f"{found.cell}Cell")
+        raise ValueError(f"mapping has {kind} at {rnns[0]!r}, expected layers")
     embedding = _only(mapping, prefix, _EMBEDDINGS)
     if embedding is None:
         options = ", ".join(_EMBEDDINGS)

@@ -14,17 +14,22 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import (
+    MAX_LAYERS,
+    MAX_SIZE,
     ArrayLike,
     FloatArray,
     IntArray,
     as_choice,
     as_flag,
     as_float32,
+    as_int,
     as_lengths,
     as_one,
     as_pair,
+    as_prefix,
     as_probability,
     as_size,
+    with_article,
 )
 from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
 from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
@@ -53,16 +58,16 @@ class Recurrent(Module):
         merge: str,
         proj_size: int = 0,
     ) -> None:
-        self.input_size = as_size(input_size, "input_size")
-        self.hidden_size = as_size(hidden_size, "hidden_size")
-        self.num_layers = as_size(num_layers, "num_layers")
+        self.input_size = as_size(input_size, "input_size", MAX_SIZE)
+        self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
+        self.num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
         self.bias = as_flag(bias, "bias")
         self.batch_first = as_flag(batch_first, "batch_first")
         self.bidirectional = as_flag(bidirectional, "bidirectional")
         self.merge = as_choice(merge, "merge", ("concat", "sum"))
-        self.proj_size = _as_proj_size(proj_size, hidden_size)
+        self.proj_size = _as_proj_size(proj_size, self.hidden_size)
         self.dropout = as_probability(dropout, "dropout")
-        if self.dropout > 0 and num_layers == 1:
+        if self.dropout > 0 and self.num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} acts after every layer but the last, and there is only one",
                 stacklevel=3,
@@ -98,7 +103,7 @@ class Recurrent(Module):
         self._stack.pack(self.flat)
         super().repack()
 
-    def shared_stack(self) -> _core.Stack:
+    def _shared_stack(self) -> _core.Stack:
         """The packed weights, never to be written again."""
         self._stack_is_shared = True
         return self._stack
@@ -120,10 +125,10 @@ class Recurrent(Module):
 
         A bidirectional layer cannot stream (ValueError): it would have to see the future.
         """
-        self.check_streams()
+        self._check_streams()
         return Stream.over(self, batch_size, self.fingerprint())
 
-    def check_streams(self) -> None:
+    def _check_streams(self) -> None:
         """Refuse two directions."""
         if self.bidirectional:
             kind = type(self).__name__
@@ -163,7 +168,7 @@ class Recurrent(Module):
             self._stack.forward(x, y, h, c, h_n, c_n, counts, None, self.batch_first)
         return y, h_n, c_n
 
-    def run_tokens(
+    def _run_tokens(
         self, tokens: IntArray, table: _core.Table, state: Any
     ) -> tuple[FloatArray, Any]:
         """y and the last state of tokens (T, N) or (T,), whose x part is in the table."""
@@ -249,10 +254,11 @@ class Recurrent(Module):
         from fastrnn.checkpoint._architecture import infer_recurrent
 
         mapping = with_shapes(mapping)
-        found = infer_recurrent(mapping, prefix)
+        found = infer_recurrent(mapping, as_prefix(prefix))
         given = found.cell + ("Cell" if found.single_step else "")
         if given != cls._family:
-            raise ValueError(f"mapping has the parameters of a {given}, expected a {cls._family}")
+            kinds = f"{with_article(given)}, expected {with_article(cls._family)}"
+            raise ValueError(f"mapping has the parameters of {kinds}")
         arguments = {
             "input_size": found.input_size,
             "hidden_size": found.hidden_size,
@@ -290,8 +296,7 @@ def _reordered(state: FloatArray | None, order: IntArray | None) -> FloatArray |
 
 
 def _as_proj_size(proj_size: int, hidden_size: int) -> int:
-    if not isinstance(proj_size, int) or isinstance(proj_size, bool):
-        raise TypeError(f"proj_size should be of type int, got: {type(proj_size).__name__}")
-    if not 0 <= proj_size < hidden_size:
-        raise ValueError(f"proj_size is {proj_size}, expected 0 (none) to {hidden_size - 1}")
-    return proj_size
+    size = as_int(proj_size, "proj_size")
+    if not 0 <= size < hidden_size:
+        raise ValueError(f"proj_size is {size}, expected 0 (none) to {hidden_size - 1}")
+    return size

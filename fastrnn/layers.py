@@ -8,11 +8,13 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import (
+    MAX_SIZE,
     ArrayLike,
     FloatArray,
     as_flag,
     as_float32,
     as_int64,
+    as_seed,
     as_size,
     check_indices,
 )
@@ -27,8 +29,8 @@ class Embedding(Module):
 
     def __init__(self, num: int, dim: int) -> None:
         self.num = as_size(num, "num")
-        self.dim = as_size(dim, "dim")
-        self._allocate(one_after_another([("weight", (num, dim))]))
+        self.dim = as_size(dim, "dim", MAX_SIZE)
+        self._allocate(one_after_another([("weight", (self.num, self.dim))]))
         self._fill()
 
     @property
@@ -42,7 +44,8 @@ class Embedding(Module):
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew."""
-        np.random.default_rng(seed).standard_normal(dtype=np.float32, out=self.weight)
+        generator = np.random.default_rng(as_seed(seed))
+        generator.standard_normal(dtype=np.float32, out=self.weight)
         self.repack()
 
     def __call__(self, indices: ArrayLike) -> FloatArray:
@@ -61,12 +64,13 @@ class Linear(Module):
     _tied_weight: FloatArray | None = None  # another module's tensor in place of our own
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
-        self.in_features = as_size(in_features, "in_features")
-        self.out_features = as_size(out_features, "out_features")
+        self.in_features = as_size(in_features, "in_features", MAX_SIZE)
+        self.out_features = as_size(out_features, "out_features", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
         self._dense, self._dense_is_shared = self._new_dense(), False
-        shapes: list[tuple[str, tuple[int, ...]]] = [("weight", (out_features, in_features))]
-        self._allocate(one_after_another(shapes + [("bias", (out_features,))] * bias))
+        shape = (self.out_features, self.in_features)
+        shapes: list[tuple[str, tuple[int, ...]]] = [("weight", shape)]
+        self._allocate(one_after_another(shapes + [("bias", shape[:1])] * bias))
         self._fill()
 
     @property
@@ -106,7 +110,7 @@ class Linear(Module):
         if self._tied_weight is not None:
             self.parameters = {"weight": self._tied_weight, **self.parameters}
 
-    def shared_dense(self) -> _core.Dense:
+    def _shared_dense(self) -> _core.Dense:
         """The packed weights, never to be written again."""
         self._dense_is_shared = True
         return self._dense

@@ -10,6 +10,8 @@ import numpy as np
 from fastrnn import _core
 from fastrnn._arrays import (
     ALIGNMENT,
+    MAX_LAYERS,
+    MAX_SIZE,
     ArrayLike,
     FloatArray,
     aligned_zeros,
@@ -18,6 +20,7 @@ from fastrnn._arrays import (
     as_float32,
     as_int64,
     as_probability,
+    as_seed,
     as_size,
     check_indices,
 )
@@ -62,7 +65,10 @@ class LanguageModel(Module):
         dropout: float = 0.0,
         tie_weights: bool = False,
     ) -> None:
-        embedding = Embedding(as_size(vocab_size, "vocab_size"), embedding_dim)
+        vocab_size = as_size(vocab_size, "vocab_size", MAX_SIZE)
+        embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
+        num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
+        embedding = Embedding(vocab_size, embedding_dim)
         self.dropout = as_probability(dropout, "dropout")
         rnn = _RNNS[as_choice(cell, "cell", tuple(_RNNS))](
             embedding_dim,
@@ -89,7 +95,7 @@ class LanguageModel(Module):
         self.flat = aligned_zeros(sum(_padded(part.flat.size) for part in self._parts.values()))
         start = 0
         for part in self._parts.values():
-            part.move_to(self.flat[start : start + part.flat.size])
+            part._move_to(self.flat[start : start + part.flat.size])
             start += _padded(part.flat.size)
         if tie_weights:  # the table has moved
             head.share(embedding.weight)
@@ -100,7 +106,7 @@ class LanguageModel(Module):
         }
         self._table: _core.Table | None = None
         self._rows: FloatArray | None = None
-        self._seen = self.versions()
+        self._seen = self._versions()
 
     @property
     def vocab_size(self) -> int:
@@ -124,11 +130,13 @@ class LanguageModel(Module):
         tokens = self._checked(tokens, "tokens")
         if tokens.ndim not in (1, 2):
             raise ValueError(f"tokens has {tokens.ndim} dimensions, expected (T, N) or (T,)")
+        if len(tokens) == 0:
+            raise ValueError("tokens has 0 steps, this LanguageModel expects at least 1")
         self._refresh()
         if tokens.size < self.vocab_size or not self._folds():
             y, state = self.rnn(np.take(self.embedding.weight, tokens, axis=0), state)
         else:  # fewer products with W_ih than steps, the same bits
-            y, state = self.rnn.run_tokens(tokens, self._folded(), state)
+            y, state = self.rnn._run_tokens(tokens, self._folded(), state)
         return self.head(y), state
 
     def _checked(self, tokens: ArrayLike, name: str) -> Any:
@@ -142,10 +150,10 @@ class LanguageModel(Module):
         While V * G * H floats fit a small budget, tokens are looked up already multiplied with the
         first layer's weights, with the same bits as a result.
         """
-        self.rnn.check_streams()
+        self.rnn._check_streams()
         self._refresh()
         arguments = (self.rnn, batch_size, self.fingerprint())
-        head = self.head.shared_dense()
+        head = self.head._shared_dense()
         if self._folds():
             return Stream.over(*arguments, self._folded(), head)
         if self._rows is None:
@@ -161,11 +169,12 @@ class LanguageModel(Module):
 
     def _folded(self) -> _core.Table:
         if self._table is None:
-            self._table = _core.Table(self.rnn.shared_stack(), self.embedding.weight)
+            self._table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
         return self._table
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew; tied weights start like a head's."""
+        seed = as_seed(seed)
         for i, part in enumerate(self._parts.values()):
             part.reset_parameters(None if seed is None else seed + i)
         if self.tie_weights:
@@ -176,17 +185,17 @@ class LanguageModel(Module):
         for part in self._parts.values():
             part.repack()
 
-    def versions(self) -> tuple[int, ...]:
-        return tuple(number for part in self._parts.values() for number in part.versions())
+    def _versions(self) -> tuple[int, ...]:
+        return tuple(number for part in self._parts.values() for number in part._versions())
 
     def _refresh(self) -> None:
         """Follow changes that were made through a part, and not through the model."""
-        if self.versions() == self._seen:
+        if self._versions() == self._seen:
             return
         if self.tie_weights:
             self.head.repack()
         self._table = self._rows = None
-        self._seen = self.versions()
+        self._seen = self._versions()
 
     def load_state_dict(
         self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
@@ -204,8 +213,14 @@ class LanguageModel(Module):
 
         The parts may have other common names: embedding, encoder, embed, emb; head, decoder, fc,
         linear, out; the recurrent layers any. Weights are tied if the head has none of its own or
-        the same. `overrides` are arguments of the recurrent layers that shapes do not show.
+        the same. `overrides` are arguments of the recurrent layers that shapes do not show, but
+        not batch_first (ValueError): tokens are always (T, N).
         """
+        if overrides.get("batch_first", False) is not False:
+            raise ValueError(
+                f"batch_first is {overrides['batch_first']!r}, but the tokens of a LanguageModel "
+                f"are always (T, N)"
+            )
         mapping = with_shapes(mapping)
         names = find_parts(mapping, prefix)
         rnn = _RNNS[names.cell.lower()].from_state_dict(mapping, names.rnn, **overrides)

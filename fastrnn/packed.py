@@ -7,14 +7,32 @@ falling length, so that step t is `batch_sizes[t]` neighbouring entries of `data
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
+from math import prod
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_choice, as_int64
+from fastrnn._arrays import (
+    MAX_ROWS,
+    AnyArray,
+    ArrayLike,
+    IntArray,
+    as_array,
+    as_choice,
+    as_flag,
+    as_int,
+    as_int64,
+    is_real,
+    with_article,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_MAX_BYTES = 1 << 62  # of an array whose size is still computed without overflow
 
 
 class _Fields(NamedTuple):
@@ -99,7 +117,10 @@ def pack_padded_sequence(
     With `enforce_sorted` the lengths must fall already; otherwise rows are sorted here.
     Source: torch.nn.utils.rnn.pack_padded_sequence.
     """
+    batch_first = as_flag(batch_first, "batch_first")
+    enforce_sorted = as_flag(enforce_sorted, "enforce_sorted")
     padded = as_array(input, "input")
+    _check_numbers(padded, "input")
     if padded.ndim < 2:
         raise ValueError(f"input has {padded.ndim} dimensions, packing expects at least 2")
     padded = padded.swapaxes(0, 1) if batch_first else padded
@@ -139,12 +160,16 @@ def pad_packed_sequence(
     Source: torch.nn.utils.rnn.pad_packed_sequence.
     """
     if not is_packed(sequence):
-        raise TypeError(f"sequence is a {type(sequence).__name__}, expected a PackedSequence")
+        kind = with_article(type(sequence).__name__)
+        raise TypeError(f"sequence is {kind}, expected a PackedSequence")
+    batch_first = as_flag(batch_first, "batch_first")
     data, sizes, _, inverse = checked(sequence)
     rows, steps = int(sizes[0]), len(sizes)
-    if total_length is not None and total_length < steps:
-        raise ValueError(f"total_length is {total_length}, the longest row has {steps} steps")
-    padded = np.full((total_length or steps, rows, *data.shape[1:]), padding_value, data.dtype)
+    total = steps if total_length is None else as_int(total_length, "total_length")
+    if total < steps:
+        raise ValueError(f"total_length is {total}, the longest row has {steps} steps")
+    _check_numbers(data, "data of a packed sequence")
+    padded = _padding((total, rows, *data.shape[1:]), padding_value, data.dtype, "total_length")
     padded[:steps][np.arange(rows) < sizes[:, None]] = data
     lengths = sorted_lengths(sizes)
     if inverse is not None:
@@ -163,10 +188,11 @@ def pad_sequence(
     Source: torch.nn.utils.rnn.pad_sequence.
     """
     as_choice(padding_side, "padding_side", ("right", "left"))
+    batch_first = as_flag(batch_first, "batch_first")
     rows = _rows(sequences)
     steps = max(len(row) for row in rows)
     shape = (len(rows), steps, *rows[0].shape[1:])
-    padded = np.full(shape, padding_value, np.result_type(*rows))
+    padded = _padding(shape, padding_value, np.result_type(*rows), "sequences")
     for target, row in zip(padded, rows, strict=True):
         start = steps - len(row) if padding_side == "left" else 0
         target[start : start + len(row)] = row
@@ -178,21 +204,65 @@ def pack_sequence(sequences: Sequence[ArrayLike], enforce_sorted: bool = True) -
 
     Source: torch.nn.utils.rnn.pack_sequence.
     """
+    enforce_sorted = as_flag(enforce_sorted, "enforce_sorted")
     rows = _rows(sequences)
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     return pack_padded_sequence(pad_sequence(rows), lengths, enforce_sorted=enforce_sorted)
 
 
 def _rows(sequences: Sequence[ArrayLike] | AnyArray) -> list[AnyArray]:
+    given = _listed(sequences)
+    if not given:
+        raise ValueError("sequences is empty, expected at least one row")
     try:
-        rows = [as_array(row, f"sequences[{i}]") for i, row in enumerate(sequences)]
+        rows = [as_array(row, f"sequences[{i}]") for i, row in enumerate(given)]
     except TypeError as error:
         raise TypeError(f"sequences must be a list of arrays: {error}") from error
-    if not rows:
-        raise ValueError("sequences is empty, expected at least one row")
     for i, row in enumerate(rows):
+        _check_numbers(row, f"sequences[{i}]")
         if row.ndim == 0 or row.shape[1:] != rows[0].shape[1:]:
             raise ValueError(
                 f"sequences[{i}] has shape {row.shape}, expected (L, *{rows[0].shape[1:]})"
             )
     return rows
+
+
+def _listed(sequences: Any) -> list[Any]:
+    """The rows, at most as many as can be counted in 32 bits."""
+    if isinstance(sequences, np.ma.MaskedArray):
+        raise TypeError("sequences is a masked array, fill the masked values first")
+    try:
+        count = len(sequences) if hasattr(sequences, "__len__") else 0
+        rows = list(islice(sequences, MAX_ROWS)) if count <= MAX_ROWS else []
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a foreign object raises when asked for its rows
+        raise TypeError(f"sequences must be a list of arrays: {error}") from error
+    if count > MAX_ROWS:
+        raise ValueError(f"sequences has {count} rows, expected at most {MAX_ROWS}")
+    return rows
+
+
+def _check_numbers(array: AnyArray, name: str) -> None:
+    if array.dtype.kind not in "bc" and not is_real(array.dtype):
+        raise TypeError(f"{name} has dtype {array.dtype}, expected numbers")
+
+
+def _padding(shape: tuple[int, ...], value: object, dtype: np.dtype[Any], name: str) -> AnyArray:
+    """An array full of `value`; `name` is the argument that made it large."""
+    if not isinstance(value, Real):
+        kind = with_article(type(value).__name__)
+        raise TypeError(f"padding_value is {kind}, expected a real number")
+    too_large = f"{name} asks for a batch of shape {shape}, which does not fit into memory"
+    if prod(shape) * dtype.itemsize > _MAX_BYTES:
+        raise ValueError(too_large)
+    one = np.empty((), dtype)
+    try:
+        with np.errstate(over="ignore", invalid="raise"):
+            one[()] = value
+    except (ValueError, OverflowError, TypeError, FloatingPointError) as error:
+        raise ValueError(f"padding_value does not fit into the data's {dtype}: {error}") from error
+    try:
+        return np.full(shape, one, dtype)
+    except MemoryError as error:
+        raise MemoryError(too_large) from error

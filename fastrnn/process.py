@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,9 +55,18 @@ def _from_environment(name: str) -> int | None:
     text = os.environ.get(name, "").split(",")[0].strip()
     if not text:
         return None
-    if not text.isdecimal() or int(text) < 1:
+    digits = text.lstrip("0")
+    if not text.isdecimal() or not digits:
         raise ValueError(f"{name} is {text!r}, expected a number of threads, at least 1")
-    return min(int(text), _MAX_THREADS)
+    return min(int(digits[:9]), _MAX_THREADS)
+
+
+def _from_openmp() -> int | None:
+    """The number in OpenMP's variable, which is not ours to complain about."""
+    try:
+        return _from_environment("OMP_NUM_THREADS")
+    except ValueError:
+        return None
 
 
 def _cgroup_limit() -> int | None:
@@ -69,7 +79,7 @@ def _cgroup_limit() -> int | None:
 
 
 def _default_threads() -> int:
-    chosen = _from_environment("FASTRNN_NUM_THREADS") or _from_environment("OMP_NUM_THREADS")
+    chosen = _from_environment("FASTRNN_NUM_THREADS") or _from_openmp()
     if chosen:
         return chosen
     has_affinity = hasattr(os, "sched_getaffinity")
@@ -81,8 +91,26 @@ def _start() -> None:
     """Read the environment, once, at import."""
     isa = os.environ.get("FASTRNN_ISA")
     if isa:
-        _core.select_isa(isa)
+        try:
+            _core.select_isa(isa)
+        except ValueError as error:
+            raise ValueError(f"FASTRNN_ISA is {isa!r}: {error}") from error
     set_num_threads(_default_threads())
 
 
-_start()
+def _is_command() -> bool:
+    """Whether this process is the command `fastrnn` or `python -m fastrnn`."""
+    program = sys.argv[0] if sys.argv else ""
+    if program == "-m":  # as long as Python looks for the module to run
+        return any(word in ("fastrnn", "-mfastrnn") for word in sys.orig_argv)
+    return os.path.basename(program) in ("fastrnn", "fastrnn.exe")
+
+
+try:
+    _start()
+except ValueError as error:
+    if not _is_command():
+        raise
+    # The command imports this module before its own code can catch anything.
+    print(f"fastrnn: {error}", file=sys.stderr)
+    raise SystemExit(2) from None

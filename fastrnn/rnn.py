@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, as_one, as_pair
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, as_one, as_pair, either
 from fastrnn._cells import Cell
 from fastrnn._recurrent import Recurrent
 from fastrnn.packed import PackedSequence
@@ -25,7 +25,21 @@ _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 class RNN(Recurrent):
     """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
 
-    Source: torch.nn.RNN; `merge` ("concat" or "sum" of the directions) is ours.
+    RNN(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
+    num_layers: L layers on top of each other, 1 to 1024. nonlinearity: the name of act.
+    bias: whether there are b_ih and b_hh. batch_first: x and y are (N, T, *), not (T, N, *).
+    dropout: the share of every layer's y but the last's that is zeroed, in training only.
+    bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
+
+    y, h_n = rnn(x, h_0=None, *, lengths=None)
+    x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
+    h_0: (L * D, N, H), (L * D, H) for one row, zeros by default; PyTorch's name hx= is taken too.
+    lengths: (N,) ints from 0 to T in any order; steps past a row's end are skipped, y is 0 there.
+    y: laid out like x, with D * H features (H if merge="sum"); h_n: shaped like h_0, each row's
+    own last state. Wrong shapes are a ValueError, wrong types a TypeError.
+
+    `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
+    Source: torch.nn.RNN; sigmoid, identity and `merge` are ours.
     """
 
     _family = "RNN"
@@ -56,25 +70,56 @@ class RNN(Recurrent):
 
     @overload
     def __call__(
-        self, x: PackedSequence, h_0: ArrayLike | None = None, *, lengths: None = None
+        self,
+        x: PackedSequence,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: None = None,
+        hx: ArrayLike | None = None,
     ) -> tuple[PackedSequence, FloatArray]: ...
     @overload
     def __call__(
-        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
     ) -> tuple[FloatArray, FloatArray]: ...
     def __call__(
-        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
     ) -> Any:
-        """y and h_n of a whole sequence; shapes as the module says."""
-        y, h_n, _ = self._run(x, as_one(h_0, "h_0"), None, lengths)
+        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
+        y, h_n, _ = self._run(x, as_one(either(h_0, hx, "h_0"), "h_0"), None, lengths)
         return y, h_n
 
 
 class LSTM(Recurrent):
     """Long short-term memory: gates i f g o, c = f c' + i g, h = o tanh(c), or W_hr times that.
 
-    With `peephole`, i and f also see c' and o sees c, through weight_ch_l{k} (3*H,) in the order
-    i f o. Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` is ours.
+    LSTM(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
+    num_layers: L layers on top of each other, 1 to 1024. bias: whether there are b_ih and b_hh.
+    batch_first: x and y are (N, T, *), not (T, N, *).
+    dropout: the share of every layer's y but the last's that is zeroed, in training only.
+    bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
+    proj_size: h is projected to R = proj_size < H values; 0 for none, then R = H.
+    peephole: i and f also see c', o sees c, through weight_ch_l{k} (3*H,) in the order i f o.
+
+    y, (h_n, c_n) = lstm(x, (h_0, c_0)=None, *, lengths=None)
+    x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
+    h_0: (L * D, N, R), c_0: (L * D, N, H), without N for one row; both or neither (zeros);
+    PyTorch's name hx= is taken too.
+    lengths: (N,) ints from 0 to T in any order; steps past a row's end are skipped, y is 0 there.
+    y: laid out like x, with D * R features (R if merge="sum"); h_n, c_n: shaped like h_0, c_0,
+    each row's own last state. Wrong shapes are a ValueError, wrong types a TypeError.
+
+    `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
+    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` is ours.
     """
 
     has_cell = True
@@ -107,25 +152,54 @@ class LSTM(Recurrent):
 
     @overload
     def __call__(
-        self, x: PackedSequence, state: ArrayLike | None = None, *, lengths: None = None
+        self,
+        x: PackedSequence,
+        state: ArrayLike | None = None,
+        *,
+        lengths: None = None,
+        hx: ArrayLike | None = None,
     ) -> tuple[PackedSequence, tuple[FloatArray, FloatArray]]: ...
     @overload
     def __call__(
-        self, x: ArrayLike, state: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
     ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]: ...
     def __call__(
-        self, x: ArrayLike, state: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        state: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
     ) -> Any:
-        """y and (h_n, c_n) of a whole sequence, started from state (h_0, c_0)."""
-        y, h_n, c_n = self._run(x, *as_pair(state, "state"), lengths)
+        """y and (h_n, c_n) of a whole sequence, started from state, the pair (h_0, c_0)."""
+        y, h_n, c_n = self._run(x, *as_pair(either(state, hx, "state"), "state"), lengths)
         return y, (h_n, c_n)
 
 
 class GRU(Recurrent):
     """Gated recurrent unit: gates r z n, h = (1 - z) n + z h'.
 
+    GRU(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
+    num_layers: L layers on top of each other, 1 to 1024. bias: whether there are b_ih and b_hh.
+    batch_first: x and y are (N, T, *), not (T, N, *).
+    dropout: the share of every layer's y but the last's that is zeroed, in training only.
+    bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
     reset="after": n = tanh(W_in x + b_in + r (W_hn h' + b_hn)), as PyTorch and cuDNN;
     reset="before": n = tanh(W_in x + b_in + W_hn (r h') + b_hn), as Cho et al. 2014.
+
+    y, h_n = gru(x, h_0=None, *, lengths=None)
+    x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
+    h_0: (L * D, N, H), (L * D, H) for one row, zeros by default; PyTorch's name hx= is taken too.
+    lengths: (N,) ints from 0 to T in any order; steps past a row's end are skipped, y is 0 there.
+    y: laid out like x, with D * H features (H if merge="sum"); h_n: shaped like h_0, each row's
+    own last state. Wrong shapes are a ValueError, wrong types a TypeError.
+
+    `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
     Source: torch.nn.GRU; `reset` and `merge` are ours.
     """
 
@@ -157,17 +231,32 @@ class GRU(Recurrent):
 
     @overload
     def __call__(
-        self, x: PackedSequence, h_0: ArrayLike | None = None, *, lengths: None = None
+        self,
+        x: PackedSequence,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: None = None,
+        hx: ArrayLike | None = None,
     ) -> tuple[PackedSequence, FloatArray]: ...
     @overload
     def __call__(
-        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
     ) -> tuple[FloatArray, FloatArray]: ...
     def __call__(
-        self, x: ArrayLike, h_0: ArrayLike | None = None, *, lengths: ArrayLike | None = None
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
     ) -> Any:
-        """y and h_n of a whole sequence; shapes as the module says."""
-        y, h_n, _ = self._run(x, as_one(h_0, "h_0"), None, lengths)
+        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
+        y, h_n, _ = self._run(x, as_one(either(h_0, hx, "h_0"), "h_0"), None, lengths)
         return y, h_n
 
 
@@ -186,9 +275,14 @@ class RNNCell(Cell):
     def config(self) -> dict[str, Any]:
         return self._config(nonlinearity=self.nonlinearity)
 
-    def __call__(self, x: ArrayLike, h: ArrayLike | None = None) -> FloatArray:
-        """The next h."""
-        return self._step(x, as_one(h, "h"), None)[0]
+    def __repr__(self) -> str:
+        return super().__repr__().replace("'", "")  # as torch.nn.RNNCell's, without quotes
+
+    def __call__(
+        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
+    ) -> FloatArray:
+        """The next h; PyTorch's name hx= for h is taken too."""
+        return self._step(x, as_one(either(h, hx, "h"), "h"), None)[0]
 
 
 class LSTMCell(Cell):
@@ -211,10 +305,10 @@ class LSTMCell(Cell):
         return self._config(peephole=self.peephole)
 
     def __call__(
-        self, x: ArrayLike, state: ArrayLike | None = None
+        self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
-        """The next (h, c)."""
-        h, c = self._step(x, *as_pair(state, "state"))
+        """The next (h, c); PyTorch's name hx= for the state is taken too."""
+        h, c = self._step(x, *as_pair(either(state, hx, "state"), "state"))
         assert c is not None
         return h, c
 
@@ -237,6 +331,8 @@ class GRUCell(Cell):
     def config(self) -> dict[str, Any]:
         return self._config(reset=self.reset)
 
-    def __call__(self, x: ArrayLike, h: ArrayLike | None = None) -> FloatArray:
-        """The next h."""
-        return self._step(x, as_one(h, "h"), None)[0]
+    def __call__(
+        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
+    ) -> FloatArray:
+        """The next h; PyTorch's name hx= for h is taken too."""
+        return self._step(x, as_one(either(h, hx, "h"), "h"), None)[0]

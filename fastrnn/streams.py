@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fastrnn._arrays import (
     as_int64,
     as_size,
     check_indices,
+    with_article,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Stream(_core.Stream):
     ) -> Self:
         """A stream through `layer`, between an optional table of tokens and an optional head."""
         rows = as_size(batch_size, "batch_size")
-        stream = cls(layer.shared_stack(), rows, table, head)
+        stream = cls(layer._shared_stack(), rows, table, head)
         stream._fingerprint = fingerprint
         stream._h_shape = (layer.num_layers, rows, layer.state_size)
         stream._c_shape = (layer.num_layers, rows, layer.hidden_size) if layer.has_cell else None
@@ -76,7 +77,8 @@ class Stream(_core.Stream):
             self.set_state(_shaped(value, self._h_shape, "state"), None)
             return
         if not isinstance(value, (tuple, list)) or len(value) != 2:
-            raise TypeError(f"state is a {type(value).__name__}, this stream expects a pair (h, c)")
+            kind = with_article(type(value).__name__)
+            raise TypeError(f"state is {kind}, this stream expects a pair (h, c)")
         h = _shaped(value[0], self._h_shape, "state[0]")
         self.set_state(h, _shaped(value[1], self._c_shape, "state[1]"))
 
@@ -90,7 +92,7 @@ class Stream(_core.Stream):
     def restore(self, snapshot: bytes) -> None:
         """Continue from a snapshot; damaged bytes or another model's are a ValueError."""
         if not isinstance(snapshot, (bytes, bytearray, memoryview)):
-            raise TypeError(f"snapshot is a {type(snapshot).__name__}, expected bytes")
+            raise TypeError(f"snapshot is {with_article(type(snapshot).__name__)}, expected bytes")
         h_bytes = self._check(bytes(snapshot))
         values = np.frombuffer(snapshot, "<f4", h_bytes // 4, _HEADER.size)
         h = values.astype(np.float32).reshape(self._h_shape)
@@ -100,6 +102,12 @@ class Stream(_core.Stream):
             values = np.frombuffer(snapshot, "<f4", size, _HEADER.size + h_bytes)
             c = values.astype(np.float32).reshape(self._c_shape)
         self.set_state(h, c)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled, but its state can: pass the "
+            f"bytes of snapshot() to restore() of another stream of the same model"
+        )
 
     def _check(self, snapshot: bytes) -> int:
         """Refuse bytes that are not this stream's; returns how many of them hold h."""

@@ -23,7 +23,7 @@ enum {
     CHUNK_ROWS = 96,           /* rows of x per product: the weights are read once for all */
     LEAST_WORK = 200000,       /* multiply-adds below which a call stays in one thread */
     LEAST_STEP_WORK = 40000,   /* per step, below which a barrier per step does not pay */
-    ROWS_PER_THREAD = 6,       /* from here on rows alone hide the reading of weights */
+    ROWS_PER_THREAD = 4,       /* from here on rows alone hide the reading of weights */
 };
 
 /* ---- rows of an array ------------------------------------------------------------------------- */

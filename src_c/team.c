@@ -94,11 +94,12 @@ void fr_team_run(int threads, fr_team_function *function, void *context) {
 
 static const uint64_t PHASE = (uint64_t)1 << 32, TAKEN = (uint64_t)1 << 31;
 
-/* Polls before a waiting thread yields, and yields before it takes over: about 20 us together
- * when every processor is free, and never more than a few time slices. Tests wait for less, so that
- * they meet the rare paths; at least 64 polls. */
+/* Polls before a waiting thread yields, and yields before it takes over: 1 to 3 ms together, less
+ * than a time slice. Much less would mistake a partner that is only slower (a chunk's x product may
+ * take a millisecond) for one that is off the CPU: with 4000 polls, LSTM 512 with 8 rows ran at half
+ * the speed. Tests wait for less, so that they meet the rare paths; at least 64 polls. */
 #ifndef FR_POLLS
-#define FR_POLLS 4000
+#define FR_POLLS 60000
 #define FR_YIELDS 4
 #endif
 enum { POLLS = FR_POLLS, YIELDS = FR_YIELDS };

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import array
+import copy
+import inspect
+import pickle
 from fractions import Fraction
 
 import numpy as np
@@ -35,8 +38,10 @@ CELLS = [fastrnn.RNNCell, fastrnn.LSTMCell, fastrnn.GRUCell]
         ({"dropout": None}, ValueError, "dropout is None"),
         ({"dropout": float("nan")}, ValueError, "dropout is nan"),
         ({"merge": "mean"}, ValueError, "merge is 'mean', expected one of 'concat', 'sum'"),
-        ({"hidden_size": 2**40}, ValueError, "hidden_size must be at most 2147483647"),
-        ({"hidden_size": 2**31 - 1}, ValueError, "size"),
+        ({"hidden_size": 2**40}, ValueError, "hidden_size must be at most 1048576, got 109951"),
+        ({"input_size": 2**31 - 1}, ValueError, "input_size must be at most 1048576, got 21474"),
+        ({"num_layers": 1025}, ValueError, "num_layers must be at most 1024, got 1025"),
+        ({"dropout": 10**400}, ValueError, "dropout is 1000"),
     ],
 )
 @pytest.mark.parametrize("kind", LAYERS)
@@ -67,6 +72,17 @@ def test_a_layer_refuses_bad_options(kind, options, error, message):
         (lambda: fastrnn.Linear(0, 4), ValueError, "in_features must be greater than zero"),
         (lambda: fastrnn.Linear(3, 4.0), TypeError, "out_features should be of type int"),
         (lambda: fastrnn.Linear(3, 4, None), TypeError, "bias should be of type bool"),
+        (
+            lambda: fastrnn.Linear(2**20 + 1, 4),
+            ValueError,
+            "in_features must be at most 1048576, got 1048577",
+        ),
+        (lambda: fastrnn.Linear(4, 2**40), ValueError, "out_features must be at most 1048576"),
+        (lambda: fastrnn.Embedding(4, 2**40), ValueError, "dim must be at most 1048576"),
+        (lambda: fastrnn.Embedding(2**31, 4), ValueError, "num must be at most 2147483647"),
+        (lambda: fastrnn.GRUCell(3, 2**40), ValueError, "hidden_size must be at most 1048576"),
+        (lambda: fastrnn.LSTM(3, np.array([4])), TypeError, "hidden_size should be of type int"),
+        (lambda: fastrnn.LSTM(np.True_, 4), TypeError, "input_size should be of type int"),
         (lambda: fastrnn.Embedding(-1, 4), ValueError, "num must be greater than zero"),
         (lambda: fastrnn.Embedding(3, None), TypeError, "dim should be of type int"),
         (lambda: fastrnn.set_num_threads(0), ValueError, "n must be greater than zero"),
@@ -153,7 +169,7 @@ def test_a_state_has_as_many_dimensions_as_the_input(kind):
 def test_an_lstm_wants_a_pair_and_the_others_one_array():
     x, h = np.zeros((5, 2, 3)), np.zeros((1, 2, 4))
     for bad in (h, np.zeros((2, 1, 2, 4)), (h,), (h, h, h), (h, None), "no"):
-        with pytest.raises(TypeError, match=r"state is a \w+, an LSTM expects a pair"):
+        with pytest.raises(TypeError, match=r"state is an? \w+, an LSTM expects a pair"):
             fastrnn.LSTM(3, 4)(x, bad)
     for bad in ((h,), (h, h), [h]):
         with pytest.raises(TypeError, match=r"h_0 is a \w+, expected one array"):
@@ -323,6 +339,109 @@ def test_numbers_that_are_no_array_type_are_refused():
             as_float32(bad, "x")
 
 
+class Explodes:
+    """Raises an error of no usual kind, whatever it is asked."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise KeyError("no")
+
+    def __len__(self):
+        raise ZeroDivisionError
+
+
+def test_an_object_that_fails_to_become_an_array_is_named_with_its_reason():
+    with pytest.raises(TypeError, match="x is an Explodes that cannot become an array") as caught:
+        fastrnn.GRU(3, 4)(Explodes())
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_running_out_of_memory_is_not_called_a_wrong_argument():
+    class Large:
+        def __array__(self, dtype=None, copy=None):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fastrnn.GRU(3, 4)(Large())
+
+
+def test_masked_arrays_are_refused():
+    x = np.ma.masked_greater(np.zeros((5, 2, 3)), 1)
+    with pytest.raises(TypeError, match="x is a masked array, fill the masked values first"):
+        fastrnn.GRU(3, 4)(x)
+    assert fastrnn.GRU(3, 4)(x.filled(0))[0].shape == (5, 2, 4)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int64, np.uint16])
+def test_sizes_may_be_numpy_integers(kind):
+    three, four, two = kind(3), kind(4), kind(2)
+    for module in (
+        fastrnn.LSTM(three, four, two, proj_size=two),
+        fastrnn.GRUCell(three, four),
+        fastrnn.Linear(three, four),
+        fastrnn.Embedding(three, four),
+    ):
+        assert all(type(value) in (int, bool, float, str) for value in module.config.values())
+        assert eval(repr(module), vars(fastrnn)).config == module.config
+    assert fastrnn.GRU(3, 4).stream(two).step(np.zeros((2, 3))).shape == (2, 4)
+
+
+CYCLE: list = []
+CYCLE.append(CYCLE)
+
+
+@pytest.mark.parametrize(
+    ("seed", "error", "message"),
+    [
+        (-1, ValueError, "seed is -1, expected an int of 0 or more"),
+        (1.0, TypeError, "seed is a float, expected an int or None"),
+        (True, TypeError, "seed is a bool"),
+        ("1", TypeError, "seed is a str"),
+        (CYCLE, TypeError, "seed is a list"),
+    ],
+)
+def test_a_seed_is_an_int_or_none(seed, error, message):
+    for module in (
+        fastrnn.RNN(3, 4),
+        fastrnn.LSTMCell(3, 4),
+        fastrnn.Linear(3, 4),
+        fastrnn.Embedding(3, 4),
+        fastrnn.models.LanguageModel(3, 4, 5),
+    ):
+        before = module.state_dict()
+        with pytest.raises(error, match=message):
+            module.reset_parameters(seed)
+        assert all(np.array_equal(before[name], now) for name, now in module.state_dict().items())
+        module.reset_parameters(np.uint8(7))
+        module.reset_parameters(None)
+
+
+@pytest.mark.parametrize("kind", [*LAYERS, *CELLS])
+def test_the_state_may_be_given_under_pytorch_s_name(kind, rng):
+    layer, is_pair = kind(3, 4), kind in (fastrnn.LSTM, fastrnn.LSTMCell)
+    x, shape = normal(rng, 2, 3), (1, 4) if kind in LAYERS else (2, 4)
+    state = (normal(rng, *shape),) * 2 if is_pair else normal(rng, *shape)
+    for ours, theirs in zip(layer(x, state), layer(x, hx=state), strict=True):
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+    with pytest.raises(TypeError, match="and hx are two names of one argument"):
+        layer(x, state, hx=state)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_the_help_of_a_layer_describes_every_argument(kind):
+    words = ["h_0", "lengths", "(T, N, I)", "PackedSequence", "ValueError", "torch.nn."]
+    for word in words + list(inspect.signature(kind).parameters):
+        assert word in kind.__doc__, word
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    assert not public & {"run_tokens", "shared_stack", "check_streams", "move_to", "versions"}
+
+
+def test_a_stream_points_to_snapshots_instead_of_being_copied():
+    stream = fastrnn.GRU(3, 4).stream()
+    for function in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"a Stream cannot be copied .* snapshot\(\)"):
+            function(stream)
+
+
 def test_threads_are_set_for_a_while_and_put_back():
     before = fastrnn.get_num_threads()
     with fastrnn.num_threads(before + 1):
@@ -337,5 +456,6 @@ def test_threads_are_set_for_a_while_and_put_back():
 def test_the_package_names_what_it_exports():
     for name in fastrnn.__all__:
         assert getattr(fastrnn, name) is not None
+    assert set(fastrnn.__all__) <= set(dir(fastrnn))
     with pytest.raises(AttributeError, match="module 'fastrnn' has no attribute 'nothing'"):
         _ = fastrnn.nothing

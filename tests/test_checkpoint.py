@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastrnn
 from fastrnn.checkpoint import (
     CheckpointError,
     find_recurrent,
@@ -22,6 +23,7 @@ from fastrnn.checkpoint import (
     open_checkpoint,
     read_checkpoint,
 )
+from fastrnn.models import LanguageModel
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -283,6 +285,14 @@ def test_a_missing_file_is_the_ordinary_error(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "absent.pt")
 
 
+def test_a_path_that_is_none_is_named() -> None:
+    for bad in (None, 5, ["a.pt"]):
+        with pytest.raises(TypeError, match=r"path has type \w+, expected a str or a path"):
+            read_checkpoint(bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"path is 'a\\x00b.pt', expected no NUL character in it"):
+        read_checkpoint("a\0b.pt")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -414,7 +424,30 @@ def test_inspection_prints_every_part() -> None:
 
 
 def test_inspection_says_what_the_file_cannot_tell() -> None:
-    assert "nonlinearity" in format_inspection(inspect_checkpoint(GOLDEN / "rnn.pt"))
+    text = format_inspection(inspect_checkpoint(GOLDEN / "rnn.pt"))
+    assert "nonlinearity" in text
+    assert "batch_first" in text
+    assert not text.endswith("\n")
+
+
+def test_inspection_says_that_there_is_no_recurrent_layer(tmp_path: Path) -> None:
+    info = inspect_checkpoint(saved(tmp_path / "a.npz", weight=np.ones((8, 4))))
+    assert "no recurrent layer found" in format_inspection(info)
+    assert info["language_model"] == ""
+
+
+@pytest.mark.parametrize("prefix", ["", "net.model."])
+def test_inspection_suggests_a_language_model_where_all_its_parts_are(
+    tmp_path: Path, prefix: str
+) -> None:
+    model = LanguageModel(11, 5, 6)
+    state = {f"{prefix}{name}": tensor for name, tensor in model.state_dict().items()}
+    info = inspect_checkpoint(saved(tmp_path / "a.npz", **state))
+    assert info["language_model"] in format_inspection(info)
+    found = eval(info["language_model"], {"fastrnn": fastrnn})
+    assert np.array_equal(found.flat, model.flat)
+    del state[f"{prefix}embedding.weight"]
+    assert not inspect_checkpoint(saved(tmp_path / "b.npz", **state))["language_model"]
 
 
 def test_inspection_of_inconsistent_weights_says_why(tmp_path: Path) -> None:

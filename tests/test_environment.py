@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from processes import run_python as run
 
+import fastrnn
 from fastrnn import _core
 
 FUSED = ["avx2", "avx512", "neon"]  # kernels with the same bits as each other
@@ -80,6 +83,7 @@ def test_the_kernels_can_be_chosen():
 def test_unknown_kernels_are_an_error_that_names_them(name):
     done = run("import fastrnn", FASTRNN_ISA=name)
     assert done.returncode != 0
+    assert f"ValueError: FASTRNN_ISA is {name!r}: " in done.stderr
     assert f'no "{name}" kernels' in done.stderr
 
 
@@ -104,11 +108,47 @@ def test_by_default_there_are_as_many_threads_as_processors_at_most():
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
-@pytest.mark.parametrize("name", ["FASTRNN_NUM_THREADS", "OMP_NUM_THREADS"])
-def test_a_wrong_number_of_threads_is_an_error_that_names_the_variable(name, value):
-    done = run("import fastrnn", **{name: value})
+def test_a_wrong_number_of_threads_is_an_error_that_names_the_variable(value):
+    done = run("import fastrnn", FASTRNN_NUM_THREADS=value)
     assert done.returncode != 0
-    assert f"{name} is {value!r}" in done.stderr
+    assert f"ValueError: FASTRNN_NUM_THREADS is {value!r}" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "dynamic,4"])
+def test_a_wrong_number_of_openmp_threads_is_ignored(value):
+    assert config(OMP_NUM_THREADS=value)["num_threads"] == config()["num_threads"]
+
+
+WRONG = [
+    ("FASTRNN_NUM_THREADS", "abc", "expected a number of threads, at least 1"),
+    ("FASTRNN_ISA", "foo", 'this CPU or build has no "foo" kernels'),
+]
+
+
+@pytest.mark.parametrize("started", ["-m", "script"])
+@pytest.mark.parametrize(("name", "value", "reason"), WRONG)
+def test_the_command_line_prints_one_line_about_a_wrong_variable(name, value, reason, started):
+    if started == "-m":
+        command = "[sys.executable, '-m', 'fastrnn', 'config']"
+        code = f"import subprocess, sys; sys.exit(subprocess.run({command}).returncode)"
+    else:  # what an installer writes
+        code = "import sys; sys.argv[0] = '/opt/bin/fastrnn'; from fastrnn.cli import main"
+    done = run(code, **{name: value})
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"fastrnn: {name} is {value!r}")
+    assert line.endswith(reason)
+
+
+def test_the_source_tree_without_its_extension_says_how_to_build_it(tmp_path):
+    source = Path(fastrnn.__file__).parent
+    shutil.copytree(source, tmp_path / "fastrnn", ignore=shutil.ignore_patterns("_core*", "*.pt"))
+    done = run("import fastrnn", PYTHONPATH=str(tmp_path))
+    assert done.returncode != 0
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"ImportError: {tmp_path / 'fastrnn'} is the source tree of fastrnn")
+    assert "pip install -e ." in last
+    assert "build_ext --inplace" in last
 
 
 def test_an_import_brings_numpy_and_nothing_else_from_outside():

@@ -215,10 +215,10 @@ def test_repr_names_what_differs_from_the_defaults():
         "LSTM(3, 4, num_layers=2, bidirectional=True)": fastrnn.LSTM(3, 4, 2, bidirectional=True),
         "LSTM(3, 4, proj_size=2, bias=False)": fastrnn.LSTM(3, 4, proj_size=2, bias=False),
         "LSTM(3, 4, peephole=True)": fastrnn.LSTM(3, 4, peephole=True),
-        "GRU(3, 4, batch_first=True, reset=before)": fastrnn.GRU(
+        "GRU(3, 4, batch_first=True, reset='before')": fastrnn.GRU(
             3, 4, batch_first=True, reset="before"
         ),
-        "RNN(3, 4, nonlinearity=relu)": fastrnn.RNN(3, 4, nonlinearity="relu"),
+        "RNN(3, 4, nonlinearity='relu')": fastrnn.RNN(3, 4, nonlinearity="relu"),
         "RNNCell(3, 4, bias=False, nonlinearity=relu)": fastrnn.RNNCell(3, 4, False, "relu"),
         "Linear(in_features=3, out_features=4, bias=True)": fastrnn.Linear(3, 4),
         "Embedding(3, 4)": fastrnn.Embedding(3, 4),

@@ -121,11 +121,11 @@ def test_calls_layers_and_streams_give_their_memory_back(rng):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_weights_are_hardly_larger_than_the_parameters(family, hidden):
     layer = make(family, hidden, hidden)
-    assert layer.shared_stack().num_packed_bytes <= 1.1 * 4 * layer.num_parameters
+    assert layer._shared_stack().num_packed_bytes <= 1.1 * 4 * layer.num_parameters
 
 
 def test_streams_share_the_packed_weights():
     layer = fastrnn.LSTM(128, 512)
     streams = [layer.stream() for _ in range(50)]
-    assert {id(stream.stack) for stream in streams} == {id(layer.shared_stack())}
+    assert {id(stream.stack) for stream in streams} == {id(layer._shared_stack())}
     assert all(stream.num_state_bytes < 50_000 for stream in streams)

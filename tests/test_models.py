@@ -87,8 +87,25 @@ def test_a_language_model_refuses_what_is_no_batch_of_tokens():
         model([-1])
     with pytest.raises(TypeError, match="tokens has dtype float64"):
         model([0.5])
+    for nothing in ([], np.zeros((0, 3), int)):
+        with pytest.raises(ValueError, match="tokens has 0 steps, this LanguageModel expects"):
+            model(nothing)
     with pytest.raises(ValueError, match="tokens has 3 dimensions"):
         model(np.zeros((2, 2, 2), int))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "error", "message"),
+    [
+        ((3, 4, 5, np.ones(2)), TypeError, "num_layers should be of type int, got: ndarray"),
+        ((3, 4, 5, 1025), ValueError, "num_layers must be at most 1024"),
+        ((3, 2.0, 5), TypeError, "embedding_dim should be of type int"),
+        ((2**21, 4, 5), ValueError, "vocab_size must be at most 1048576, got 2097152"),
+    ],
+)
+def test_a_language_model_refuses_bad_sizes(sizes, error, message):
+    with pytest.raises(error, match=message):
+        LanguageModel(*sizes)
 
 
 @pytest.mark.parametrize("budget", [0, 4 << 20])
@@ -280,6 +297,28 @@ def test_a_failed_load_names_everything_that_does_not_fit():
         assert part in str(caught.value)
     with pytest.raises(TypeError, match="mapping is a list"):
         layer.load_state_dict([1])
+    with pytest.raises(TypeError, match="strict should be of type bool, got: ndarray"):
+        layer.load_state_dict({}, strict=np.zeros(3))
+
+
+@pytest.mark.parametrize("kind", [fastrnn.GRU, fastrnn.GRUCell, LanguageModel])
+def test_a_prefix_is_text(kind):
+    sizes = (3, 4, 5) if kind is LanguageModel else (3, 4)
+    module = kind(*sizes)
+    with pytest.raises(TypeError, match="prefix is an int, expected a str"):
+        kind.from_state_dict(module.state_dict(), 5)
+    with pytest.raises(TypeError, match="prefix is an int, expected a str"):
+        module.load_state_dict(module.state_dict(), 5)
+
+
+@pytest.mark.parametrize("length", [1, 12])
+def test_tokens_are_never_batch_first(length):
+    state = LanguageModel(3, 4, 5, cell="gru").state_dict()
+    for value in (True, 1, None):
+        with pytest.raises(ValueError, match=r"batch_first is .* are always \(T, N\)"):
+            LanguageModel.from_state_dict(state, batch_first=value)
+    model = LanguageModel.from_state_dict(state, batch_first=False)
+    assert model(np.zeros((length, 2), int))[1].shape == (1, 2, 5)
 
 
 def test_a_lenient_load_reports_what_it_left_out():
@@ -340,7 +379,7 @@ def test_another_cell_s_parameters_are_refused():
     for given in kinds:
         for kind in kinds:
             if kind is not given:
-                message = f"parameters of a {given.__name__}, expected a {kind.__name__}"
+                message = rf"parameters of an? {given.__name__}, expected an? {kind.__name__}$"
                 with pytest.raises(ValueError, match=message):
                     kind.from_state_dict(given(3, 4).state_dict())
 

@@ -142,8 +142,86 @@ def test_packing_and_padding_refuse_what_is_no_batch():
         pad_sequence([[1]], padding_side="up")
     with pytest.raises(ValueError, match="total_length is 2, the longest row has 3 steps"):
         pad_packed_sequence(pack_sequence([[1, 2, 3]]), total_length=2)
-    with pytest.raises(TypeError, match="sequence is a ndarray"):
+    with pytest.raises(TypeError, match="sequence is an ndarray"):
         pad_packed_sequence(np.zeros(3))
+
+
+def ragged():
+    return pack_sequence([[1.0, 2.0], [3.0]])
+
+
+@pytest.mark.parametrize(
+    ("call_it", "error", "message"),
+    [
+        (lambda: pack_padded_sequence(np.ones((2, 1)), [2], np.ones(2)), TypeError, "batch_first"),
+        (lambda: pack_padded_sequence([[1]], [1], False, None), TypeError, "enforce_sorted"),
+        (lambda: pack_sequence([[1]], 1), TypeError, "enforce_sorted should be of type bool"),
+        (lambda: pad_sequence([[1]], np.ones(2)), TypeError, "batch_first should be of type bool"),
+        (lambda: pad_packed_sequence(ragged(), 1), TypeError, "batch_first should be of type bool"),
+        (lambda: pad_sequence([[1]], padding_value=None), TypeError, "padding_value is a NoneType"),
+        (
+            lambda: pad_sequence([[1]], padding_value=np.ones(2)),
+            TypeError,
+            "padding_value is an nd",
+        ),
+        (
+            lambda: pad_sequence([[1.0]], padding_value=10**400),
+            ValueError,
+            "padding_value does not",
+        ),
+        (lambda: pad_sequence([[1]], padding_value=np.nan), ValueError, "padding_value does not"),
+        (lambda: pad_packed_sequence(ragged(), total_length="9"), TypeError, "total_length should"),
+        (lambda: pad_packed_sequence(ragged(), total_length=2.0), TypeError, "total_length should"),
+        (lambda: pad_packed_sequence(ragged(), total_length=0), ValueError, "total_length is 0"),
+        (
+            lambda: pad_packed_sequence(ragged(), total_length=2**61),
+            ValueError,
+            "total_length asks",
+        ),
+        (
+            lambda: pad_packed_sequence(ragged(), total_length=2**90),
+            ValueError,
+            "total_length asks",
+        ),
+        (lambda: pad_packed_sequence(ragged(), total_length=2**55), MemoryError, "total_length as"),
+        (lambda: pad_sequence(["ab", "cd"]), TypeError, "sequences.0. has dtype <U2"),
+        (lambda: pad_sequence([np.array(["ab"])]), TypeError, "sequences.0. has dtype <U2"),
+        (lambda: pack_padded_sequence([["a"]], [1]), TypeError, "input has dtype <U1"),
+        (lambda: pad_sequence(np.ma.ones((2, 2))), TypeError, "sequences is a masked array"),
+        (lambda: pad_sequence([np.ma.ones(2)]), TypeError, "sequences.0. is a masked array"),
+        (lambda: pack_padded_sequence(np.ma.ones((2, 1)), [2]), TypeError, "input is a masked"),
+    ],
+)
+def test_packing_and_padding_refuse_bad_options(call_it, error, message):
+    with pytest.raises(error, match=message):
+        call_it()
+
+
+def test_packing_refuses_more_rows_than_can_be_counted():
+    rows = np.broadcast_to(np.float32(0), (2**40, 3))
+    for function in (pack_sequence, pad_sequence):
+        with pytest.raises(ValueError, match="sequences has 1099511627776 rows, expected at most"):
+            function(rows)
+
+
+def test_packing_refuses_sequences_that_fail_when_they_are_read():
+    class Broken:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            raise RuntimeError("no rows")
+
+    for function in (pack_sequence, pad_sequence):
+        with pytest.raises(TypeError, match="sequences must be a list of arrays: no rows"):
+            function(Broken())
+
+
+def test_padding_may_be_any_number_that_the_data_can_hold():
+    assert pad_sequence([[1.0], [2.0, 3.0]], padding_value=np.nan).shape == (2, 2)
+    assert pad_sequence([[1.0], [2.0, 3.0]], True, float("-inf"))[0, 1] == -np.inf
+    assert pad_sequence([[1], [2, 3]], True, np.int8(-1))[0, 1] == -1
+    assert pad_packed_sequence(ragged(), total_length=np.int64(3))[0].shape == (3, 2)
 
 
 @pytest.mark.parametrize(

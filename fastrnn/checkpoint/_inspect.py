@@ -22,19 +22,22 @@ def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
 
     Keys: `file`, `format`, `bytes` (of all tensors), `parameters` (number of elements), `tensors`
     (name, shape, dtype, bytes), `recurrent` (per layer: prefix, the fields of Architecture,
-    `constructor`, `load`, `remark`, or `error`), `remarks`, `skipped`, `notes`, `metadata`.
+    `constructor`, `load`, `remark`, or `error`), `language_model` (the line that loads the whole
+    file as one, or ""), `remarks`, `skipped`, `notes`, `metadata`.
     Raises what `read_checkpoint` raises.
     """
     checkpoint = open_checkpoint(path)
     tensors = checkpoint.tensors
-    file = os.fspath(path)
+    file = os.fsdecode(path)
+    recurrent = find_recurrent(tensors)
     return {
         "file": file,
         "format": checkpoint.format,
         "parameters": sum(array.size for array in tensors.values()),
         "bytes": sum(array.nbytes for array in tensors.values()),
         "tensors": [_describe(name, array) for name, array in tensors.items()],
-        "recurrent": [_recurrent(tensors, prefix, file) for prefix in find_recurrent(tensors)],
+        "recurrent": [_recurrent(tensors, prefix, file) for prefix in recurrent],
+        "language_model": _language_model(tensors, recurrent, file),
         "remarks": [r for name, array in tensors.items() if (r := _remark(name, array))],
         "skipped": checkpoint.skipped,
         "notes": list(checkpoint.notes),
@@ -56,17 +59,34 @@ def _recurrent(tensors: dict[str, Array], prefix: str, file: str) -> dict[str, A
         found = infer_recurrent(tensors, prefix)
     except ValueError as error:
         return {"prefix": prefix, "error": str(error)}
+    name = f"{found.cell}Cell" if found.single_step else found.cell
     return {
         "prefix": prefix,
         **dataclasses.asdict(found),
         "constructor": found.constructor(),
-        "load": _load_line(found, prefix, file),
+        "load": _load_line(name, prefix, file),
         "remark": _doubt(found),
     }
 
 
-def _load_line(found: Architecture, prefix: str, file: str) -> str:
-    name = f"{found.cell}Cell" if found.single_step else found.cell
+def _language_model(tensors: dict[str, Array], recurrent: list[str], file: str) -> str:
+    """The line that loads embedding, recurrent layers and head together, if they are all there."""
+    from fastrnn._names import find_parts
+
+    if len(recurrent) != 1:
+        return ""
+    owners = recurrent[0].split(".")
+    for depth in range(len(owners)):
+        prefix = "".join(f"{owner}." for owner in owners[:depth])
+        try:
+            find_parts(tensors, prefix)
+        except ValueError:
+            continue
+        return _load_line("models.LanguageModel", prefix, file)
+    return ""
+
+
+def _load_line(name: str, prefix: str, file: str) -> str:
     path, where = (f'"{_quoted(text)}"' for text in (file, prefix))
     argument = f", prefix={where}" if prefix else ""
     return f"fastrnn.{name}.from_state_dict(fastrnn.read_checkpoint({path}){argument})"
@@ -78,11 +98,14 @@ def _quoted(text: str) -> str:
 
 def _doubt(found: Architecture) -> str:
     """What names and shapes cannot tell."""
+    doubts = []
+    if not found.single_step:
+        doubts.append("batch_first (pass True if x is (N, T, I))")
     if found.cell == "RNN":
-        return "the file does not say which nonlinearity; tanh is the default, else pass it"
+        doubts.append("which nonlinearity (tanh is the default, else pass it)")
     if found.cell == "GRU":
-        return 'the file does not say where the reset gate acts; PyTorch\'s is reset="after"'
-    return ""
+        doubts.append('where the reset gate acts (PyTorch\'s is reset="after")')
+    return "the file does not say " + " or ".join(doubts) if doubts else ""
 
 
 def _remark(name: str, array: Array) -> str:
@@ -109,6 +132,10 @@ def format_inspection(info: dict[str, Any]) -> str:
     ]
     for layer in info["recurrent"]:
         lines += ["", *_layer_lines(layer)]
+    if not info["recurrent"]:
+        lines += ["", "no recurrent layer found"]
+    if info["language_model"]:
+        lines += ["", "The whole file as one model:", f"  {info['language_model']}"]
     for title, entries in (
         ("Also", info["remarks"]),
         ("Skipped", [f"{name}: {why}" for name, why in info["skipped"].items()]),
@@ -117,7 +144,7 @@ def format_inspection(info: dict[str, Any]) -> str:
     ):
         if entries:
             lines += ["", f"{title}:", *(f"  {shown(entry, 200)}" for entry in entries)]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _table(tensors: list[dict[str, Any]]) -> list[str]:

@@ -45,14 +45,14 @@ def read_checkpoint(path: FilePath) -> dict[str, Array]:
     writable; tensors that share a storage in a PyTorch file share memory. Names lose `module.` and
     `_orig_mod.`, weight norm is folded; `open_checkpoint` also tells what was skipped.
     Raises CheckpointError (a ValueError) for a file that is damaged, refused or of another format,
-    FileNotFoundError for a missing one.
+    FileNotFoundError for a missing one, TypeError for a `path` that is none.
     """
     return open_checkpoint(path).tensors
 
 
 def open_checkpoint(path: FilePath) -> Checkpoint:
     """As `read_checkpoint`, with the report: format, skipped entries, notes and metadata."""
-    name = os.fspath(path)
+    name = _checked_path(path)
     if not stat.S_ISREG(os.stat(name).st_mode):
         raise CheckpointError(f"{shown(name, 500)}: no regular file, expected a checkpoint file")
     with open(name, "rb") as file:
@@ -64,6 +64,17 @@ def open_checkpoint(path: FilePath) -> Checkpoint:
             raise CheckpointError(
                 f"{shown(name, 500)}: too large or too deeply nested for this machine"
             ) from error
+
+
+def _checked_path(path: FilePath) -> str:
+    try:
+        name = os.fsdecode(path)
+    except TypeError:
+        kind = type(path).__name__
+        raise TypeError(f"path has type {kind}, expected a str or a path") from None
+    if "\0" in name:
+        raise ValueError(f"path is {shown(repr(name), 500)}, expected no NUL character in it")
+    return name
 
 
 def _read(file: BufferedReader, size: int) -> Checkpoint:

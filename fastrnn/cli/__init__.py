@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -45,12 +46,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = next((word for word in words if word in _COMMANDS), None)
     options = _parser(chosen).parse_args(words)
     try:
-        return int(import_module(f"fastrnn.cli.{_COMMANDS[options.command][0]}").run(options))
+        code = int(import_module(f"fastrnn.cli.{_COMMANDS[options.command][0]}").run(options))
+        print(end="", flush=True)
+        return code
     except BrokenPipeError:  # the reader has enough: `fastrnn inspect FILE | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
     except KeyboardInterrupt:
         return 130
     except (OSError, ValueError) as error:
-        print(f"fastrnn {options.command}: {error}", file=sys.stderr)
+        print(f"fastrnn {options.command}: {_reason(error)}", file=sys.stderr)
         return 1
+
+
+def _reason(error: Exception) -> str:
+    """The message, for a file without the number of the system's error."""
+    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+        return str(error)
+    from fastrnn.checkpoint._errors import shown
+
+    is_missing = isinstance(error, FileNotFoundError)
+    reason = "no such file" if is_missing else error.strerror[0].lower() + error.strerror[1:]
+    return f"{shown(os.fsdecode(error.filename), 500)}: {reason}"

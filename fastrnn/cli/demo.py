@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from importlib import import_module
 from importlib.resources import as_file, files
 from typing import Any
@@ -17,35 +18,60 @@ from fastrnn.models import LanguageModel
 Floats = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int64]
 
+_MAX_STEPS = 10_000_000  # every step's time is kept
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default="The ", help='how the text starts (default: "The ")')
     parser.add_argument(
         "--temperature",
-        type=float,
+        type=_temperature,
         default=0.6,
         help="0 always takes the likeliest character, 1 samples as trained (default: 0.6)",
     )
     parser.add_argument(
-        "--characters", type=int, default=400, help="how many to write (default: 400)"
+        "--characters", type=_int_from(1), default=400, help="how many to write (default: 400)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling (default: 0)")
+    parser.add_argument("--seed", type=_int_from(0), default=0, help="of the sampling (default: 0)")
     parser.add_argument(
-        "--steps", type=int, default=20000, help="timed afterwards (default: 20000)"
+        "--steps",
+        type=_int_from(1, _MAX_STEPS),
+        default=20000,
+        help="timed afterwards (default: 20000)",
     )
+    parser.set_defaults(refuse=parser.error)
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number of 0 or more, got {text}")
+    return value
+
+
+def _int_from(low: int, high: int | None = None) -> Callable[[str], int]:
+    """The argument type for ints of `low` to `high`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < low or (high is not None and value > high):
+            bounds = f"from {low} to {high}" if high else f"of {low} or more"
+            raise argparse.ArgumentTypeError(f"must be an int {bounds}, got {text}")
+        return value
+
+    return number
 
 
 def run(options: argparse.Namespace) -> int:
-    if not 0 <= options.temperature < float("inf"):
-        raise ValueError(f"--temperature must be 0 or more, got {options.temperature}")
-    if options.characters < 1 or options.steps < 1:
-        raise ValueError("--characters and --steps must be at least 1")
     with as_file(files("fastrnn") / "data" / "demo.pt") as path:
         checkpoint = open_checkpoint(path)
     model = LanguageModel.from_state_dict(checkpoint.tensors)
     vocabulary = _vocabulary(checkpoint, model.vocab_size)
-    prompt = _encode(options.prompt, vocabulary)
-    print(f"{model.rnn}, {model.num_parameters:,} parameters, read without PyTorch\n")
+    if not options.prompt or set(options.prompt) - set(vocabulary):
+        options.refuse(f"argument --prompt: must be made of these characters: {vocabulary!r}")
+    prompt = np.array([vocabulary.index(character) for character in options.prompt])
+    print(f"{model.rnn}, {model.num_parameters:,} parameters, read without PyTorch")
+    print("trained on the English of the standard library's documentation (pydoc_data.topics)\n")
     seconds = _write(model, vocabulary, prompt, options)
     rate = options.characters / seconds
     print(f"\n{rate:,.0f} characters per second, with sampling and printing")
@@ -60,13 +86,6 @@ def _vocabulary(checkpoint: Checkpoint, size: int) -> str:
     if not isinstance(vocabulary, str) or len(vocabulary) != size:
         raise ValueError(f"the demo model has {size} tokens, its vocabulary does not fit")
     return vocabulary
-
-
-def _encode(text: str, vocabulary: str) -> Tokens:
-    unknown = sorted(set(text) - set(vocabulary))
-    if unknown or not text:
-        raise ValueError(f"--prompt must be made of these characters: {vocabulary!r}")
-    return np.array([vocabulary.index(character) for character in text])
 
 
 def _sample(logits: Floats, temperature: float, generator: np.random.Generator) -> int:
@@ -105,9 +124,9 @@ def _report_latency(model: LanguageModel, steps: int) -> None:
         start = clock()
         stream.step(i % model.vocab_size, out=logits)
         times[i] = clock() - start
-    p50, p99, p999 = np.percentile(times, [50, 99, 99.9]) / 1000
+    p50, p99, p999, most = np.percentile(times, [50, 99, 99.9, 100]) / 1000
     print(
-        f"step: p50 {p50:.2f} us, p99 {p99:.2f} us, p99.9 {p999:.2f} us; "
+        f"step: p50 {p50:.2f} us, p99 {p99:.2f} us, p99.9 {p999:.2f} us, maximum {most:.2f} us; "
         f"{1e9 / times.mean():,.0f} tokens per second"
     )
 

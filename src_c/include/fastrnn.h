@@ -32,7 +32,8 @@
 extern "C" {
 #endif
 
-#if defined(__GNUC__)
+#if defined(FR_API) /* a host that links the core into itself may keep it to itself: -DFR_API= */
+#elif defined(__GNUC__)
 #define FR_API __attribute__((visibility("default")))
 #else
 #error "fastrnn needs GCC or Clang"

@@ -368,5 +368,5 @@ int main(int argc, char **argv) {
         check_isa(isa);
         status |= report("test_core");
     }
-    return status;
+    return status || failures;
 }
