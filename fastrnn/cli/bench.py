@@ -137,8 +137,10 @@ def _print_table(
         print(_row(result.work.label, *_cells(result)), flush=True)
     print(
         "\nOf floor: 100 % is what the multiply-adds and the reads of the weights take at the\n"
-        "limits above, without activations, barriers or calls. Time is the median; p50, p99 and\n"
-        f"p99.9 are of single calls, less the {1e9 * clock:.0f} ns that reading the clock takes."
+        "limits above, without activations, barriers or calls; more than that means that the\n"
+        "machine was disturbed while its limits were measured. Time is the median of batches of\n"
+        "calls; p50, p99 and p99.9 are of single calls in a run of their own, less the\n"
+        f"{1e9 * clock:.0f} ns that reading the clock takes."
     )
 
 
