@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from hashlib import blake2b
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
@@ -134,6 +133,8 @@ class Module:
         """16 bytes that differ between architectures and between parameter values."""
         cached = self._fingerprint
         if cached is None or cached[0] != self._versions():
+            from hashlib import blake2b  # loads OpenSSL: not at import
+
             digest = blake2b(repr((type(self).__name__, self.config)).encode(), digest_size=16)
             for name, tensor in self.parameters.items():
                 digest.update(f"{name}{tensor.shape}".encode())

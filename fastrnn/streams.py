@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from hashlib import blake2b
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -150,6 +149,8 @@ class TokenStream(Stream):
 
 
 def _checksum(body: bytes) -> bytes:
+    from hashlib import blake2b  # loads OpenSSL: not at import
+
     return blake2b(body, digest_size=_CHECKSUM_BYTES).digest()
 
 
