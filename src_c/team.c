@@ -12,9 +12,6 @@
 #if defined(_OPENMP) || defined(FR_PTHREADS)
 #include <pthread.h>
 #endif
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 /* ---- teams ------------------------------------------------------------------------------------ */
 
@@ -111,7 +108,7 @@ void fr_meeting_start(struct fr_meeting_point *point) {
 static inline void pause_briefly(int polls) {
     if (polls < 64) return; /* a pause may cost more than 100 cycles: not while the partner is close */
 #if defined(__x86_64__)
-    _mm_pause();
+    __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("yield");
 #endif
@@ -149,14 +146,14 @@ enum fr_meeting fr_meet(struct fr_meeting_point *point, int threads, int may_tak
 #if defined(__x86_64__)
 
 uint64_t fr_float_mode_enter(void) {
-    const unsigned mode = _mm_getcsr();
+    const unsigned mode = __builtin_ia32_stmxcsr();
     /* flush to zero, denormals are zero, all exceptions masked; round to nearest */
-    _mm_setcsr((mode | 0x9fc0) & ~0x6000u);
+    __builtin_ia32_ldmxcsr((mode | 0x9fc0) & ~0x6000u);
     return mode;
 }
 
 /* Restores the caller's control bits and exception flags. */
-void fr_float_mode_restore(uint64_t mode) { _mm_setcsr((unsigned)mode); }
+void fr_float_mode_restore(uint64_t mode) { __builtin_ia32_ldmxcsr((unsigned)mode); }
 
 #elif defined(__aarch64__)
 
