@@ -8,7 +8,7 @@
 struct fr_state {
     int32_t rows;
     int32_t newest; /* which of the two h is current */
-    size_t h_stride, c_stride, c_layer;
+    size_t h_stride, c_stride;
     float *h[2];  /* (L, N, h_stride) */
     float *c;     /* (L, N, c_stride), LSTM */
     float *saved; /* (N, blocks, slots, U), cells with two phases */
