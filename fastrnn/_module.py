@@ -74,30 +74,58 @@ class Module:
 
     `parameters`: names and shapes as in `state_dict()`, but views to read and write, not copies.
     `flat`: the buffer (num_parameters + padding,) they are views of, 64-byte aligned.
+    `grads` and `flat_grad`: the same for the gradients, which pullbacks add to.
     `repack()`: the kernels read a packed copy; after writing into a view or `flat`, call it.
     """
 
     flat: FloatArray
+    flat_grad: FloatArray
     parameters: dict[str, FloatArray]
+    grads: dict[str, FloatArray]
     _version: int = 0
+    _generator: np.random.Generator | None = None
     _fingerprint: tuple[tuple[int, ...], bytes] | None = None
 
     def _allocate(self, specs: list[TensorSpec]) -> None:
-        """Own a zeroed buffer with the given tensors in it."""
+        """Own zeroed buffers with the given tensors in them; gradients cost memory once used."""
         self._specs = specs
-        self._live_in(aligned_zeros(sum(int(np.prod(shape)) for _, shape, _ in specs)))
+        size = sum(int(np.prod(shape)) for _, shape, _ in specs)
+        self._live_in(aligned_zeros(size), aligned_zeros(size))
 
-    def _move_to(self, flat: FloatArray) -> None:
+    def _move_to(self, flat: FloatArray, flat_grad: FloatArray) -> None:
         """Live in `flat`, part of a larger model's buffer, from now on; the values come along."""
         flat[...] = self.flat
-        self._live_in(flat)
+        self._live_in(flat, flat_grad)
 
-    def _live_in(self, flat: FloatArray) -> None:
-        self.flat = flat
-        self.parameters = {
+    def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
+        self.flat, self.flat_grad = flat, flat_grad
+        self.parameters = self._views(flat)
+        self.grads = self._views(flat_grad)
+
+    def _views(self, flat: FloatArray) -> dict[str, FloatArray]:
+        return {
             name: flat[start : start + int(np.prod(shape))].reshape(shape)
             for name, shape, start in self._specs
         }
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        self.flat_grad.fill(0.0)
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """Where dropout takes its masks from; random until `seed` is called."""
+        if self._generator is None:
+            self._share_generator(np.random.default_rng())
+        assert self._generator is not None
+        return self._generator
+
+    def seed(self, seed: int | None) -> None:
+        """Start the generator of dropout anew, the same for the same `seed` (an int from 0)."""
+        self._share_generator(np.random.default_rng(as_seed(seed)))
+
+    def _share_generator(self, generator: np.random.Generator) -> None:
+        self._generator = generator
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew, the same for the same `seed` (an int of 0 or more)."""

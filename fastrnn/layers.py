@@ -61,7 +61,7 @@ class Linear(Module):
     Starts uniform in +-1/sqrt(in_features). Source: torch.nn.Linear.
     """
 
-    _tied_weight: FloatArray | None = None  # another module's tensor in place of our own
+    _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
@@ -92,23 +92,26 @@ class Linear(Module):
         self._dense.pack(self.parameters["weight"], self.parameters.get("bias"))
         super().repack()
 
-    def tie(self, weight: FloatArray) -> None:
+    def tie(self, weight: FloatArray, grad: FloatArray) -> None:
         """From now on use `weight` (out_features, in_features), which another module owns."""
         bias = self.parameters.get("bias")
-        self._tied_weight = weight
+        self.share(weight, grad)
         self._allocate(one_after_another([] if bias is None else [("bias", bias.shape)]))
         if bias is not None:
             self.parameters["bias"][...] = bias
         self.repack()
 
-    def share(self, weight: FloatArray) -> None:
+    def share(self, weight: FloatArray, grad: FloatArray) -> None:
         """The tied weight has a new place."""
-        self._tied_weight = self.parameters["weight"] = weight
+        self._tied = weight, grad
+        self.parameters["weight"], self.grads["weight"] = weight, grad
 
-    def _live_in(self, flat: FloatArray) -> None:
-        super()._live_in(flat)
-        if self._tied_weight is not None:
-            self.parameters = {"weight": self._tied_weight, **self.parameters}
+    def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
+        super()._live_in(flat, flat_grad)
+        if self._tied is not None:
+            weight, grad = self._tied
+            self.parameters = {"weight": weight, **self.parameters}
+            self.grads = {"weight": grad, **self.grads}
 
     def _shared_dense(self) -> _core.Dense:
         """The packed weights, never to be written again."""

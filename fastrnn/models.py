@@ -9,12 +9,10 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import (
-    ALIGNMENT,
     MAX_LAYERS,
     MAX_SIZE,
     ArrayLike,
     FloatArray,
-    aligned_zeros,
     as_choice,
     as_flag,
     as_float32,
@@ -24,6 +22,7 @@ from fastrnn._arrays import (
     as_size,
     check_indices,
 )
+from fastrnn._composite import Composite
 from fastrnn._module import LoadReport, Module, fill_uniform, unfilled, with_shapes
 from fastrnn._names import find_parts
 from fastrnn.layers import Embedding, Linear
@@ -39,7 +38,7 @@ _RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN
 _TABLE_BUDGET_BYTES = 4 << 20
 
 
-class LanguageModel(Module):
+class LanguageModel(Composite):
     """Embedding, recurrent layers and a linear head: tokens (T, N) ints -> logits (T, N, V).
 
     `dropout` acts in training only; `tie_weights` makes the head use the embedding's table, which
@@ -78,12 +77,12 @@ class LanguageModel(Module):
         )
         if as_flag(tie_weights, "tie_weights"):
             fill_uniform(embedding.weight, rnn.output_size**-0.5)
-        self._assemble(embedding, rnn, Linear(rnn.output_size, vocab_size), tie_weights)
+        self._compose(embedding, rnn, Linear(rnn.output_size, vocab_size), tie_weights)
 
-    def _assemble(
+    def _compose(
         self, embedding: Embedding, rnn: RNN | LSTM | GRU, head: Linear, tie_weights: bool
     ) -> None:
-        """Move the parts' parameters into one buffer, each part on its own cache lines."""
+        """Take the parts as they are."""
         if tie_weights and embedding.dim != rnn.output_size:
             raise ValueError(
                 f"tie_weights needs embedding_dim equal to the {rnn.output_size} features of the "
@@ -91,19 +90,8 @@ class LanguageModel(Module):
             )
         self.embedding, self.rnn, self.head, self.tie_weights = embedding, rnn, head, tie_weights
         if tie_weights:
-            head.tie(embedding.weight)
-        self.flat = aligned_zeros(sum(_padded(part.flat.size) for part in self._parts.values()))
-        start = 0
-        for part in self._parts.values():
-            part._move_to(self.flat[start : start + part.flat.size])
-            start += _padded(part.flat.size)
-        if tie_weights:  # the table has moved
-            head.share(embedding.weight)
-        self.parameters = {
-            f"{name}.{key}": tensor
-            for name, part in self._parts.items()
-            for key, tensor in part.parameters.items()
-        }
+            head.tie(embedding.weight, embedding.grads["weight"])
+        self._assemble()
         self._table: _core.Table | None = None
         self._rows: FloatArray | None = None
         self._seen = self._versions()
@@ -119,8 +107,13 @@ class LanguageModel(Module):
         return {**parts, "dropout": self.dropout, "tie_weights": self.tie_weights}
 
     @property
-    def _parts(self) -> dict[str, Embedding | RNN | LSTM | GRU | Linear]:
+    def _parts(self) -> dict[str, Module]:
         return {"embedding": self.embedding, "rnn": self.rnn, "head": self.head}
+
+    def _name_parameters(self) -> None:
+        if self.tie_weights:  # the table has moved
+            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
+        super()._name_parameters()
 
     def __call__(self, tokens: ArrayLike, state: ArrayLike | None = None) -> tuple[FloatArray, Any]:
         """logits (T, N, V) and the last state; tokens (T,) of one row give logits (T, V).
@@ -174,19 +167,10 @@ class LanguageModel(Module):
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew; tied weights start like a head's."""
-        seed = as_seed(seed)
-        for i, part in enumerate(self._parts.values()):
-            part.reset_parameters(None if seed is None else seed + i)
+        super().reset_parameters(seed)
         if self.tie_weights:
-            fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, seed)
+            fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, as_seed(seed))
         self.repack()
-
-    def repack(self) -> None:
-        for part in self._parts.values():
-            part.repack()
-
-    def _versions(self) -> tuple[int, ...]:
-        return tuple(number for part in self._parts.values() for number in part._versions())
 
     def _refresh(self) -> None:
         """Follow changes that were made through a part, and not through the model."""
@@ -231,17 +215,13 @@ class LanguageModel(Module):
         with unfilled():
             embedding = Embedding(*table.shape)
             head = Linear(rnn.output_size, len(table), names.bias is not None)
-        model._assemble(embedding, rnn, head, own is None or np.array_equal(own, table))
+        model._compose(embedding, rnn, head, own is None or np.array_equal(own, table))
         own_names = {"embedding.weight": names.embedding, "head.weight": names.head}
         renamed = {f"rnn.{key}": mapping[names.rnn + key] for key in rnn.parameters}
         for new, old in {**own_names, "head.bias": names.bias}.items():
             renamed |= {} if old is None else {new: mapping[old]}
         model.load_state_dict(renamed)
         return model
-
-    def __repr__(self) -> str:
-        parts = "".join(f"  ({name}): {part}\n" for name, part in self._parts.items())
-        return f"LanguageModel(\n{parts})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = (self.embedding, self.rnn, self.head, self.tie_weights)
@@ -257,13 +237,8 @@ def _reassembled(
 ) -> LanguageModel:
     model = LanguageModel.__new__(LanguageModel)
     model.dropout = dropout
-    model._assemble(embedding, rnn, head, tie_weights)
+    model._compose(embedding, rnn, head, tie_weights)
     return model
-
-
-def _padded(size: int) -> int:
-    """Floats from one part's start to the next one's, which is on a cache line again."""
-    return -(-size * 4 // ALIGNMENT) * ALIGNMENT // 4
 
 
 def _with_both(mapping: dict[str, Any], prefix: str) -> dict[str, Any]:
