@@ -1,7 +1,8 @@
-"""The layers around a recurrent one: Embedding and Linear."""
+"""The affine map."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,46 +14,11 @@ from fastrnn._arrays import (
     FloatArray,
     as_flag,
     as_float32,
-    as_int64,
-    as_seed,
     as_size,
-    check_indices,
 )
 from fastrnn._module import Module, fill_uniform, one_after_another
-
-
-class Embedding(Module):
-    """A table of vectors: indices (*) ints from 0 to num-1 -> (*, dim).
-
-    Starts as standard normal draws. Source: torch.nn.Embedding.
-    """
-
-    def __init__(self, num: int, dim: int) -> None:
-        self.num = as_size(num, "num")
-        self.dim = as_size(dim, "dim", MAX_SIZE)
-        self._allocate(one_after_another([("weight", (self.num, self.dim))]))
-        self._fill()
-
-    @property
-    def weight(self) -> FloatArray:
-        """The table (num, dim), a view."""
-        return self.parameters["weight"]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"num": self.num, "dim": self.dim}
-
-    def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw all parameters anew."""
-        generator = np.random.default_rng(as_seed(seed))
-        generator.standard_normal(dtype=np.float32, out=self.weight)
-        self.repack()
-
-    def __call__(self, indices: ArrayLike) -> FloatArray:
-        """The vectors at `indices`, a copy; an index outside is a ValueError."""
-        positions = as_int64(indices, "indices")
-        check_indices(positions, self.num, "indices")
-        return np.take(self.weight, positions, axis=0)
+from fastrnn._pullback import once
+from fastrnn.layers.embedding import check_shape
 
 
 class Linear(Module):
@@ -123,6 +89,21 @@ class Linear(Module):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The map applied to every vector of x."""
+        return self._forward(self._checked(x))
+
+    def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
+        """y as the call gives it, and a pullback (*, out_features) -> (*, in_features)."""
+        x = self._checked(x)
+        y = self._forward(x)
+
+        def pullback(dy: ArrayLike) -> FloatArray:
+            dy = as_float32(dy, "dy")
+            check_shape(dy, y.shape, "dy")
+            return _linear_gradients(self.parameters["weight"], x, dy, self.grads)
+
+        return y, once(pullback, "a Linear")
+
+    def _checked(self, x: ArrayLike) -> FloatArray:
         x = as_float32(x, "x")
         if x.ndim == 0:
             raise ValueError("x has 0 dimensions, this Linear expects at least 1")
@@ -130,6 +111,9 @@ class Linear(Module):
             raise ValueError(
                 f"x has {x.shape[-1]} features, this Linear expects {self.in_features}"
             )
+        return x
+
+    def _forward(self, x: FloatArray) -> FloatArray:
         y = np.empty((*x.shape[:-1], self.out_features), np.float32)
         if y.size:
             self._dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, self.out_features))
@@ -138,3 +122,15 @@ class Linear(Module):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.config.items())
         return f"Linear({options})"
+
+
+def _linear_gradients(
+    weight: FloatArray, x: FloatArray, dy: FloatArray, grads: dict[str, FloatArray]
+) -> FloatArray:
+    """dx = dy W; dW += dy^T x and db += the sum of dy are added to `grads`."""
+    inputs, outputs = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
+    grads["weight"] += outputs.T @ inputs
+    if "bias" in grads:
+        grads["bias"] += outputs.sum(axis=0, dtype=np.float64)
+    dx: FloatArray = (outputs @ weight).reshape(x.shape)
+    return dx
