@@ -13,8 +13,15 @@ except ImportError as error:
         f"`python setup.py build_ext --inplace`"
     ) from error
 
-from fastrnn import models
-from fastrnn.layers import Embedding, Linear
+from fastrnn.layers import (
+    Dropout,
+    Embedding,
+    EmbeddingDropout,
+    LayerNorm,
+    Linear,
+    LockedDropout,
+    WeightDrop,
+)
 from fastrnn.packed import (
     PackedSequence,
     pack_padded_sequence,
@@ -27,7 +34,9 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
+    from fastrnn import init, models
     from fastrnn.checkpoint import read_checkpoint
+    from fastrnn.files import load, save, save_pytorch
 
 __version__ = "0.1.0"
 
@@ -35,15 +44,22 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Dropout",
     "Embedding",
+    "EmbeddingDropout",
     "GRUCell",
     "LSTMCell",
+    "LayerNorm",
     "Linear",
+    "LockedDropout",
     "PackedSequence",
     "RNNCell",
     "Stream",
+    "WeightDrop",
     "__version__",
     "get_num_threads",
+    "init",
+    "load",
     "models",
     "num_threads",
     "pack_padded_sequence",
@@ -51,18 +67,32 @@ __all__ = [
     "pad_packed_sequence",
     "pad_sequence",
     "read_checkpoint",
+    "save",
+    "save_pytorch",
     "set_num_threads",
     "show_config",
 ]
 
+# Where names are from that are imported on first use; None: a module of this package.
+_LATER = {
+    "init": None,
+    "load": "files",
+    "models": None,
+    "read_checkpoint": "checkpoint",
+    "save": "files",
+    "save_pytorch": "files",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Files are read by modules that are imported on first use."""
-    if name == "read_checkpoint":
-        from fastrnn.checkpoint import read_checkpoint
+    """Models and files are imported on first use."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    from importlib import import_module
 
-        return read_checkpoint
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    owner = _LATER[name]
+    module = import_module(f"fastrnn.{owner or name}")
+    return module if owner is None else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -21,12 +21,12 @@ LAYERS = [
     {"cli"},
     {"__init__"},
     {"train", "decode"},
-    {"models", "data", "process"},
-    {"rnn", "layers", "losses", "optim", "schedules", "checkpoint"},
+    {"models", "data", "files", "process"},
+    {"rnn", "layers", "losses", "optim", "schedules", "checkpoint", "init"},
     {"_recurrent", "_cells", "_composite"},
     {"_module", "packed", "streams"},
     {"_core"},
-    {"_arrays", "_names"},
+    {"_arrays", "_atomic", "_names", "_pullback"},
 ]
 
 
