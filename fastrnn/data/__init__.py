@@ -25,6 +25,7 @@ from fastrnn.data.scaling import Scaler
 from fastrnn.data.sequences import Sequences
 from fastrnn.data.series import Split, Windows, split
 from fastrnn.data.streams import TextStream
+from fastrnn.data.subsets import Subset, hold_out
 from fastrnn.data.tables import Table, read_csv, read_numpy
 from fastrnn.data.vocabulary import Vocabulary
 
@@ -41,6 +42,7 @@ __all__ = [
     "ShiftedSequences",
     "Source",
     "Split",
+    "Subset",
     "Table",
     "Tagged",
     "TaggedSequences",
@@ -48,6 +50,7 @@ __all__ = [
     "Vocabulary",
     "Windows",
     "encode_labels",
+    "hold_out",
     "read_classes",
     "read_csv",
     "read_labelled",

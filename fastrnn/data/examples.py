@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64
 from fastrnn.data._batch import Batch
-from fastrnn.data.sequences import Sequences, as_tokens, check_from_zero
+from fastrnn.data.sequences import Sequences, check_from_zero
 
 IGNORE_INDEX = -100  # PyTorch's: a target that no loss counts
 
@@ -62,7 +62,7 @@ class LabelledSequences:
     ) -> None:
         self.sequences = Sequences.of(sequences)
         self.sequences.check_filled("sequences")
-        self.pad = as_int(pad, "pad")
+        self.pad = _as_id(pad, "pad")
         self.labels, self.classes = _numbered(labels, classes, "labels")
         if self.labels.shape != (len(self.sequences),):
             raise ValueError(
@@ -96,7 +96,7 @@ class TaggedSequences:
     ) -> None:
         self.sequences = Sequences.of(sequences)
         self.sequences.check_filled("sequences")
-        self.pad, self.ignore_index = as_int(pad, "pad"), as_int(ignore_index, "ignore_index")
+        self.pad, self.ignore_index = _as_id(pad, "pad"), as_int(ignore_index, "ignore_index")
         if not isinstance(tags, Sequences):
             lengths = [len(part) for part in tags]
             numbers, self.classes = _numbered(_chained(tags), classes, "tags")
@@ -167,12 +167,17 @@ def shift(target_ids: ArrayLike, bos: int, eos: int) -> tuple[AnyArray, AnyArray
 
 
 def _check_unmarked(ids: AnyArray, bos: int, eos: int, name: str) -> None:
-    for mark, number in (("bos", as_int(bos, "bos")), ("eos", as_int(eos, "eos"))):
-        if number < 0:
-            raise ValueError(f"{mark} is {number}, expected an id from 0")
+    for mark, number in (("bos", _as_id(bos, "bos")), ("eos", _as_id(eos, "eos"))):
         found = np.flatnonzero(ids == number)
         if found.size:
             raise ValueError(f"{name} holds {mark} ({number}) at {found[0]}, the shift adds it")
+
+
+def _as_id(value: object, name: str) -> int:
+    number = as_int(value, name)
+    if number < 0:
+        raise ValueError(f"{name} is {number}, expected an id from 0")
+    return number
 
 
 class ShiftedSequences:
@@ -193,11 +198,10 @@ class ShiftedSequences:
         self.sequences = Sequences.of(sequences)
         if not len(self.sequences):
             raise ValueError("sequences is empty")
-        if self.sequences.values.size:
-            as_tokens(self.sequences.values, "sequences")
+        check_from_zero(self.sequences.values, "sequences")
         _check_unmarked(self.sequences.values, bos, eos, "sequences")
         self.bos, self.eos = as_int(bos, "bos"), as_int(eos, "eos")
-        self.pad, self.ignore_index = as_int(pad, "pad"), as_int(ignore_index, "ignore_index")
+        self.pad, self.ignore_index = _as_id(pad, "pad"), as_int(ignore_index, "ignore_index")
 
     @property
     def sizes(self) -> IntArray:

@@ -186,7 +186,7 @@ _ASCII = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")  # qu
 
 
 def standard_library_text() -> str:
-    """The English prose of Python's own language reference, about 0.4 million characters.
+    """The English prose of Python's own language reference, about 240,000 characters.
 
     Distinct paragraphs of the standard library's pydoc_data.topics in printable ASCII, without
     code, grammar and headings, a blank line between them. Its wording differs a little between

@@ -96,11 +96,13 @@ class Sequences:
         return f"Sequences({len(self)} with {len(self.values)} steps in all)"
 
     def check_filled(self, name: str) -> None:
-        """There are sequences, and each has a step."""
+        """There are sequences, each has a step, and ids are not negative."""
         if not len(self):
             raise ValueError(f"{name} is empty")
         if not self.lengths.all():
             raise ValueError(f"{name}[{int(np.argmin(self.lengths))}] has no steps")
+        if self.values.dtype.kind in "iu":
+            check_from_zero(self.values, name)
 
     def padded(self, rows: IntArray, fill: int) -> tuple[AnyArray, IntArray]:
         """The sequences at `rows` (N,) as (T, N, ...) int64 or float32, and their lengths (N,)."""

@@ -13,8 +13,8 @@ from fastrnn._arrays import (
     AnyArray,
     ArrayLike,
     IntArray,
+    as_array,
     as_choice,
-    as_int64,
     as_size,
     check_indices,
     with_article,
@@ -141,7 +141,11 @@ class Vocabulary:
 
         `pad`, `bos` and `eos` give nothing; `unk` gives U+FFFD among characters, <unk> as a word.
         """
-        known = as_int64(ids, "ids").reshape(-1)
+        known = as_array(ids, "ids").reshape(-1)
+        if not known.size:
+            return ""
+        if known.dtype.kind not in "iu":
+            raise TypeError(f"ids has dtype {known.dtype}, expected integers")
         check_indices(known, len(self), "ids")
         silent = [i for i in (self.pad, self.bos, self.eos) if i is not None]
         if silent:
