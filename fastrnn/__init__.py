@@ -34,7 +34,7 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import init, models
+    from fastrnn import data, init, models
     from fastrnn.checkpoint import read_checkpoint
     from fastrnn.files import load, save, save_pytorch
 
@@ -57,6 +57,7 @@ __all__ = [
     "Stream",
     "WeightDrop",
     "__version__",
+    "data",
     "get_num_threads",
     "init",
     "load",
@@ -75,6 +76,7 @@ __all__ = [
 
 # Where names are from that are imported on first use; None: a module of this package.
 _LATER = {
+    "data": None,
     "init": None,
     "load": "files",
     "models": None,

@@ -11,7 +11,7 @@ import numpy as np
 def assert_slope(
     value: Callable[[], float], array: Any, gradient: Any, rng: np.random.Generator, changed: Any
 ) -> None:
-    """`gradient` of `value` by `array` in a few random directions; `changed` is called after writes.
+    """`gradient` of `value` by `array` in some random directions; `changed` is told of writes.
 
     Central differences with step e err by e^2 f''' and by rounding / e: a step of 1e-2 leaves
     about 1e-3 of a slope for functions of the size of 1.

@@ -161,7 +161,7 @@ def test_embedding_dropout_drops_words_wherever_they_are(rng):
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan"), "a", True])
 def test_a_share_that_is_none_is_refused(p):
     for make in (Dropout, LockedDropout, lambda p: fastrnn.WeightDrop(fastrnn.GRU(2, 3), p)):
-        with pytest.raises(ValueError, match="p is .*, expected a number in the range"):
+        with pytest.raises(ValueError, match=r"p is .*, expected a number in the range"):
             make(p)
 
 

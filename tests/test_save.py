@@ -174,7 +174,8 @@ CHANGES = {
     "kind of no text": (lambda d: d | {"kind": ["LSTM"]}, "holds a"),
     "no config": (lambda d: without(d, "config"), "no 'config' in it"),
     "other sizes": (
-        lambda d: d | {"config": d["config"] | {"rnn": ["LSTM", {"input_size": 5, "hidden_size": 8}]}},
+        lambda d: d
+        | {"config": d["config"] | {"rnn": ["LSTM", {"input_size": 5, "hidden_size": 8}]}},
         "the head takes 9 features, expected the 8",
     ),
     "other layers": (

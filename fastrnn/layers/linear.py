@@ -132,5 +132,5 @@ def _linear_gradients(
     grads["weight"] += outputs.T @ inputs
     if "bias" in grads:
         grads["bias"] += outputs.sum(axis=0, dtype=np.float64)
-    dx: FloatArray = (outputs @ weight).reshape(x.shape)
-    return dx
+    dx: FloatArray = outputs @ weight
+    return dx.reshape(x.shape)
