@@ -103,8 +103,8 @@ class Linear(Module):
 
         return y, once(pullback, "a Linear")
 
-    def _checked(self, x: ArrayLike) -> FloatArray:
-        x = as_float32(x, "x")
+    def _checked(self, value: ArrayLike) -> FloatArray:
+        x = as_float32(value, "x")
         if x.ndim == 0:
             raise ValueError("x has 0 dimensions, this Linear expects at least 1")
         if x.shape[-1] != self.in_features:
