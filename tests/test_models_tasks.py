@@ -60,7 +60,7 @@ def test_streams_of_classifiers_and_taggers_have_the_bits_of_the_call(cell, rng)
         SequenceTagger(4, 5, input_size=3, bidirectional=True),
         SequenceClassifier(4, 5, input_size=3, bidirectional=True),
     ):
-        with pytest.raises(ValueError, match="bidirectional .* cannot stream"):
+        with pytest.raises(ValueError, match=r"bidirectional .* cannot stream"):
             model.stream()
     with pytest.raises(ValueError, match="pooling 'mean' needs the whole sequence"):
         SequenceClassifier(4, 5, input_size=3, pooling="mean").stream()
@@ -127,10 +127,10 @@ def test_wrong_inputs_and_targets_are_refused(rng):
         (lambda: over_tokens(tokens[:0]), "inputs has 0 steps, this SequenceTagger expects"),
         (lambda: over_features(x[..., :2]), r"inputs has shape \(6, 2, 2\), expected \(T, N, 3\)"),
         (lambda: over_features(x, [1]), r"lengths has shape \(1,\)"),
-        (lambda: over_tokens.loss(tokens, tokens[:5]), r"targets has shape \(5, 2\), expected"),
+        (lambda: over_tokens.loss(tokens, tokens[:5]), r"targets has shape \(5, 2\), .* expect"),
         (lambda: over_tokens.loss(tokens, tokens % 4, 1), "state is given, but a SequenceTagger"),
-        (lambda: over_features.loss(x, [0]), r"targets has shape \(1,\), expected \(2,\)"),
-        (lambda: over_features.loss(x, [0, 4]), "4"),
+        (lambda: over_features.loss(x, [0]), r"targets has shape \(1,\), .* \(2,\)"),
+        (lambda: over_features.loss(x, [0, 4]), "targets holds 4, expected classes"),
         (lambda: Forecaster(3, 5)(x[:0]), r"inputs has shape \(0, 2, 3\)"),
         (lambda: Forecaster(3, 5).loss(x, x), r"targets has shape \(6, 2, 3\), expected \(1, 2"),
         (lambda: AutoRegression(3, 9)(x), "inputs has 6 steps, this AutoRegression expects at"),
@@ -138,7 +138,7 @@ def test_wrong_inputs_and_targets_are_refused(rng):
         (lambda: Forecaster(3, 5, targets=[3]), r"targets is \[3\], expected features from 0 to 2"),
         (lambda: Forecaster(3, 5, targets=[]), r"targets is \[\], expected some features"),
         (lambda: Forecaster(3, 5, objective="l3"), "objective is 'l3', expected one of 'mse'"),
-        (lambda: Forecaster(3, 5, scaler=Scaler([0], [1])), "scaler has 1 features, expected the 3"),
+        (lambda: Forecaster(3, 5, scaler=Scaler([0], [1])), "scaler has 1 features, expected"),
     ]  # fmt: skip
     for call, message in refused:
         with pytest.raises(ValueError, match=message):

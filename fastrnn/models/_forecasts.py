@@ -22,12 +22,17 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn._pullback import once
 from fastrnn.data.scaling import Scaler
 from fastrnn.layers import Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
-from fastrnn.models._objective import REGRESSIONS, Backward, numbers, refuse_state, scaled
+from fastrnn.models._objective import (
+    REGRESSIONS,
+    Backward,
+    numbers,
+    refuse_state,
+    stateless_backward,
+)
 
 
 class Forecasts(Model):
@@ -126,7 +131,7 @@ class Forecasts(Model):
     ) -> LossResult:
         """The mean loss of scaled numbers `targets` (horizon, N, F) without dropout."""
         refuse_state(state, self)
-        return numbers(self(inputs, lengths), targets, self.objective).result(None)
+        return numbers(self(inputs, lengths), targets, self.objective)[0]
 
     def loss_vjp(
         self,
@@ -138,12 +143,8 @@ class Forecasts(Model):
         """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
         refuse_state(state, self)
         forecast, pullback = self.vjp(inputs, lengths)
-        objective = numbers(forecast, targets, self.objective)
-
-        def backward(scale: float = 1.0, dstate: None = None) -> None:
-            pullback(scaled(objective.gradient, scale))
-
-        return objective.result(None), once(backward, f"a {type(self).__name__}'s loss")
+        result, gradient = numbers(forecast, targets, self.objective)
+        return result, stateless_backward(pullback, gradient, f"a {type(self).__name__}")
 
     def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray:
         """The `steps` after a series (T, I) or (T, N, I), in its own units: (steps, [N,] F).

@@ -1,9 +1,8 @@
-"""From a model's outputs and its targets to a loss, its gradient, and what was counted."""
+"""From a model's outputs and its targets to a loss, and to its gradient by the outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,43 +10,16 @@ import numpy.typing as npt
 
 from fastrnn import losses
 from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_int, as_int64, as_lengths
+from fastrnn._pullback import once
 from fastrnn.losses import LossResult
 
-Mask = npt.NDArray[np.bool_]
 Backward = Callable[..., Any]
 
-REGRESSIONS: dict[str, Callable[..., tuple[float, FloatArray]]] = {
+REGRESSIONS: dict[str, Callable[..., tuple[Any, FloatArray]]] = {
     "mse": losses.mse,
     "mae": losses.mae,
     "huber": losses.huber,
 }
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A loss (the mean over `count`), and its gradient by the model's outputs."""
-
-    loss: float
-    count: int
-    correct: int | None
-    gradient: FloatArray
-
-    def result(self, state: Any) -> LossResult:
-        return LossResult(self.loss, self.count, state, self.correct)
-
-
-def refuse_state(state: object, model: object) -> None:
-    """Models that start every sequence anew have no state to carry."""
-    if state is not None:
-        kind = type(model).__name__
-        raise ValueError(f"state is given, but a {kind} starts every sequence from zero")
-
-
-def scaled(gradient: FloatArray, scale: float) -> FloatArray:
-    """The gradient times a number, in place: it is used once."""
-    if scale != 1:
-        gradient *= np.float32(scale)
-    return gradient
 
 
 def as_smoothing(value: object) -> float:
@@ -62,6 +34,13 @@ def as_ignored(value: int | None) -> int | None:
     return None if value is None else as_int(value, "ignore_index")
 
 
+def refuse_state(state: object, model: object) -> None:
+    """Models that start every sequence anew have no state to carry."""
+    if state is not None:
+        kind = type(model).__name__
+        raise ValueError(f"state is given, but a {kind} starts every sequence from zero")
+
+
 def classes(
     logits: FloatArray,
     targets: ArrayLike,
@@ -69,44 +48,55 @@ def classes(
     *,
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
-    count_correct: bool = True,
-) -> Objective:
-    """Cross-entropy over all targets (*), logits (*, C), but padded and ignored ones."""
+    gradient: bool = True,
+) -> tuple[LossResult, Any]:
+    """Cross-entropy over all targets (*) but padded and ignored ones, and dlogits (*, C).
+
+    The gradient takes the memory of the logits.
+    """
     wanted = as_int64(targets, "targets")
-    if wanted.shape != logits.shape[:-1]:
-        raise ValueError(f"targets has shape {wanted.shape}, expected {logits.shape[:-1]}")
-    mask = None if lengths is None else _real_steps(lengths, wanted.shape)
-    counted: Mask = np.ones(wanted.shape, bool) if mask is None else mask
-    if ignore_index is not None:
-        counted = counted & (wanted != ignore_index)
-    if mask is not None:
-        wanted = np.where(mask, wanted, 0)  # padding may hold anything
-    loss, gradient = losses.cross_entropy(
-        logits, wanted, ignore_index=ignore_index, label_smoothing=label_smoothing, mask=mask
+    return losses.classify(
+        logits,
+        wanted,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        mask=None if lengths is None else _real_steps(lengths, wanted.shape),
+        gradient=gradient,
+        overwrite=True,
     )
-    correct = None
-    if count_correct:
-        correct = int(np.count_nonzero((logits.argmax(axis=-1) == wanted) & counted))
-    return Objective(_number(loss), int(np.count_nonzero(counted)), correct, gradient)
 
 
-def numbers(prediction: FloatArray, targets: ArrayLike, kind: str) -> Objective:
-    """A regression's loss over all numbers."""
+def numbers(prediction: FloatArray, targets: ArrayLike, kind: str) -> tuple[LossResult, FloatArray]:
+    """A regression's loss over all numbers, and the gradient by the prediction."""
     wanted = as_float32(targets, "targets")
     if wanted.shape != prediction.shape:
         raise ValueError(f"targets has shape {wanted.shape}, expected {prediction.shape}")
     loss, gradient = REGRESSIONS[kind](prediction, wanted)
-    return Objective(_number(loss), wanted.size, None, gradient)
+    return LossResult(loss, wanted.size, None, None), gradient
 
 
-def _number(loss: Any) -> float:
-    return float(loss)
+def scaled(gradient: FloatArray, scale: float) -> FloatArray:
+    """The gradient times a number, in place: it is used once."""
+    if scale != 1:
+        gradient *= np.float32(scale)
+    return gradient
 
 
-def _real_steps(lengths: ArrayLike, shape: tuple[int, ...]) -> Mask:
+def stateless_backward(
+    pullback: Callable[[FloatArray], Any], gradient: FloatArray, owner: str
+) -> Backward:
+    """backward(scale=1.0) of a model without a state to carry."""
+
+    def backward(scale: float = 1.0, dstate: None = None) -> None:
+        pullback(scaled(gradient, scale))
+
+    return once(backward, f"{owner}'s loss")
+
+
+def _real_steps(lengths: ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     """(T, N): whether a step is before its row's end."""
     if len(shape) != 2:
         raise ValueError("lengths needs a batch, expected targets (T, N)")
     ends = as_lengths(lengths, shape[1], shape[0])
-    real: Mask = np.arange(shape[0])[:, None] < ends
+    real: npt.NDArray[np.bool_] = np.arange(shape[0])[:, None] < ends
     return real

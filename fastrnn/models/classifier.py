@@ -13,11 +13,10 @@ from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._objective import (
     Backward,
-    Objective,
     as_smoothing,
     classes,
     refuse_state,
-    scaled,
+    stateless_backward,
 )
 from fastrnn.models._pooling import POOLINGS
 from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
@@ -126,7 +125,7 @@ class SequenceClassifier(SequenceModel):
     ) -> LossResult:
         """The mean cross-entropy of classes `targets` (N,) ints without dropout."""
         refuse_state(state, self)
-        return self._objective(self(inputs, lengths), targets).result(None)
+        return self._objective(self(inputs, lengths), targets, gradient=False)[0]
 
     def loss_vjp(
         self,
@@ -138,15 +137,14 @@ class SequenceClassifier(SequenceModel):
         """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
         refuse_state(state, self)
         logits, pullback = self.vjp(inputs, lengths)
-        objective = self._objective(logits, targets)
+        result, gradient = self._objective(logits, targets)
+        return result, stateless_backward(pullback, gradient, "a SequenceClassifier")
 
-        def backward(scale: float = 1.0, dstate: None = None) -> None:
-            pullback(scaled(objective.gradient, scale))
-
-        return objective.result(None), once(backward, "a SequenceClassifier's loss")
-
-    def _objective(self, logits: FloatArray, targets: ArrayLike) -> Objective:
-        return classes(logits, targets, label_smoothing=self.label_smoothing)
+    def _objective(
+        self, logits: FloatArray, targets: ArrayLike, gradient: bool = True
+    ) -> tuple[LossResult, Any]:
+        smoothing = self.label_smoothing
+        return classes(logits, targets, label_smoothing=smoothing, gradient=gradient)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream whose `step` gives the logits of the sequence so far; "last" pooling only."""

@@ -26,7 +26,7 @@ from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS
-from fastrnn.models._objective import Backward, Objective, as_ignored, as_smoothing, classes, scaled
+from fastrnn.models._objective import Backward, as_ignored, as_smoothing, classes, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.streams import Stream, TokenStream
 
@@ -190,7 +190,8 @@ class LanguageModel(SequenceModel):
         `lengths` (N,): steps past a row's end do not count.
         """
         logits, state_n = self(tokens, state, lengths=lengths)
-        return self._objective(logits, targets, lengths, True).result(state_n)
+        result, _ = self._objective(logits, targets, lengths, gradient=False)
+        return result._replace(state=state_n)
 
     def loss_vjp(
         self,
@@ -201,26 +202,30 @@ class LanguageModel(SequenceModel):
     ) -> tuple[LossResult, Backward]:
         """The same in training mode, and backward(scale=1.0, dstate=None) -> dstate_0.
 
-        backward adds scale times the loss's gradient to `grads`. `correct` is not counted here.
+        backward adds scale times the loss's gradient to `grads`.
         """
         (logits, state_n), pullback = self.vjp(tokens, state, lengths=lengths)
-        objective = self._objective(logits, targets, lengths, False)
+        result, gradient = self._objective(logits, targets, lengths)
 
         def backward(scale: float = 1.0, dstate: ArrayLike | None = None) -> Any:
-            return pullback(scaled(objective.gradient, scale), dstate)[1]
+            return pullback(scaled(gradient, scale), dstate)[1]
 
-        return objective.result(state_n), once(backward, "a LanguageModel's loss")
+        return result._replace(state=state_n), once(backward, "a LanguageModel's loss")
 
     def _objective(
-        self, logits: FloatArray, targets: ArrayLike, lengths: ArrayLike | None, correct: bool
-    ) -> Objective:
+        self,
+        logits: FloatArray,
+        targets: ArrayLike,
+        lengths: ArrayLike | None,
+        gradient: bool = True,
+    ) -> tuple[LossResult, Any]:
         return classes(
             logits,
             targets,
             lengths,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
-            count_correct=correct,
+            gradient=gradient,
         )
 
     def stream(self, batch_size: int = 1) -> Stream:

@@ -11,12 +11,11 @@ from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._objective import (
     Backward,
-    Objective,
     as_ignored,
     as_smoothing,
     classes,
     refuse_state,
-    scaled,
+    stateless_backward,
 )
 from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
 from fastrnn.streams import Stream
@@ -109,7 +108,7 @@ class SequenceTagger(SequenceModel):
     ) -> LossResult:
         """The mean cross-entropy of tags `targets` (T, N) ints without dropout."""
         refuse_state(state, self)
-        return self._objective(self(inputs, lengths), targets, lengths).result(None)
+        return self._objective(self(inputs, lengths), targets, lengths, gradient=False)[0]
 
     def loss_vjp(
         self,
@@ -121,22 +120,23 @@ class SequenceTagger(SequenceModel):
         """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
         refuse_state(state, self)
         logits, pullback = self.vjp(inputs, lengths)
-        objective = self._objective(logits, targets, lengths)
-
-        def backward(scale: float = 1.0, dstate: None = None) -> None:
-            pullback(scaled(objective.gradient, scale))
-
-        return objective.result(None), once(backward, "a SequenceTagger's loss")
+        result, gradient = self._objective(logits, targets, lengths)
+        return result, stateless_backward(pullback, gradient, "a SequenceTagger")
 
     def _objective(
-        self, logits: FloatArray, targets: ArrayLike, lengths: ArrayLike | None
-    ) -> Objective:
+        self,
+        logits: FloatArray,
+        targets: ArrayLike,
+        lengths: ArrayLike | None,
+        gradient: bool = True,
+    ) -> tuple[LossResult, Any]:
         return classes(
             logits,
             targets,
             lengths,
             ignore_index=self.ignore_index,
             label_smoothing=self.label_smoothing,
+            gradient=gradient,
         )
 
     def stream(self, batch_size: int = 1) -> Stream:
