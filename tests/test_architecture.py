@@ -24,8 +24,10 @@ LAYERS = [
     {"models", "data", "files", "process"},
     {"rnn", "layers", "losses", "optim", "schedules", "checkpoint", "init"},
     {"_recurrent", "_cells", "_composite"},
+    {"_backward"},
     {"_module", "packed", "streams"},
     {"_core"},
+    {"_flow"},
     {"_arrays", "_atomic", "_names", "_pullback"},
 ]
 

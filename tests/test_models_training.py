@@ -7,12 +7,7 @@ import pytest
 from families import normal
 from slopes import assert_slope
 
-import fastrnn
 from fastrnn import models
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(fastrnn.LSTM, "vjp"), reason="recurrent layers cannot be trained yet"
-)
 
 CELLS = ["rnn", "lstm", "gru"]
 

@@ -28,6 +28,7 @@ class Linear(Module):
     """
 
     _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
+    _transposed: _core.Dense | None = None  # for the way back
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
@@ -56,6 +57,7 @@ class Linear(Module):
         if self._dense_is_shared:  # by a stream, which keeps the weights it was made with
             self._dense, self._dense_is_shared = self._new_dense(), False
         self._dense.pack(self.parameters["weight"], self.parameters.get("bias"))
+        self._transposed = None
         super().repack()
 
     def tie(self, weight: FloatArray, grad: FloatArray) -> None:
@@ -92,16 +94,39 @@ class Linear(Module):
         return self._forward(self._checked(x))
 
     def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
-        """y as the call gives it, and a pullback (*, out_features) -> (*, in_features)."""
+        """y as the call gives it, and a pullback (*, out_features) -> (*, in_features).
+
+        x and the parameters must stay as they are until the pullback is called.
+        """
         x = self._checked(x)
         y = self._forward(x)
 
         def pullback(dy: ArrayLike) -> FloatArray:
             dy = as_float32(dy, "dy")
             check_shape(dy, y.shape, "dy")
-            return _linear_gradients(self.parameters["weight"], x, dy, self.grads)
+            return self._backward(x, dy)
 
         return y, once(pullback, "a Linear")
+
+    def _backward(self, x: FloatArray, dy: FloatArray) -> FloatArray:
+        """dx = dy W; dW += dy^T x and db += the sum of dy, the last step first."""
+        dx = np.zeros_like(x)
+        if not x.size:
+            return dx
+        steps = len(x) if x.ndim > 1 else 1
+        inputs = x.reshape(steps, -1, self.in_features)
+        outputs = dy.reshape(steps, -1, self.out_features)
+        _core.linear_gradient(inputs, outputs, self.grads["weight"], self.grads.get("bias"))
+        rows = dy.reshape(-1, self.out_features)
+        self._back().forward(rows, dx.reshape(-1, self.in_features))
+        return dx
+
+    def _back(self) -> _core.Dense:
+        """The map y -> y W, packed."""
+        if self._transposed is None:
+            self._transposed = _core.Dense(self.out_features, self.in_features, False)
+            self._transposed.pack_transposed(self.parameters["weight"])
+        return self._transposed
 
     def _checked(self, value: ArrayLike) -> FloatArray:
         x = as_float32(value, "x")
@@ -122,15 +147,3 @@ class Linear(Module):
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.config.items())
         return f"Linear({options})"
-
-
-def _linear_gradients(
-    weight: FloatArray, x: FloatArray, dy: FloatArray, grads: dict[str, FloatArray]
-) -> FloatArray:
-    """dx = dy W; dW += dy^T x and db += the sum of dy are added to `grads`."""
-    inputs, outputs = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    grads["weight"] += outputs.T @ inputs
-    if "bias" in grads:
-        grads["bias"] += outputs.sum(axis=0, dtype=np.float64)
-    dx: FloatArray = outputs @ weight
-    return dx.reshape(x.shape)

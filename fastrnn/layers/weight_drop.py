@@ -65,10 +65,10 @@ def dropped_vjp(
 ) -> tuple[Any, Callable[..., Any]]:
     """The vjp of `rnn` through a masked twin; `spare` keeps twins between calls."""
     if p == 0:
-        return rnn.vjp(x, state, **options)  # type: ignore[attr-defined, no-any-return]
+        return rnn.vjp(x, state, **options)
     twin = spare.pop() if spare else _twin(rnn)
     masks = _mask_weights(rnn, twin, p)
-    results, twin_pullback = twin.vjp(x, state, **options)  # type: ignore[attr-defined]
+    results, twin_pullback = twin.vjp(x, state, **options)
 
     def pullback(dy: ArrayLike | None, dstate: ArrayLike | None = None) -> Any:
         twin.zero_grad()

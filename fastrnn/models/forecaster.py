@@ -90,8 +90,7 @@ class Forecaster(Forecasts):
     ) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
         """As the call, in training mode, and pullback(dforecast) -> dinputs."""
         generator = self.generator  # makes it the generator of all parts
-        rnn: Any = self.rnn
-        (y, state), to_inputs = rnn.vjp(self._checked(inputs), lengths=lengths)
+        (y, state), to_inputs = self.rnn.vjp(self._checked(inputs), lengths=lengths)
         features, to_state = last(y, self._h(state), None, 1)
         features, undropped = dropped(features, self.dropout, generator)
         flat, to_features = self.head.vjp(features)
