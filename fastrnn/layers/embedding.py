@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import _core
 from fastrnn._arrays import (
     MAX_SIZE,
     ArrayLike,
@@ -72,9 +73,10 @@ class Embedding(Module):
 
 def _add_rows(table: FloatArray, positions: IntArray, rows: FloatArray) -> None:
     """Add every row at its position, last step first, as the recurrent layers' gradients are."""
-    if positions.ndim:
-        positions, rows = positions[::-1], rows[::-1]
-    np.add.at(table, positions.reshape(-1), rows.reshape(-1, table.shape[1]))
+    steps = len(positions) if positions.ndim else 1
+    if positions.size:
+        grid = positions.reshape(steps, -1)
+        _core.add_rows(grid, rows.reshape(*grid.shape, table.shape[1]), table)
 
 
 def check_shape(array: FloatArray, shape: tuple[int, ...], name: str) -> None:
