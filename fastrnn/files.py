@@ -131,8 +131,11 @@ def _parsed(text: str | None, file_format: str) -> dict[str, Any]:
         description = json.loads(text)
     except ValueError as error:
         raise ValueError(f"damaged: the model's description is no JSON ({error})") from error
-    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
+    if not isinstance(description, dict) or type(description.get("format")) is not int:
         raise ValueError("damaged: the model's description has no format")
+    for part in ("config", "settings"):
+        if not isinstance(description.get(part, {}), dict):
+            raise ValueError(f"damaged: the model's {part} is no mapping of names to values")
     if description["format"] > _FORMAT:
         raise ValueError(
             f"written by a newer fastrnn: format {description['format']}, this one reads {_FORMAT}"

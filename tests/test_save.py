@@ -172,6 +172,9 @@ CHANGES = {
     "newer": (lambda d: d | {"format": 2}, "written by a newer fastrnn: format 2"),
     "unknown kind": (lambda d: d | {"kind": "os.system"}, "holds a 'os.system', expected one of"),
     "kind of no text": (lambda d: d | {"kind": ["LSTM"]}, "holds a"),
+    "a format of another type": (lambda d: d | {"format": True}, "has no format"),
+    "config of no names": (lambda d: d | {"config": [1]}, "the model's config is no mapping"),
+    "settings of no names": (lambda d: d | {"settings": 1}, "the model's settings is no mapping"),
     "no config": (lambda d: without(d, "config"), "no 'config' in it"),
     "other sizes": (
         lambda d: d
@@ -188,6 +191,11 @@ CHANGES = {
         lambda d: d
         | {"config": d["config"] | {"rnn": ["GRU", {"input_size": 5, "hidden_size": 9}]}},
         "these parameters do not fit this LanguageModel",
+    ),
+    "larger than memory": (
+        lambda d: {"format": 1, "kind": "LSTM"}
+        | {"config": {"input_size": 2**20, "hidden_size": 2**20, "num_layers": 1024}},
+        "cannot allocate",
     ),
     "huge": (
         lambda d: d
