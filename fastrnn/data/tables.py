@@ -123,15 +123,17 @@ def read_numpy(path: PathLike, name: str | None = None) -> AnyArray:
     `name` says which one of a .npz file that holds several. Files with pickled objects are refused.
     """
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        with Path(path).open("rb") as file:
+            if file.read(2) != b"PK":
+                return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                names = arrays.files
+                if name is None and len(names) == 1:
+                    name = names[0]
+                if name in names:
+                    return np.asarray(arrays[name])
     except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path} is no .npy or .npz file of plain arrays: {error}") from None
-    if isinstance(found, np.ndarray):
-        return np.asarray(found)
-    with found:
-        if name is None and len(found.files) == 1:
-            name = found.files[0]
-        if name not in found.files:
-            asked = f"none called {name!r}" if name else f"{len(found.files)}, name one of them"
-            raise ValueError(f"{path} holds {', '.join(found.files)}: {asked}")
-        return np.asarray(found[name])
+    asked = f"none called {name!r}" if name is not None else f"{len(names)}, name one of them"
+    raise ValueError(f"{path} holds {', '.join(names)}: {asked}")
