@@ -170,6 +170,23 @@ def test_columns_of_a_table_are_chosen_by_name_or_position(write):
         read_csv(path, "load")
 
 
+def test_a_first_line_with_text_like_the_next_line_is_no_header(write):
+    table = read_csv(write("a.csv", "2016-07-01,1,2\n2016-07-02,3,4\n"), [1, 2])
+    assert table.columns == ("1", "2")
+    assert table.values.tolist() == [[1, 2], [3, 4]]
+    assert read_csv(write("b.csv", "t,2019,2020\n1,2,3\n")).columns == ("t", "2019", "2020")
+
+
+def test_only_newlines_end_a_line(write):
+    assert read_labelled(write("a.tsv", "one\u2028two\tgood\n")).texts == ["one\u2028two"]
+    assert read_labelled(write("a.csv", 'good,"one\ntwo"\n')).texts == ["one\ntwo"]
+
+
+def test_a_quote_that_never_ends_is_an_error_with_its_line(write):
+    with pytest.raises(ValueError, match=r"a\.csv is no CSV in line 2: field larger"):
+        read_labelled(write("a.csv", 'good,fine\nbad,"' + "x" * 200_000))
+
+
 def test_the_header_can_be_numbers_when_told(write):
     path = write("a.csv", "2019,2020\n1,2\n")
     assert len(read_csv(path).values) == 2
