@@ -27,6 +27,7 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
+    from fastrnn import data
     from fastrnn.checkpoint import read_checkpoint
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "RNNCell",
     "Stream",
     "__version__",
+    "data",
     "get_num_threads",
     "models",
     "num_threads",
@@ -62,6 +64,10 @@ def __getattr__(name: str) -> Any:
         from fastrnn.checkpoint import read_checkpoint
 
         return read_checkpoint
+    if name == "data":
+        from importlib import import_module
+
+        return import_module("fastrnn.data")
     raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
 
 
