@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_text_longer_than_a_block_is_encoded_whole(monkeypatch):
         vocabulary.encode(TEXT + "X")
 
 
+def test_encoding_holds_little_besides_the_ids(monkeypatch):
+    monkeypatch.setattr("fastrnn.data.vocabulary._BLOCK", 1 << 14)
+    vocabulary, text = Vocabulary.build(TEXT), TEXT * 50_000
+    tracemalloc.start()
+    ids = vocabulary.encode(text)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ids.nbytes == len(text)
+    assert most < 1.5 * len(text)
+
+
 @pytest.mark.parametrize("text", ["abX", "aX\U0001f600", "\x00"])
 def test_unknown_characters_become_unk_where_there_is_one(text):
     vocabulary = Vocabulary("ab", specials=["unk"])
@@ -130,7 +142,7 @@ def test_many_texts_become_one_array_and_its_lengths():
     many = vocabulary.encode_many(["ab", "", "cab"])
     assert many.values.tolist() == vocabulary.encode("abcab").tolist()
     assert many.lengths.tolist() == [2, 0, 3]
-    words = Vocabulary(["a", "b c"[0]], level="words")
+    words = Vocabulary(["a", "b"], level="words")
     assert words.encode_many(["a b a", ["b"]]).lengths.tolist() == [3, 1]
 
 

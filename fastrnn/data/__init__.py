@@ -6,12 +6,10 @@ from fastrnn.data.examples import (
     IGNORE_INDEX,
     Examples,
     LabelledSequences,
-    Pairs,
-    ShiftedSequences,
     TaggedSequences,
     encode_labels,
-    shift,
 )
+from fastrnn.data.pairs import Pairs, ShiftedSequences, shift
 from fastrnn.data.readers import (
     Labelled,
     Tagged,

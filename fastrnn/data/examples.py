@@ -1,4 +1,4 @@
-"""What is learnt from sequences: a class, a label per step, or another sequence.
+"""What is learnt from sequences: a class, or a label per step (pairs.py: another sequence).
 
 An object here holds examples and gathers some of them into a padded batch; `Buckets` decides which.
 Steps past a row's end hold `pad` in inputs and `ignore_index` in targets.
@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64
 from fastrnn.data._batch import Batch
-from fastrnn.data.sequences import Sequences, check_from_zero
+from fastrnn.data.sequences import Sequences, as_id, check_from_zero
 
 IGNORE_INDEX = -100  # PyTorch's: a target that no loss counts
 
@@ -62,7 +62,7 @@ class LabelledSequences:
     ) -> None:
         self.sequences = Sequences.of(sequences)
         self.sequences.check_filled("sequences")
-        self.pad = _as_id(pad, "pad")
+        self.pad = as_id(pad, "pad")
         self.labels, self.classes = _numbered(labels, classes, "labels")
         if self.labels.shape != (len(self.sequences),):
             raise ValueError(
@@ -96,7 +96,7 @@ class TaggedSequences:
     ) -> None:
         self.sequences = Sequences.of(sequences)
         self.sequences.check_filled("sequences")
-        self.pad, self.ignore_index = _as_id(pad, "pad"), as_int(ignore_index, "ignore_index")
+        self.pad, self.ignore_index = as_id(pad, "pad"), as_int(ignore_index, "ignore_index")
         if not isinstance(tags, Sequences):
             lengths = [len(part) for part in tags]
             numbers, self.classes = _numbered(_chained(tags), classes, "tags")
@@ -151,106 +151,3 @@ def _check_numbers(numbers: AnyArray, classes: tuple[str, ...], name: str) -> No
     check_from_zero(numbers, name)
     if classes and numbers.size and numbers.max() >= len(classes):
         raise ValueError(f"{name} holds {numbers.max()}, there are {len(classes)} classes")
-
-
-def shift(target_ids: ArrayLike, bos: int, eos: int) -> tuple[AnyArray, AnyArray]:
-    """Teacher forcing: ids (T,) -> inputs [bos, *ids] and targets [*ids, eos], both (T + 1,).
-
-    The same as BOS and EOS around the ids, then EOS off the inputs and BOS off the targets. ids
-    that hold `bos` or `eos` already are a ValueError.
-    """
-    ids = as_int64(target_ids, "target_ids")
-    if ids.ndim != 1:
-        raise ValueError(f"target_ids has shape {ids.shape}, expected one dimension")
-    _check_unmarked(ids, bos, eos, "target_ids")
-    return np.concatenate(([bos], ids)), np.concatenate((ids, [eos]))
-
-
-def _check_unmarked(ids: AnyArray, bos: int, eos: int, name: str) -> None:
-    for mark, number in (("bos", _as_id(bos, "bos")), ("eos", _as_id(eos, "eos"))):
-        found = np.flatnonzero(ids == number)
-        if found.size:
-            raise ValueError(f"{name} holds {mark} ({number}) at {found[0]}, the shift adds it")
-
-
-def _as_id(value: object, name: str) -> int:
-    number = as_int(value, name)
-    if number < 0:
-        raise ValueError(f"{name} is {number}, expected an id from 0")
-    return number
-
-
-class ShiftedSequences:
-    """Sequences to be continued from BOS to EOS: inputs and targets (T + 1, N), lengths (N,).
-
-    Each row is what `shift` gives; a sequence without steps is learnt as an immediate end.
-    """
-
-    def __init__(
-        self,
-        sequences: Sequences | Iterable[ArrayLike],
-        *,
-        bos: int,
-        eos: int,
-        pad: int = 0,
-        ignore_index: int = IGNORE_INDEX,
-    ) -> None:
-        self.sequences = Sequences.of(sequences)
-        if not len(self.sequences):
-            raise ValueError("sequences is empty")
-        check_from_zero(self.sequences.values, "sequences")
-        _check_unmarked(self.sequences.values, bos, eos, "sequences")
-        self.bos, self.eos = as_int(bos, "bos"), as_int(eos, "eos")
-        self.pad, self.ignore_index = _as_id(pad, "pad"), as_int(ignore_index, "ignore_index")
-
-    @property
-    def sizes(self) -> IntArray:
-        return self.sequences.lengths[:, None] + 1
-
-    def gather(self, rows: IntArray) -> Batch:
-        lengths = self.sequences.lengths[rows]
-        shape = int(lengths.max()) + 1, len(rows)
-        inputs, targets = np.full(shape, self.pad), np.full(shape, self.ignore_index)
-        inputs[0] = self.bos
-        if shape[0] > 1:
-            inputs[1:], _ = self.sequences.padded(rows, self.pad)
-            targets[:-1], _ = self.sequences.padded(rows, self.ignore_index)
-        targets[lengths, np.arange(len(rows))] = self.eos
-        return Batch(inputs, targets, lengths + 1)
-
-
-class Pairs:
-    """Source and target sequences, for teacher forcing of a decoder.
-
-    inputs is the pair (source (S, N), shifted target (T + 1, N)), targets (T + 1, N), lengths the
-    pair of their lengths (N,). See `shift` for `bos` and `eos`.
-    """
-
-    def __init__(
-        self,
-        source: Sequences | Iterable[ArrayLike],
-        target: Sequences | Iterable[ArrayLike],
-        *,
-        bos: int,
-        eos: int,
-        pad: int = 0,
-        ignore_index: int = IGNORE_INDEX,
-    ) -> None:
-        self.source = Sequences.of(source, "source")
-        self.source.check_filled("source")
-        self.target = ShiftedSequences(
-            Sequences.of(target, "target"), bos=bos, eos=eos, pad=pad, ignore_index=ignore_index
-        )
-        if len(self.source) != len(self.target.sequences):
-            raise ValueError(
-                f"target has {len(self.target.sequences)} sequences, source has {len(self.source)}"
-            )
-
-    @property
-    def sizes(self) -> IntArray:
-        return np.concatenate((self.source.lengths[:, None], self.target.sizes), axis=1)
-
-    def gather(self, rows: IntArray) -> Batch:
-        source, lengths = self.source.padded(rows, self.target.pad)
-        inputs, targets, target_lengths, _ = self.target.gather(rows)
-        return Batch((source, inputs), targets, (lengths, target_lengths))

@@ -6,8 +6,9 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Iterator
+from io import StringIO
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -92,23 +93,32 @@ def read_labelled(
     rows = _rows(file, encoding)
     if not rows:
         raise ValueError(f"{path} has no lines")
-    names = [name.strip() for name in rows[0][1]]
-    wanted = "text" if text is None else text, "label" if label is None else label
-    if set(wanted) <= set(names):
-        (at_text, at_label), rows = map(names.index, wanted), rows[1:]
-    elif text is not None or label is not None:
-        missing = next(name for name in wanted if name not in names)
-        raise ValueError(f"{path} has no column {missing!r}, its first line is {names}")
-    else:
-        at_text, at_label = (1, 0) if _is_csv(file) else (0, 1)
+    width = max(len(rows[0][1]), 2)
+    places = _named_columns(file, rows[0][1], text, label)
+    if places:
+        rows = rows[1:]
+    at_text, at_label = places or ((1, 0) if _is_csv(file) else (0, 1))
     for line, row in rows:
-        if len(row) != max(len(names), 2):
-            expected = f"{max(len(names), 2)} columns"
-            raise ValueError(f"{path} has {len(row)} columns in line {line}, expected {expected}")
+        if len(row) != width:
+            raise ValueError(
+                f"{path} has {len(row)} columns in line {line}, expected {width} columns"
+            )
         if not row[at_text].strip() or not row[at_label].strip():
             empty = "text" if not row[at_text].strip() else "label"
             raise ValueError(f"{path} has an empty {empty} in line {line}")
     return Labelled([row[at_text] for _, row in rows], [row[at_label].strip() for _, row in rows])
+
+
+def _named_columns(
+    path: Path, first: list[str], text: str | None, label: str | None
+) -> tuple[int, int] | None:
+    """Where the first line says that text and label are, if it says so."""
+    names = [name.strip() for name in first]
+    wanted = "text" if text is None else text, "label" if label is None else label
+    missing = [name for name in wanted if name not in names]
+    if missing and (text is not None or label is not None):
+        raise ValueError(f"{path} has no column {missing[0]!r}, its first line is {names}")
+    return None if missing else (names.index(wanted[0]), names.index(wanted[1]))
 
 
 def _is_csv(path: Path) -> bool:
@@ -117,12 +127,24 @@ def _is_csv(path: Path) -> bool:
 
 def _rows(path: Path, encoding: str) -> list[tuple[int, list[str]]]:
     """The number and the cells of each line that is not blank."""
-    lines = read_one(path, encoding).splitlines(keepends=True)
-    if not _is_csv(path):
-        split = [line.rstrip("\n").split("\t") for line in lines]
-        return [(i, row) for i, row in enumerate(split, 1) if row != [""]]
-    reader = csv.reader(lines, skipinitialspace=True)
-    return [(reader.line_num, row) for row in reader if row]
+    lines = list(StringIO(read_one(path, encoding)))
+    if _is_csv(path):
+        return list(csv_rows(lines, path, skipinitialspace=True))
+    split = [line.rstrip("\n").split("\t") for line in lines]
+    return [(i, row) for i, row in enumerate(split, 1) if row != [""]]
+
+
+def csv_rows(
+    lines: list[str], path: PathLike, above: int = 0, **options: Any
+) -> Iterator[tuple[int, list[str]]]:
+    """The number and the cells of each line that is not blank; `above` lines come before."""
+    reader = csv.reader(lines, **options)
+    try:
+        for row in reader:
+            if row:
+                yield above + reader.line_num, row
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV in line {above + reader.line_num}: {error}") from None
 
 
 def read_classes(folder: PathLike, *, encoding: str = "utf-8", pattern: str = "*.txt") -> Labelled:

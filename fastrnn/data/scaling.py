@@ -62,7 +62,7 @@ class Scaler:
         else:
             shift = x.min(axis=0).astype(np.float64)
             scale = x.max(axis=0) - shift
-        is_constant = scale <= np.finfo(np.float64).eps * np.abs(shift)
+        is_constant = x.max(axis=0) == x.min(axis=0)  # its deviation may have rounded above 0
         return cls(shift, np.where(is_constant, 1.0, scale))
 
     def __call__(self, x: ArrayLike) -> FloatArray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_float32, as_int64
+from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_float32, as_int, as_int64
 
 
 def smallest_dtype(largest: int) -> np.dtype[Any]:
@@ -26,6 +26,14 @@ def as_tokens(value: ArrayLike, name: str) -> AnyArray:
         raise TypeError(f"{name} has dtype {tokens.dtype}, expected integers")
     check_from_zero(tokens, name)
     return _narrow(tokens) if isinstance(value, (list, tuple)) else tokens
+
+
+def as_id(value: object, name: str) -> int:
+    """An int from 0."""
+    number = as_int(value, name)
+    if number < 0:
+        raise ValueError(f"{name} is {number}, expected an id from 0")
+    return number
 
 
 def check_from_zero(ids: AnyArray, name: str) -> None:

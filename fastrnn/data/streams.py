@@ -20,7 +20,8 @@ class TextStream(Source):
     tokens at the end of the text, fewer than N, have no place in equal rows.
 
     `lengths`: "fixed", or "random": a window ends after each step with probability 1 / `steps`,
-    drawn anew in every epoch, so that T is geometric with mean `steps` (Tallec and Ollivier 2017).
+    drawn anew in every epoch, so that T is geometric with mean `steps` and no step of the text is
+    always the first of its window (the cuts of Tallec and Ollivier 2017, without their weights).
     The tokens are held once, as they came: each batch is gathered from views.
     """
 
