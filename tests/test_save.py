@@ -9,6 +9,7 @@ import os
 import numpy as np
 import pytest
 from families import FAMILIES, make
+from processes import run_python
 
 import fastrnn
 from fastrnn import models
@@ -122,6 +123,23 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(step, tmp_path, monk
             write(model, path)
         assert os.listdir(tmp_path) == ["model"]
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("write", ["fastrnn.save", "fastrnn.save_pytorch"])
+def test_a_kill_during_a_save_leaves_the_old_file_whole(write, tmp_path):
+    path = tmp_path / "model"
+    fastrnn.save(fastrnn.GRU(2, 3), path)
+    before = path.read_bytes()
+    done = run_python(
+        f"""
+        import os
+        import fastrnn
+        os.fsync = lambda _: os._exit(9)
+        {write}(fastrnn.GRU(20, 30), {str(path)!r})
+        """
+    )
+    assert done.returncode == 9
+    assert path.read_bytes() == before
 
 
 def test_a_link_stays_a_link(tmp_path):
