@@ -193,6 +193,20 @@ def test_dropout_acts_in_training_and_its_gradients_follow(name, rng):
         assert_slope(lambda: loss()[0].loss, tensor, model.grads[key], rng, model.repack)
 
 
+@pytest.mark.parametrize("weight_drop", [0.0, 0.5])
+def test_gradient_flow_is_left_in_the_recurrent_layers_on_request(weight_drop, rng):
+    model = models.LanguageModel(7, 6, 8, 2, weight_drop=weight_drop)
+    forecaster = models.Forecaster(3, 8, 2)
+    words, targets = tokens(rng), rng.integers(0, 7, (5, 3))
+    for flow in (False, True):
+        model.flow = forecaster.flow = flow
+        model.loss_vjp(words, targets)[1]()
+        forecaster.loss_vjp(normal(rng, 5, 3, 3), normal(rng, 1, 3, 3))[1]()
+        for rnn in (model.rnn, forecaster.rnn):
+            assert (rnn.last_flow is not None) == flow
+            assert not flow or rnn.last_flow.norm.shape == (2, 5)
+
+
 @pytest.mark.parametrize("kind", [models.SequenceClassifier, models.SequenceTagger])
 def test_dropout_of_a_classifier_is_the_same_for_the_same_seed(kind, rng):
     for model in classifiers(kind, dropout=0.5):

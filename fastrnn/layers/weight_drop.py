@@ -76,6 +76,7 @@ def dropped_vjp(
         for name, mask in masks.items():
             twin.grads[name] *= mask
         rnn.flat_grad += twin.flat_grad
+        rnn.last_flow, twin.last_flow = twin.last_flow or rnn.last_flow, None
         spare.append(twin)
         return found
 
@@ -100,5 +101,6 @@ def _mask_weights(rnn: Recurrent, twin: Recurrent, p: float) -> dict[str, FloatA
     for name, mask in masks.items():
         twin.parameters[name] *= mask
     twin._share_generator(rnn.generator)
+    twin._memory_budget = rnn._memory_budget
     twin.repack()
     return masks

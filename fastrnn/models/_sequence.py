@@ -42,6 +42,7 @@ class SequenceModel(Model):
     dropout: float  # of the embedding's output and of the head's input
     weight_drop: float = 0.0
     locked_dropout: bool = False
+    flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow
     _inputs: str = "inputs"  # how errors call them
 
     def _take_parts(
@@ -104,7 +105,13 @@ class SequenceModel(Model):
         """
         x, to_inputs = self._embedded_vjp(inputs)
         results, to_x = dropped_vjp(
-            self.rnn, self.weight_drop, self._spare, x, state, lengths=lengths
+            self.rnn,
+            self.weight_drop,
+            self._spare,
+            x,
+            state,
+            lengths=lengths,
+            flow=self.flow,
         )
 
         def back(dy: FloatArray | None, dstate: ArrayLike | None) -> tuple[Any, Any]:

@@ -30,6 +30,7 @@ class Forecaster(Forecasts):
     head.weight (horizon * F, hidden_size), head.bias.
     """
 
+    flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow
     _options = ("dropout", "horizon")
     _settings = ("objective",)
 
@@ -90,7 +91,7 @@ class Forecaster(Forecasts):
     ) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
         """As the call, in training mode, and pullback(dforecast) -> dinputs."""
         generator = self.generator  # makes it the generator of all parts
-        (y, state), to_inputs = self.rnn.vjp(self._checked(inputs), lengths=lengths)
+        (y, state), to_inputs = self.rnn.vjp(self._checked(inputs), lengths=lengths, flow=self.flow)
         features, to_state = last(y, self._h(state), None, 1)
         features, undropped = dropped(features, self.dropout, generator)
         flat, to_features = self.head.vjp(features)
