@@ -111,4 +111,18 @@ VF_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 VF_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
 #endif
 
+/* The square root, correctly rounded. */
+#if defined(FR_ISA_AVX512)
+VF_INLINE vf vf_sqrt(vf x) { return (vf)_mm512_sqrt_ps((__m512)x); }
+#elif defined(FR_ISA_AVX2)
+VF_INLINE vf vf_sqrt(vf x) { return (vf)_mm256_sqrt_ps((__m256)x); }
+#elif defined(FR_ISA_NEON)
+VF_INLINE vf vf_sqrt(vf x) { return (vf)vsqrtq_f32((float32x4_t)x); }
+#else
+VF_INLINE vf vf_sqrt(vf x) {
+    for (int i = 0; i < FR_LANES; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
+#endif
+
 #endif
