@@ -23,7 +23,7 @@ LAYERS = [
     {"train", "decode"},
     {"models", "data", "process"},
     {"rnn", "layers", "losses", "optim", "schedules", "checkpoint"},
-    {"_recurrent", "_cells", "_composite"},
+    {"_recurrent", "_cells", "_composite", "_optimizer"},
     {"_module", "packed", "streams"},
     {"_core"},
     {"_arrays", "_names"},
