@@ -27,6 +27,8 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
+    from fastrnn import plot as plot
+    from fastrnn import train as train
     from fastrnn.checkpoint import read_checkpoint
 
 __version__ = "0.1.0"
@@ -50,18 +52,24 @@ __all__ = [
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "plot",
     "read_checkpoint",
     "set_num_threads",
     "show_config",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Files are read by modules that are imported on first use."""
+    """Reading files, training and pictures are imported on first use."""
     if name == "read_checkpoint":
         from fastrnn.checkpoint import read_checkpoint
 
         return read_checkpoint
+    if name in ("plot", "train"):
+        from importlib import import_module
+
+        return import_module(f"fastrnn.{name}")
     raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
 
 
