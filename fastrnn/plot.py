@@ -103,6 +103,9 @@ def _grid(axes: Any, values: Any, names: list[str], colours: str, **scale: Any) 
     )
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
+    axes.hlines(np.arange(1, len(names)) - 0.5, -0.5, values.shape[1] - 0.5, "white", linewidth=2)
+    axes.spines[:].set_visible(False)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("step")
     return image
 
@@ -120,10 +123,11 @@ def _losses(axes: Any, train: Points, validation: Points) -> None:
             steps, losses, "o-", color=_OTHER, markersize=4, linewidth=1.2, label="validation"
         )
         best = int(np.nanargmin(losses))
+        axes.plot(steps[best], losses[best], "o", color=_OTHER, markersize=9, fillstyle="none")
         axes.annotate(
-            f"{losses[best]:.3f}",
+            f"best {losses[best]:.3f}",
             (steps[best], losses[best]),
-            xytext=(0, -13),
+            xytext=(0, 9),
             textcoords="offset points",
             ha="center",
             color=_OTHER,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ._checkpoint import load_training, save_best, save_training
@@ -37,6 +38,7 @@ class Fit:
         self.best = settings.file("best.safetensors")
         self.report = Report(settings)
         self.stop = Interruption()
+        self._targets: Any = None
 
     def run(self) -> FitResult:
         try:
@@ -78,11 +80,11 @@ class Fit:
                 self._validate()
             elif finished:
                 return finished
-            elif self._step(batches):
-                self._save_if_due()
-            else:
+            elif self.run_state.exhausted:
                 self._end_epoch()
                 batches = self.source.batches()
+            else:
+                self._step(batches)
         return "interrupted"
 
     def _finished(self) -> str | None:
@@ -95,23 +97,29 @@ class Fit:
             return "epochs"
         return None
 
-    def _step(self, batches: Any) -> bool:
-        """One optimiser step; False if the epoch has no batches left."""
+    def _step(self, batches: Iterator[Any]) -> None:
+        """One optimiser step, unless the epoch turns out to have no batches left."""
         trainer, run = self.trainer, self.run_state
-        watched = self.report.watched(batches)
-        total = trainer._step_from(watched, run.carried, self.source.num_batches)
+        total = trainer._step_from(self._rest(batches), run.carried, self.source.num_batches)
         if total is None:
-            return False
+            return
         run.carried, run.loss = total.state, total.loss
         run.epoch_steps += 1
-        self.report.step(trainer, total)
-        return True
+        self.report.step(trainer, total, self._targets)
+        self._save_if_due()
+
+    def _rest(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The rest of the epoch. A step may find its end before or when it asks for more."""
+        for batch in batches:
+            self._targets = batch.targets
+            yield batch
+        self.run_state.exhausted = True
 
     def _end_epoch(self) -> None:
         run = self.run_state
         if run.epoch_steps == 0:
             raise ValueError("source gave no batches in a whole epoch, expected at least one")
-        run.epoch, run.epoch_steps = run.epoch + 1, 0
+        run.epoch, run.epoch_steps, run.exhausted = run.epoch + 1, 0, False
 
     def _validation_is_due(self, finished: str | None) -> bool:
         if self.validation is None or self.run_state.validated_step == self.trainer.steps:

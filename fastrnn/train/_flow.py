@@ -78,8 +78,8 @@ def _decades(norm: Numbers) -> tuple[float, float]:
     usable = norm[np.isfinite(norm) & (norm > 0)]
     if not usable.size:
         return -1.0, 0.0
-    high = math.ceil(math.log10(usable.max()) - 1e-9)
-    low = max(math.floor(math.log10(usable.min()) + 1e-9), high - _MOST_DECADES)
+    high = math.ceil(math.log10(usable.max()) - 1e-6)
+    low = max(math.floor(math.log10(usable.min()) + 1e-6), high - _MOST_DECADES)
     return float(min(low, high - 1)), float(high)
 
 

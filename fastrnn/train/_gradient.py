@@ -99,7 +99,8 @@ def connected(
     dstate, factor = None, scale(max(len(pending), 1))
     while pending:  # each one's memory is given back before the next runs
         backward, count, fresh = pending.pop()
-        dstate = backward(factor if count else 0.0, dstate)
+        later = () if dstate is None else (dstate,)
+        dstate = backward(factor if count else 0.0, *later)
         dstate = None if fresh else _times(dstate, weight)
     return total.total()
 

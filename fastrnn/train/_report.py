@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,6 @@ class Report:
         self._history = History(self.path, records)
         self._progress = progress(settings.progress)
         self._every = settings.log_every
-        self._targets: Any = None
-        self._unit = "rows"
 
     def __enter__(self) -> Report:
         return self
@@ -48,23 +45,17 @@ class Report:
         """Show how far the training is, of `total` steps if that is known."""
         self._progress.start(step, total)
 
-    def watched(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The batches; what they hold says what the loss counts."""
-        for batch in batches:
-            self._targets = batch.targets
-            yield batch
-
-    def step(self, trainer: Trainer, total: Total) -> None:
-        """One more optimiser step."""
+    def step(self, trainer: Trainer, total: Total, targets: Any) -> None:
+        """One more optimiser step, whose last batch had these targets."""
         run, last = self._run, trainer.last
         assert last is not None
-        self._unit = self._counted(total)
+        run.unit = _counted(total, targets)
         run.units += total.count
         run.since_log[0] += total.loss * total.count
         run.since_log[1] += total.count
         rate = (run.units - self._units) / max(time.monotonic() - self._began, 1e-9)
         facts: dict[str, Any] = {"loss": total.loss, "norm": last.norm, "lr": last.lr}
-        facts |= {"rate": rate, "unit": self._unit}
+        facts |= {"rate": rate, "unit": run.unit}
         self._progress.step(trainer.steps - run.first_step, facts)
         if trainer.steps % self._every == 0:
             loss, count = run.since_log
@@ -74,7 +65,7 @@ class Report:
 
     def validation(self, trainer: Trainer, total: Total, is_best: bool) -> None:
         """One validation."""
-        facts: dict[str, Any] = {"loss": total.loss, "unit": self._unit}
+        facts: dict[str, Any] = {"loss": total.loss, "unit": self._run.unit}
         if total.correct is not None:
             facts["accuracy"] = total.correct / total.count
         self._record("validation", trainer, {**facts, "best": is_best})
@@ -91,13 +82,14 @@ class Report:
         """Time spent on this training, parts before an interruption included."""
         return self._run.seconds + time.monotonic() - self._clock
 
-    def _counted(self, total: Total) -> str:
-        """What the loss counts: numbers, tokens (targets with steps) or rows."""
-        if total.correct is None:
-            return "numbers"
-        return "tokens" if np.ndim(self._targets) >= 2 else "rows"
-
     def _record(self, kind: str, trainer: Trainer, facts: dict[str, Any]) -> None:
         place = {"kind": kind, "step": trainer.steps, "epoch": self._run.epoch}
         times = {"units": self._run.units, "seconds": round(self.seconds(), 3)}
         self._history.add({**place, **facts, **times, "time": round(time.time(), 3)})
+
+
+def _counted(total: Total, targets: Any) -> str:
+    """What the loss counts: numbers, tokens (targets with steps) or rows."""
+    if total.correct is None:
+        return "numbers"
+    return "tokens" if np.ndim(targets) >= 2 else "rows"

@@ -86,7 +86,9 @@ class RunState:
     first_step: int = 0  # where the trainer stood when it began
     epoch: int = 0
     epoch_steps: int = 0
-    units: int = 0  # tokens, rows or numbers trained on
+    exhausted: bool = False  # whether the source is in the next epoch already
+    unit: str = "rows"  # what the loss counts: tokens, rows or numbers
+    units: int = 0  # of them trained on
     seconds: float = 0.0
     loss: float = 0.0
     validations: int = 0

@@ -9,7 +9,9 @@ from numbers import Real
 from os import PathLike
 from typing import Any
 
+from fastrnn import _core
 from fastrnn._arrays import as_size, with_article
+from fastrnn.optim import clip_grad_norm, clip_grad_value
 
 from ._errors import TrainingDiverged, diverged
 from ._gradient import Total, accumulated, connected, evaluated
@@ -188,13 +190,13 @@ class Trainer:
         return float(lr)
 
     def _clip(self, loss: float, lr: float) -> float:
-        from fastrnn.optim import clip_grad_norm, clip_grad_value
-
-        norm = float(clip_grad_norm(self.model, self.clip_norm or math.inf))
+        norm = math.sqrt(_core.squared_norm(self.model.flat_grad))
         if not math.isfinite(norm):
             raise self._diverged("the gradient is not finite", loss, norm, lr)
         if self.max_norm is not None and norm > self.max_norm:
             raise self._diverged(f"the gradient exceeds {self.max_norm:g}", loss, norm, lr)
+        if self.clip_norm is not None:
+            clip_grad_norm(self.model, self.clip_norm)
         if self.clip_value is not None:
             clip_grad_value(self.model, self.clip_value)
         return norm
