@@ -27,8 +27,7 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import plot as plot
-    from fastrnn import train as train
+    from fastrnn import data, plot, train
     from fastrnn.checkpoint import read_checkpoint
 
 __version__ = "0.1.0"
@@ -45,6 +44,7 @@ __all__ = [
     "RNNCell",
     "Stream",
     "__version__",
+    "data",
     "get_num_threads",
     "models",
     "num_threads",
@@ -61,12 +61,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Reading files, training and pictures are imported on first use."""
+    """What only some programs need is imported on first use."""
     if name == "read_checkpoint":
         from fastrnn.checkpoint import read_checkpoint
 
         return read_checkpoint
-    if name in ("plot", "train"):
+    if name in ("data", "plot", "train"):
         from importlib import import_module
 
         return import_module(f"fastrnn.{name}")
