@@ -20,6 +20,9 @@ cdef extern from "include/fastrnn.h" nogil:
     ctypedef struct fr_state
     ctypedef struct fr_linear
 
+    ctypedef struct fr_tape
+    ctypedef struct fr_transpose
+
     ctypedef struct fr_sequence:
         int64_t steps, rows, step_stride, row_stride
         const int64_t *starts
@@ -32,6 +35,21 @@ cdef extern from "include/fastrnn.h" nogil:
         const float *c0
         float *hn
         float *cn
+        fr_tape *tape
+
+    ctypedef struct fr_tape_plan:
+        int32_t layer, threads
+        int64_t steps, rows, elements, kept_steps
+
+    ctypedef struct fr_gradients:
+        const float *dy
+        const float *dhn
+        const float *dcn
+        float *dx
+        float *dh0
+        float *dc0
+        float *parameters
+        float *flow
 
     int32_t fr_cell(const char *name)
     const char *fr_shape_error(const fr_shape *shape)
@@ -63,6 +81,19 @@ cdef extern from "include/fastrnn.h" nogil:
     void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
                            float *y, int64_t y_stride, int32_t threads)
 
+    size_t fr_tape_size(const fr_model *model, const fr_tape_plan *plan)
+    fr_tape *fr_tape_create(const fr_model *model, const fr_tape_plan *plan, void *memory)
+    size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan)
+    size_t fr_transpose_size(const fr_model *model)
+    fr_transpose *fr_transpose_create(const fr_model *model, void *memory)
+    void fr_transpose_load(const fr_model *model, fr_transpose *transpose, const float *parameters)
+    void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
+                     const fr_gradients *gradients, void *workspace, int32_t threads)
+    size_t fr_linear_gradient_size(int32_t inputs, int32_t outputs, int32_t threads)
+    void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows, const float *x,
+                            const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads)
+    void fr_linear_load_transposed(fr_linear *linear, const float *weight)
+
     const char *fr_isa()
     int fr_isa_select(const char *name)
     int fr_threads_available()
@@ -85,10 +116,17 @@ cdef class Arrays:
     cdef void *take(self, object array, str name, tuple shape, bint integer, bint writable) except? NULL
 
 
+cdef class Memory:
+    cdef void *data
+    cdef size_t size
+
+
 cdef class Stack:
     cdef fr_shape shape
     cdef fr_model *model
     cdef void *spare
+    cdef list spare_tapes
+    cdef readonly int pending
     cdef readonly size_t num_parameters
     cdef readonly size_t num_packed_bytes
     cdef readonly list tensors
@@ -99,6 +137,28 @@ cdef class Stack:
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
     cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1
     cdef int _run(self, fr_sequence *q) except -1
+    cdef Memory _tape_memory(self, size_t size)
+    cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *
+
+
+cdef class Transpose:
+    cdef fr_transpose *transpose
+    cdef readonly Stack stack
+    cdef readonly int pending
+
+
+cdef class Tape:
+    cdef fr_sequence sequence
+    cdef readonly Stack stack
+    cdef Transpose transpose
+    cdef Arrays arrays
+    cdef Memory memory
+    cdef tuple x_shape, y_shape
+    cdef int32_t threads
+    cdef int64_t directions
+    cdef size_t workspace_size
+    cdef int used
+    cdef int _release(self) except -1
 
 
 cdef class Dense:

@@ -175,6 +175,7 @@ cdef class Stack:
         self.features = self.h_size * (2 if num_directions == 2 and not merge_sum else 1)
         self.num_packed_bytes = fr_model_size(&self.shape)
         self.model = fr_model_create(&self.shape, allocate(self.num_packed_bytes))
+        self.spare_tapes = []
 
     def __dealloc__(self):
         free(self.model)
@@ -217,6 +218,71 @@ cdef class Stack:
         q.x = <const float *>view.buf
         self._states(arrays, &q, h0, c0, hn, cn)
         self._run(&q)
+
+    def training_bytes(self, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps):
+        """Bytes of the tape of one layer, and of the workspace that its training needs beside it."""
+        cdef fr_tape_plan plan = self._plan(0, steps, rows, elements, kept_steps)
+        return fr_tape_size(self.model, &plan), fr_training_size(self.model, &plan)
+
+    cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *:
+        cdef fr_tape_plan plan
+        plan.layer, plan.threads, plan.steps, plan.rows = layer, num_threads, steps, rows
+        plan.elements, plan.kept_steps = elements, kept_steps
+        if fr_tape_size(self.model, &plan) == 0:
+            raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
+        return plan
+
+    cdef Memory _tape_memory(self, size_t size):
+        # Threads may train one stack at once: whoever comes first has the spare tape.
+        cdef Memory memory = None
+        try:
+            memory = self.spare_tapes.pop()
+        except IndexError:
+            pass
+        if memory is not None and size <= memory.size <= 2 * size:
+            return memory
+        memory = Memory()
+        memory.data, memory.size = allocate(size), size
+        return memory
+
+    def record(self, int layer, Transpose transpose not None, x, y, h0=None, c0=None, hn=None, cn=None,
+               lengths=None, starts=None, bint batch_first=False, int64_t kept_steps=0):
+        """Runs layer `layer` alone and keeps what its backward pass needs; returns the Tape.
+
+        As `forward`, but x (T, N, inputs of the layer); the states are those of the whole stack.
+        kept_steps: how many steps the tape keeps, 0: all.
+        """
+        cdef Tape tape = Tape.__new__(Tape)
+        cdef fr_tape_plan plan
+        cdef Py_buffer *view
+        cdef void *workspace
+        if not 0 <= layer < self.shape.num_layers or transpose.stack is not self:
+            raise ValueError("layer and transpose must belong to this stack")
+        lengths, starts = [None if a is None else numpy.array(a, numpy.int64) for a in (lengths, starts)]
+        tape.arrays, tape.stack, tape.transpose = Arrays(), self, transpose
+        tape.sequence = self._sequence(tape.arrays, y, lengths, starts, batch_first)
+        tape.y_shape = shape_of(&tape.arrays.views[0])
+        view = tape.arrays.add(x, "x", False, False)
+        tape.x_shape = shape_of(view)
+        check_shape("x", tape.x_shape, shape_of(&tape.arrays.views[0], self.features if layer else self.shape.input_size))
+        tape.sequence.x = <const float *>view.buf
+        self._states(tape.arrays, &tape.sequence, h0, c0, hn, cn)
+        if tape.sequence.steps == 0 or tape.sequence.rows == 0:
+            raise ValueError("x has 0 steps or rows, expected at least 1")
+        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
+        plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements, kept_steps or tape.sequence.steps)
+        tape.memory = self._tape_memory(fr_tape_size(self.model, &plan))
+        tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
+        tape.threads, tape.directions = plan.threads, self.shape.num_directions
+        tape.workspace_size = fr_training_size(self.model, &plan)
+        self.pending += 1
+        transpose.pending += 1
+        tape.used = 0
+        self._borrow(tape.workspace_size, &workspace)
+        with nogil:
+            fr_forward(self.model, &tape.sequence, workspace, plan.threads)
+        self._give_back(workspace)
+        return tape
 
     def forward_tokens(self, tokens, Table table not None, y, h0=None, c0=None, hn=None, cn=None):
         """The same for tokens (T, N), int64, each in 0..V-1, whose x part is in the table."""
@@ -288,6 +354,79 @@ cdef class Stack:
         return 0
 
 
+cdef class Memory:
+    """A block of memory."""
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef class Transpose:
+    """The weights of a stack as its backward pass reads them; read-only while tapes are pending."""
+
+    def __cinit__(self, Stack stack not None):
+        self.stack = stack
+        self.transpose = fr_transpose_create(stack.model, allocate(fr_transpose_size(stack.model)))
+
+    def __dealloc__(self):
+        free(self.transpose)
+
+    def pack(self, const float[::1] parameters not None):
+        """Copies the flat parameter vector (num_parameters,) into the layout of the backward pass."""
+        check_shape("parameters", (parameters.shape[0],), (self.stack.num_parameters,))
+        with nogil:
+            fr_transpose_load(self.stack.model, self.transpose, &parameters[0])
+
+
+cdef class Tape:
+    """What one layer's forward pass keeps; made by Stack.record, used up by one backward pass."""
+
+    def __dealloc__(self):
+        if self.memory is not None:
+            self._release()
+
+    cdef int _release(self) except -1:
+        self.stack.pending -= 1
+        self.transpose.pending -= 1
+        if len(self.stack.spare_tapes) < self.stack.shape.num_layers:
+            self.stack.spare_tapes.append(self.memory)
+        self.memory = None
+        self.arrays = None
+        return 0
+
+    def backward(self, parameters, dy=None, dhn=None, dcn=None, dx=None, dh0=None, dc0=None, flow=None):
+        """Adds to parameters (num_parameters,), fills dx, dh0, dc0 and flow (D, T, 2) as far as given.
+
+        dy like y, dhn and dcn like hn and cn, None for zeros. See fr_gradients in fastrnn.h.
+        """
+        cdef Arrays arrays = Arrays()
+        cdef fr_gradients g
+        cdef void *workspace
+        cdef int32_t threads = num_threads
+        if not fr_enter(&self.used):
+            raise RuntimeError("a pullback can be called once: its tape is used up")
+        try:
+            states = self.stack.shape.num_layers * self.stack.shape.num_directions
+            h_shape = (states, self.sequence.rows, self.stack.h_size)
+            c_shape = (states, self.sequence.rows, self.stack.shape.hidden_size)
+            g.dy = <const float *>arrays.take(dy, "dy", self.y_shape, False, False)
+            g.dhn = <const float *>arrays.take(dhn, "dhn", h_shape, False, False)
+            g.dcn = <const float *>arrays.take(dcn, "dcn", c_shape, False, False)
+            g.dx = <float *>arrays.take(dx, "dx", self.x_shape, False, True)
+            g.dh0 = <float *>arrays.take(dh0, "dh0", h_shape, False, True)
+            g.dc0 = <float *>arrays.take(dc0, "dc0", c_shape, False, True)
+            g.parameters = <float *>arrays.take(parameters, "parameters", (self.stack.num_parameters,), False, True)
+            g.flow = <float *>arrays.take(flow, "flow", (self.directions, self.sequence.steps, 2), False, True)
+        except BaseException:
+            fr_leave(&self.used)
+            raise
+        self.stack._borrow(self.workspace_size, &workspace)
+        with nogil:
+            fr_backward(self.stack.model, self.transpose.transpose, &self.sequence, &g, workspace, threads)
+        self.stack._give_back(workspace)
+        self._release()
+
+
 cdef int check_packing(object starts, object lengths, Py_ssize_t total) except -1:
     """Packed rows must lie where starts and lengths say: step t has the rows that are longer than t."""
     falling = (numpy.diff(lengths) <= 0).all()
@@ -312,6 +451,15 @@ cdef class Dense:
     def __dealloc__(self):
         free(self.linear)
 
+    def pack_transposed(self, weight):
+        """Copies weight (in, out) into the packed layout: then y = x weight."""
+        cdef Arrays arrays = Arrays()
+        if self.bias:
+            raise ValueError("a transposed map has no bias")
+        w = <const float *>arrays.take(weight, "weight", (self.in_features, self.out_features), False, False)
+        with nogil:
+            fr_linear_load_transposed(self.linear, w)
+
     def pack(self, weight, bias=None):
         """Copies weight (out, in) and bias (out,) into the packed layout."""
         cdef Arrays arrays = Arrays()
@@ -333,6 +481,32 @@ cdef class Dense:
         data = <const float *>view.buf
         with nogil:
             fr_linear_forward(self.linear, rows, data, self.in_features, out, self.out_features, threads)
+
+
+def linear_gradient(x, dy, dweight=None, dbias=None):
+    """dweight (out, in) += dy^T x and dbias (out,) += sums of dy, for x (T, N, in) and dy (T, N, out)."""
+    cdef Arrays arrays = Arrays()
+    cdef Py_buffer *view = arrays.add(x, "x", False, False)
+    cdef Py_buffer *grad = arrays.add(dy, "dy", False, False)
+    cdef void *memory
+    cdef int32_t threads = num_threads
+    if view.ndim != 3 or grad.ndim != 3 or shape_of(view)[:2] != shape_of(grad)[:2]:
+        raise ValueError(f"x has shape {shape_of(view)} and dy {shape_of(grad)}, expected (T, N, in) and (T, N, out)")
+    inputs, outputs = view.shape[2], grad.shape[2]
+    steps, rows = view.shape[0], view.shape[1]
+    weight = <float *>arrays.take(dweight, "dweight", (outputs, inputs), False, True)
+    bias = <float *>arrays.take(dbias, "dbias", (outputs,), False, True)
+    cdef size_t size = fr_linear_gradient_size(inputs, outputs, threads)
+    if size == 0:
+        raise ValueError(f"no linear map from {inputs} to {outputs} features is possible")
+    memory = allocate(size)
+    cdef const float *x_data = <const float *>view.buf
+    cdef const float *dy_data = <const float *>grad.buf
+    cdef int32_t in_features = inputs, out_features = outputs
+    cdef int64_t T = steps, N = rows
+    with nogil:
+        fr_linear_gradient(in_features, out_features, T, N, x_data, dy_data, weight, bias, memory, threads)
+    free(memory)
 
 
 cdef class Table:

@@ -31,6 +31,8 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
+from fastrnn._backward import Batch, Frame, Pullback, Recording, as_budget
+from fastrnn._flow import GradientFlow
 from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
 from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
 from fastrnn.streams import Stream
@@ -44,6 +46,11 @@ class Recurrent(Module):
 
     has_cell: ClassVar[bool] = False  # whether the state is (h, c)
     _family: ClassVar[str]  # how checkpoint readers call the cell
+    _num_saturable: ClassVar[int] = 1  # gates per unit whose saturation is observed
+    last_flow: GradientFlow | None = None
+    _transpose: _core.Transpose | None = None
+    _transpose_version: int = -1
+    _memory_budget: int | None = None
 
     def __init__(
         self,
@@ -98,7 +105,7 @@ class Recurrent(Module):
         self.repack()
 
     def repack(self) -> None:
-        if self._stack_is_shared:  # by a stream, which keeps the weights it was made with
+        if self._stack_is_shared or self._stack.pending:  # with streams or tapes, which keep it
             self._stack, self._stack_is_shared = self._new_stack(), False
         self._stack.pack(self.flat)
         super().repack()
@@ -119,6 +126,98 @@ class Recurrent(Module):
             self.bias,
             self.merge == "sum",
         )
+
+    def _current_transpose(self) -> _core.Transpose:
+        """The weights as the backward pass reads them."""
+        transpose = self._transpose
+        if (
+            transpose is None
+            or transpose.stack is not self._stack
+            or (self._transpose_version != self._version and transpose.pending)
+        ):
+            transpose = self._transpose = _core.Transpose(self._stack)
+            self._transpose_version = -1
+        if self._transpose_version != self._version:
+            transpose.pack(self.flat)
+            self._transpose_version = self._version
+        return transpose
+
+    @property
+    def memory_budget(self) -> int | None:
+        """Bytes that training may use for tapes and workspace; None (the default) for no limit.
+
+        With a limit the backward pass computes parts of the forward pass again where it must, with
+        the same bits as a result. Inputs and outputs of the layers do not count.
+        """
+        return self._memory_budget
+
+    @memory_budget.setter
+    def memory_budget(self, value: int | None) -> None:
+        self._memory_budget = as_budget(value)
+
+    def vjp(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        *,
+        flow: bool = False,
+    ) -> tuple[tuple[Any, Any], Pullback]:
+        """(y, state), pullback: the outputs of the call in training mode, with dropout on.
+
+        dx, dstate = pullback(dy, dstate=None), once, adds to `grads`; dy is shaped like y, dstate
+        like the last state, None for zeros. x, y and the parameters must stay as they are until
+        then.
+        With `flow`, the pullback sets `last_flow` (see GradientFlow).
+        """
+        h, c = self._split_state(state, "state")
+        if is_packed(x):
+            if lengths is not None:
+                raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+            return self._vjp_packed(x, h, c, flow)
+        x = as_float32(x, "x")
+        if x.ndim not in (2, 3):
+            raise ValueError(f"x has {x.ndim} dimensions, {self._me} expects 2 or 3")
+        row_axis = None
+        if x.ndim == 2:
+            if lengths is not None:
+                raise ValueError("lengths needs a batch, but x has 2 dimensions")
+            row_axis = 0 if self.batch_first else 1
+            x = np.expand_dims(x, row_axis)
+            h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
+        self._check_features(x)
+        rows, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
+        if steps == 0 or rows == 0:
+            raise ValueError(f"x has {steps} steps of {rows} rows, {self._me} expects at least 1")
+        counts = None if lengths is None else as_lengths(lengths, rows, steps)
+        h, c, h_n, c_n = self._states(h, c, rows)
+        batch = Batch(x, h, c, counts, None, self.batch_first)
+        return self._record(batch, h_n, c_n, Frame(row_axis), flow)
+
+    def _vjp_packed(
+        self, x: Any, h: ArrayLike | None, c: ArrayLike | None, flow: bool
+    ) -> tuple[tuple[Any, Any], Pullback]:
+        packed = checked(x)
+        data = as_float32(packed.data, "x.data")
+        if data.ndim != 2:
+            raise ValueError(f"x.data has {data.ndim} dimensions, {self._me} expects 2")
+        self._check_features(data)
+        sizes, order = packed.batch_sizes, packed.sorted_indices
+        h, c, h_n, c_n = self._states(h, c, int(sizes[0]))
+        h, c = _reordered(h, order), _reordered(c, order)
+        batch = Batch(data, h, c, sorted_lengths(sizes), starts(sizes), False)
+        return self._record(batch, h_n, c_n, Frame(packed=packed), flow)
+
+    def _record(
+        self, batch: Batch, h_n: FloatArray, c_n: FloatArray | None, frame: Frame, flow: bool
+    ) -> tuple[tuple[Any, Any], Pullback]:
+        recording = Recording(self, batch, h_n, c_n)
+        outputs = frame.output(recording.y), frame.states_out(h_n, c_n)
+        return outputs, Pullback(recording, frame, flow)
+
+    def _split_state(self, state: Any, name: str) -> tuple[ArrayLike | None, ArrayLike | None]:
+        """h and c of a state; an RNN and a GRU have no c."""
+        return as_pair(state, name) if self.has_cell else (as_one(state, name), None)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream of `batch_size` rows that starts from the zero state.
@@ -172,7 +271,7 @@ class Recurrent(Module):
         self, tokens: IntArray, table: _core.Table, state: Any
     ) -> tuple[FloatArray, Any]:
         """y and the last state of tokens (T, N) or (T,), whose x part is in the table."""
-        h, c = as_pair(state, "state") if self.has_cell else (as_one(state, "state"), None)
+        h, c = self._split_state(state, "state")
         batch = tokens if tokens.ndim == 2 else tokens[:, None]
         if tokens.ndim == 1:
             h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")

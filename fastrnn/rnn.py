@@ -124,6 +124,7 @@ class LSTM(Recurrent):
 
     has_cell = True
     _family = "LSTM"
+    _num_saturable = 3
 
     def __init__(
         self,
@@ -204,6 +205,7 @@ class GRU(Recurrent):
     """
 
     _family = "GRU"
+    _num_saturable = 2
 
     def __init__(
         self,

@@ -35,7 +35,8 @@ enum fr_cell_id {
     FR_CELLS
 };
 
-/* A weight matrix (outputs, inputs) in blocks of 64 outputs, as for a one-slot cell. */
+/* A weight matrix (outputs, inputs) in blocks of 64 outputs, as for a one-slot cell. The backward
+ * products use the same form: their inputs are gradients of gates, in the order of the tape. */
 struct fr_matrix {
     float *weights; /* (blocks, inputs, 64), the last block narrower */
     float *bias;    /* (blocks * 64), zeros when there is none */
@@ -86,20 +87,62 @@ struct fr_step {
     float *const *h1;          /* [rows] -> (H), before a projection */
     const float *c0;           /* (rows, blocks * U); may be c1 */
     float *c1;                 /* (rows, blocks * U) */
-    float *saved;              /* (rows, blocks, slots, U) from first to second phase, else unused */
-    float *u;                  /* (rows, blocks * U) r * h0 likewise */
+    float *const *saved;       /* [rows] -> (blocks, slots, U): receives the slots; may be `gates`; NULL:
+                                  not wanted, but cells with a second phase need it */
+    float *c_saved;            /* (rows, blocks * U): a copy of c1; NULL: not wanted */
+    float *u;                  /* (rows, blocks * U): r * h0 for a second phase, else unused */
     int32_t rows;
     int32_t begin, end;
     int32_t reversed;
 };
 
-/* y = bias + W x for some rows and the blocks [begin, end). */
+/* One time step backwards, for some rows and the blocks [begin, end): gates become the gradients of
+ * their pre-activations. A second phase comes between the products with the dz of u and of h. */
+struct fr_back {
+    const struct fr_layer *layer;
+    float *const *gates;    /* [rows] -> (blocks, slots, U): in activated, out dz */
+    const float *const *h0; /* [rows] -> (H); cells with a direct part only */
+    const float *const *c0; /* [rows] -> (blocks * U), LSTM */
+    const float *c1;        /* (rows, blocks * U), LSTM */
+    const float *const *dy; /* [rows] -> (H): what comes from above; NULL: nothing */
+    float *const *dh; /* [rows] -> (blocks * U): in what comes from later steps, out the direct part */
+    float *dc;        /* (rows, blocks * U), LSTM: gradient of c1, then of c0 */
+    const float *du;  /* (rows, blocks * U), second phase */
+    float *const *dz_h; /* [rows] -> (blocks, h gates, U): a copy of those slots; NULL: not wanted */
+    float *const *dz_u; /* [rows] -> (blocks, u gates, U) likewise */
+    float *flow; /* (rows, blocks, 2): square of the gradient of h1, saturated gates; NULL: not wanted */
+    int32_t rows;
+    int32_t begin, end;
+};
+
+/* y = bias + W x, or y += W x, for some rows and the blocks [begin, end). */
 struct fr_product {
     const struct fr_matrix *matrix;
     const float *const *x; /* [rows] -> (inputs) */
     float *const *y;       /* [rows] -> (outputs) */
     int64_t rows;
     int32_t begin, end;
+    int32_t accumulate; /* y += */
+    int32_t reversed;   /* blocks from the last to the first: what is still in the cache comes first */
+};
+
+/* Rows of a panel: what one visit of a weight gradient adds. FR_STRIP columns lie together:
+ * (strips, FR_PANEL_ROWS, FR_STRIP), padded with zeros. */
+enum { FR_PANEL_ROWS = 256, FR_STRIP = 16 };
+
+/* out[g][i] += a[row][g] b[row][i], row after row, for up to 16 neighbouring g. */
+struct fr_outer {
+    const float *const *a; /* [rows] -> (16) */
+    const float *b;        /* a panel */
+    float *const *out;     /* [outputs] -> (width) */
+    int32_t rows, outputs, width;
+};
+
+/* out[g] += a[row][g], or += a[row][g] b[row][g], row after row, for up to 16 neighbouring g. */
+struct fr_columns {
+    const float *const *a, *const *b; /* [rows] -> (16); b may be NULL */
+    float *out;                       /* (outputs) */
+    int32_t rows, outputs;
 };
 
 struct fr_kernels {
@@ -108,6 +151,10 @@ struct fr_kernels {
     void (*product)(const struct fr_product *);
     void (*step[FR_CELLS])(const struct fr_step *);
     void (*second[FR_CELLS])(const struct fr_step *); /* second phase, NULL where there is none */
+    void (*back[FR_CELLS])(const struct fr_back *);
+    void (*back_second[FR_CELLS])(const struct fr_back *);
+    void (*outer)(const struct fr_outer *);
+    void (*columns)(const struct fr_columns *);
     void (*evaluate)(int function, const float *x, float *y, size_t n); /* 0 exp 1 sigmoid 2 tanh */
     int64_t (*fma)(int64_t rounds, float *sink); /* returns the multiply-adds done */
     int64_t (*read)(const float *x, size_t n, int64_t sweeps, float *sink); /* the floats read */

@@ -1,5 +1,6 @@
 /* The linear map y = x W^T + b: output layers over the same packed blocks and tiles as the cells. */
 #include "model.h"
+#include "panel.h"
 #include "team.h"
 
 #include <string.h>
@@ -36,6 +37,10 @@ void fr_linear_load(fr_linear *linear, const float *weight, const float *bias) {
     fr_pack_matrix(&linear->matrix, weight, bias);
 }
 
+void fr_linear_load_transposed(fr_linear *linear, const float *weight) {
+    fr_pack_transposed(&linear->matrix, weight);
+}
+
 struct call {
     const struct fr_matrix *matrix;
     const float *x;
@@ -52,7 +57,7 @@ static void run(const struct call *c, int64_t first, int64_t last, int32_t begin
             in[r] = c->x + (row + r) * c->x_stride;
             out[r] = c->y + (row + r) * c->y_stride;
         }
-        const struct fr_product product = {c->matrix, in, out, count, begin, end};
+        const struct fr_product product = {c->matrix, in, out, count, begin, end, .accumulate = 0, .reversed = 0};
         fr_active_kernels()->product(&product);
     }
 }
@@ -79,5 +84,77 @@ void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, in
     }
     const uint64_t mode = fr_float_mode_enter();
     run_thread(&call, 0, 1);
+    fr_float_mode_restore(mode);
+}
+
+/* ---- gradients of the weights ------------------------------------------------------------------- */
+
+struct gradient {
+    int32_t inputs, outputs;
+    int64_t steps, rows;
+    const float *x, *dy;
+    float *dweight, *dbias;
+    float *memory; /* per thread: a panel, and the ragged last columns of its rows */
+};
+
+static size_t thread_floats(int32_t inputs) { return fr_panel_floats(inputs) + FR_PANEL_ROWS * FR_GROUP; }
+
+size_t fr_linear_gradient_size(int32_t inputs, int32_t outputs, int32_t threads) {
+    if (fr_linear_size(inputs, outputs) == 0) return 0;
+    return (size_t)(threads < 1 ? 1 : threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS) *
+           thread_floats(inputs) * sizeof(float);
+}
+
+/* Adds what `count` rows give to up to 16 outputs from `first` on. */
+static void add_outputs(const struct gradient *g, const float *panel, float *ragged, const int64_t *row, int32_t count,
+                        int32_t first) {
+    const int32_t outputs = g->outputs - first < FR_GROUP ? g->outputs - first : FR_GROUP;
+    const float *a[FR_PANEL_ROWS];
+    float *out[FR_GROUP];
+    for (int32_t k = 0; k < count; k++) {
+        a[k] = g->dy + row[k] * g->outputs + first;
+        if (outputs == FR_GROUP) continue; /* else the kernels would read past the row */
+        memset(ragged + k * FR_GROUP, 0, FR_GROUP * sizeof *ragged);
+        memcpy(ragged + k * FR_GROUP, a[k], (size_t)outputs * sizeof *ragged);
+        a[k] = ragged + k * FR_GROUP;
+    }
+    for (int32_t r = 0; g->dweight && r < outputs; r++) out[r] = g->dweight + (size_t)(first + r) * (size_t)g->inputs;
+    const struct fr_outer outer = {a, panel, out, count, outputs, g->inputs};
+    if (g->dweight && g->inputs) fr_active_kernels()->outer(&outer);
+    const struct fr_columns columns = {a, NULL, g->dbias + first, count, outputs};
+    if (g->dbias) fr_active_kernels()->columns(&columns);
+}
+
+static void gradient_thread(void *context, int thread, int threads) {
+    const struct gradient *g = context;
+    const int64_t total = g->steps * g->rows;
+    const int32_t groups = (g->outputs + FR_GROUP - 1) / FR_GROUP;
+    float *panel = g->memory + (size_t)thread * thread_floats(g->inputs);
+    float *ragged = panel + fr_panel_floats(g->inputs);
+    int64_t row[FR_PANEL_ROWS];
+    const float *x[FR_PANEL_ROWS];
+    for (int64_t done = 0; done < total; done += FR_PANEL_ROWS) {
+        const int32_t count = total - done < FR_PANEL_ROWS ? (int32_t)(total - done) : FR_PANEL_ROWS;
+        for (int32_t k = 0; k < count; k++) {
+            row[k] = (g->steps - 1 - (done + k) / g->rows) * g->rows + (done + k) % g->rows;
+            x[k] = g->x + row[k] * g->inputs;
+        }
+        fr_fill_panel(panel, x, count, g->inputs);
+        for (int64_t i = (int64_t)groups * thread / threads; i < (int64_t)groups * (thread + 1) / threads; i++) {
+            add_outputs(g, panel, ragged, row, count, (int32_t)i * FR_GROUP);
+        }
+    }
+}
+
+void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows, const float *x,
+                        const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads) {
+    struct gradient g = {inputs, outputs, steps, rows, x, dy, dweight, dbias, workspace};
+    const double work = (double)inputs * outputs * (double)steps * (double)rows;
+    if (threads > 1 && work >= LEAST_WORK && fr_threads_available()) {
+        fr_team_run(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS, gradient_thread, &g);
+        return;
+    }
+    const uint64_t mode = fr_float_mode_enter();
+    gradient_thread(&g, 0, 1);
     fr_float_mode_restore(mode);
 }

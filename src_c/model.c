@@ -7,8 +7,8 @@
 #include <string.h>
 
 const struct fr_cell_info fr_cells[FR_CELLS] = {
-#define CELL(name, phases, slots, x_slot, x_gates, h_slot, h_gates, u_gates, biases, states, peepholes) \
-    {#name, phases, slots, x_slot, h_slot, states, peepholes, x_gates, h_gates, u_gates, biases},
+#define CELL(name, phases, slots, x_slot, x_gates, h_slot, h_gates, u_gates, biases, states, peepholes, direct) \
+    {#name, phases, slots, x_slot, h_slot, states, peepholes, direct, x_gates, h_gates, u_gates, biases},
 #include "cells/cells.def"
 #undef CELL
 };
@@ -270,4 +270,92 @@ void fr_model_load(fr_model *model, const float *parameters) {
         pack_layer(s, &model->layers[i], parameters, at);
     }
     fr_float_mode_restore(mode);
+}
+
+/* ---- the backward pass ------------------------------------------------------------------------ */
+
+void fr_lay_out_backs(struct fr_backs *b, const struct fr_layer *l, struct fr_arena *arena) {
+    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const int32_t units = l->blocks * l->unit;
+    memset(b, 0, sizeof *b);
+    if (l->inputs) fr_lay_out_matrix(&b->x, (int32_t)strlen(cell->x_gates) * units, l->inputs, arena);
+    fr_lay_out_matrix(&b->h, (int32_t)strlen(cell->h_gates) * units, l->recurrent, arena);
+    if (cell->u_gates[0]) fr_lay_out_matrix(&b->u, (int32_t)strlen(cell->u_gates) * units, l->units, arena);
+    if (l->projection.outputs) fr_lay_out_matrix(&b->projection, l->projection.outputs, l->units, arena);
+}
+
+static fr_transpose *lay_out_transpose(const fr_model *model, struct fr_arena *arena) {
+    const int32_t count = model->shape.num_layers * model->shape.num_directions;
+    fr_transpose *transpose = fr_take(arena, 1, sizeof *transpose);
+    struct fr_backs *backs = fr_take(arena, (size_t)count, sizeof *backs);
+    for (int32_t i = 0; i < count; i++) {
+        struct fr_backs scratch;
+        fr_lay_out_backs(backs ? &backs[i] : &scratch, &model->layers[i], arena);
+    }
+    if (transpose) transpose->backs = backs;
+    return transpose;
+}
+
+size_t fr_transpose_size(const fr_model *model) {
+    struct fr_arena arena = {NULL, 0};
+    lay_out_transpose(model, &arena);
+    return fr_used(&arena);
+}
+
+fr_transpose *fr_transpose_create(const fr_model *model, void *memory) {
+    struct fr_arena arena = {memory, 0};
+    memset(memory, 0, fr_transpose_size(model));
+    return lay_out_transpose(model, &arena);
+}
+
+/* Row k of the inputs is a row of W (rows, outputs) as it is. */
+static void pack_input(const struct fr_matrix *m, size_t k, const float *row) {
+    for (int32_t block = 0; block < m->blocks; block++) {
+        const int32_t at = block * FR_ROW, left = m->outputs - at, groups = groups_of(left);
+        const size_t width = (size_t)((groups < 4 ? groups : 4) * FR_GROUP);
+        memcpy(m->weights + (size_t)block * m->block_stride + k * width, row + at,
+               (size_t)(left < FR_ROW ? left : FR_ROW) * sizeof *row);
+    }
+}
+
+/* Inputs in the order of the tape, [block][gate][U]; W (gates * H, outputs). */
+static void pack_gates_back(const struct fr_layer *l, const struct fr_matrix *m, const char *gates, const float *W) {
+    const size_t H = (size_t)l->units, U = (size_t)l->unit, count = strlen(gates);
+    for (size_t g = 0; g < count; g++) {
+        for (size_t u = 0; u < H; u++) {
+            const size_t k = (u / U * count + g) * U + u % U;
+            pack_input(m, k, W + ((size_t)(gates[g] - '0') * H + u) * (size_t)m->outputs);
+        }
+    }
+}
+
+void fr_transpose_load(const fr_model *model, fr_transpose *transpose, const float *parameters) {
+    const fr_shape *s = &model->shape;
+    size_t offset = 0, at[KINDS];
+    for (int32_t i = 0; i < s->num_layers * s->num_directions; i++) {
+        const struct fr_layer *l = &model->layers[i];
+        const struct fr_cell_info *cell = &fr_cells[l->cell];
+        const struct fr_backs *b = &transpose->backs[i];
+        offset = layer_offsets(s, i / s->num_directions, offset, at);
+        if (l->inputs) pack_gates_back(l, &b->x, cell->x_gates, parameters + at[WEIGHT_IH]);
+        pack_gates_back(l, &b->h, cell->h_gates, parameters + at[WEIGHT_HH]);
+        if (b->u.outputs) pack_gates_back(l, &b->u, cell->u_gates, parameters + at[WEIGHT_HH]);
+        for (size_t k = 0; k < (size_t)b->projection.inputs; k++) {
+            pack_input(&b->projection, k, parameters + at[WEIGHT_HR] + k * (size_t)l->units);
+        }
+    }
+}
+
+void fr_pack_transposed(const struct fr_matrix *m, const float *W) {
+    for (size_t k = 0; k < (size_t)m->inputs; k++) pack_input(m, k, W + k * (size_t)m->outputs);
+}
+
+struct fr_tensors fr_layer_tensors(const fr_shape *s, int32_t index, float *parameters) {
+    size_t offset = 0, at[KINDS];
+    for (int32_t i = 0; i <= index; i++) offset = layer_offsets(s, i / s->num_directions, offset, at);
+    return (struct fr_tensors){
+        .ih = parameters + at[WEIGHT_IH], .hh = parameters + at[WEIGHT_HH],
+        .b_ih = s->bias ? parameters + at[BIAS_IH] : NULL, .b_hh = s->bias ? parameters + at[BIAS_HH] : NULL,
+        .ch = parameters + at[WEIGHT_CH], .hr = parameters + at[WEIGHT_HR],
+    };
 }

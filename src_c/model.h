@@ -14,10 +14,16 @@ struct fr_linear {
     struct fr_matrix matrix;
 };
 
+/* The tensors of one layer and direction in a flat vector; biases NULL without. */
+struct fr_tensors {
+    float *ih, *hh, *b_ih, *b_hh, *ch, *hr;
+};
+struct fr_tensors fr_layer_tensors(const fr_shape *s, int32_t index, float *parameters);
+
 /* What a cell looks like, from cells.def. */
 struct fr_cell_info {
     const char *name;
-    int32_t phases, slots, x_slot, h_slot, states, peepholes;
+    int32_t phases, slots, x_slot, h_slot, states, peepholes, direct;
     const char *x_gates, *h_gates, *u_gates, *biases;
 };
 extern const struct fr_cell_info fr_cells[FR_CELLS];
@@ -60,8 +66,21 @@ static inline size_t fr_used(const struct fr_arena *arena) {
     return arena->used == SIZE_MAX ? 0 : arena->used;
 }
 
+/* The weights of one layer and direction as the backward pass reads them: from the gradients of its
+ * gates, in the order of the tape, to those of x, h, u and of what a projection projects. */
+struct fr_backs {
+    struct fr_matrix x, h, u, projection;
+};
+
+void fr_lay_out_backs(struct fr_backs *backs, const struct fr_layer *layer, struct fr_arena *arena);
+
+struct fr_transpose {
+    struct fr_backs *backs; /* (L * D) */
+};
+
 /* model.c: a weight matrix in blocks, also for the linear map. */
 void fr_lay_out_matrix(struct fr_matrix *m, int32_t inputs, int32_t outputs, struct fr_arena *arena);
+void fr_pack_transposed(const struct fr_matrix *m, const float *W); /* W (inputs, outputs) */
 void fr_pack_matrix(const struct fr_matrix *m, const float *W, const float *b);
 
 #endif

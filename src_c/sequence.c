@@ -1,23 +1,10 @@
 /* Whole sequences: time, rows, layers, directions, teams. Knows no gate and no intrinsic.
  *
- * How steps are counted, with T = 3 and rows of length 3, 1 and 2. Rows are first sorted by falling
- * length: order = (0, 2, 1), lengths (3, 2, 1). Then the rows that are alive at time t are always
- * the first few:
- *
- *     t = 0: three rows      t = 1: two      t = 2: one
- *
- * and no work is done for the others. A pass runs one layer in one direction. Step s of a pass is
- * time t = s forwards and t = (longest - 1) - s backwards; forwards rows drop out as they end,
- * backwards they join, each starting from its own initial state. Row r of a pass is the caller's
- * row order[r].
- *
  * The x part of many steps is one product (a chunk of steps, at least CHUNK_ROWS rows together);
- * then the steps of that chunk run one after the other on the h part.
+ * then the steps of that chunk run one after the other on the h part. How steps and rows are counted
+ * stands in sequence.h.
  */
-#include "model.h"
-#include "team.h"
-
-#include <string.h>
+#include "sequence.h"
 
 enum {
     CHUNK_ROWS = 96,           /* rows of x per product: the weights are read once for all */
@@ -26,133 +13,7 @@ enum {
     ROWS_PER_THREAD = 4,       /* from here on rows alone hide the reading of weights */
 };
 
-/* ---- rows of an array ------------------------------------------------------------------------- */
-
-/* Where step t of row r is. */
-struct view {
-    float *base;
-    size_t width, offset; /* floats per element; first feature of this direction */
-    int64_t step, row;
-    const int64_t *starts; /* (T) or NULL */
-    const int64_t *order;  /* row r is the array's row order[r]; NULL: r */
-};
-
-static inline size_t view_index(const struct view *v, int64_t t, int64_t r) {
-    const int64_t row = v->order ? v->order[r] : r;
-    return (size_t)(v->starts ? v->starts[t] + row : t * v->step + row * v->row);
-}
-
-static inline float *view_at(const struct view *v, int64_t t, int64_t r) {
-    return v->base + view_index(v, t, r) * v->width + v->offset;
-}
-
-/* ---- what a call works with ------------------------------------------------------------------- */
-
-/* Rows that go through the network together, sorted by falling length. */
-struct group {
-    int64_t rows, steps; /* steps: the longest length */
-    int64_t *order, *length;
-};
-
-/* Memory of one pass; the pointer arrays belong to one thread, the rest may be a team's. */
-struct scratch {
-    float *gates; /* (chunk rows, blocks, slots, U) */
-    float *c[2];  /* (rows, blocks * U) before and after a step, in turn; the same when alone */
-    float *u;     /* (rows, blocks * U): r * h0, or an LSTM's output before its projection */
-    float *saved; /* (rows, blocks, slots, U) for a second phase */
-    float *h;     /* (rows, R): the first h of a thread that took over */
-};
-
-struct pointers {
-    const float **in;    /* [chunk rows] -> x */
-    const float **gates; /* [chunk rows] -> gates */
-    const float **h;     /* [rows] -> newest h */
-    float **h1, **out;   /* [rows] */
-    float *x_copy;       /* (chunk rows, inputs padded) for rows that would meet in the cache */
-    float *h_copy;       /* (rows, R padded) likewise */
-};
-
-/* Rows a multiple of 4 KiB apart share their sets of L1, and a tile reads six at once next to the
- * weights: products of 1024 inputs ran at two thirds of the speed of 1040. A copy costs one pass over
- * what is then read once per block. */
-static inline int rows_meet(const float *a, const float *b) {
-    return (((uintptr_t)a - (uintptr_t)b) & 4095) == 0;
-}
-
-static inline size_t spread(size_t width) { return (width + FR_GROUP - 1) / FR_GROUP * FR_GROUP + FR_GROUP; }
-
-static void copy_apart(float *to, const float **rows, int64_t count, size_t width) {
-    for (int64_t r = 0; r < count; r++, to += spread(width)) {
-        memcpy(to, rows[r], width * sizeof *to);
-        rows[r] = to;
-    }
-}
-
-enum mode { SERIAL, ROWS, DIRECTIONS, UNITS };
-
-/* A unit of independent work: the whole network for some rows (ROWS: one per thread), or all rows. */
-struct part {
-    struct group group;
-    float *between[2]; /* (longest, rows, F): outputs of inner layers, in turn */
-    float *summands[2];
-};
-
-struct call {
-    const fr_model *model;
-    const fr_sequence *sequence;
-    const struct fr_kernels *kernels;
-    enum mode mode;
-    int32_t threads, parts;
-    int64_t chunk_rows;
-    float *zeros; /* (R) */
-    struct part *part;
-    struct scratch *scratch;   /* one per part (ROWS), per direction (DIRECTIONS), or a team's (UNITS) */
-    struct scratch *take_over; /* UNITS: of the thread that takes over */
-    struct pointers *pointers; /* one per thread */
-    struct fr_meeting_point *points; /* UNITS: one per pass */
-    struct fr_meeting_point *pass_end; /* where a team meets after passes */
-    int64_t *sorted, *count; /* (N), (T + 2): for sorting */
-    int32_t next_part;
-};
-
 /* ---- one pass --------------------------------------------------------------------------------- */
-
-struct pass {
-    const struct call *call;
-    const struct fr_layer *layer;
-    const struct group *group;
-    struct view x, y;
-    const int64_t *tokens; /* first layer on tokens: x only finds their index */
-    int reverse;
-    size_t state; /* layer * D + direction */
-};
-
-/* What part of a pass a thread does, and with what. */
-struct share {
-    struct pointers *pointers;
-    struct scratch scratch;
-    int32_t thread, threads;
-    struct fr_meeting_point *point; /* NULL: alone */
-};
-
-static int64_t time_of(const struct pass *p, int64_t s) { return p->reverse ? p->group->steps - 1 - s : s; }
-
-/* The last step in which row r is alive, -1 if there is none. */
-static int64_t last_step(const struct pass *p, int64_t r) {
-    const int64_t length = p->group->length[r];
-    return length == 0 ? -1 : p->reverse ? p->group->steps - 1 : length - 1;
-}
-
-/* Rows alive at time t; `near` is a guess. */
-static int64_t alive(const struct group *g, int64_t t, int64_t near) {
-    while (near < g->rows && g->length[near] > t) near++;
-    while (near > 0 && g->length[near - 1] <= t) near--;
-    return near;
-}
-
-static int32_t share_begin(int32_t blocks, int32_t thread, int32_t threads) {
-    return (int32_t)((int64_t)blocks * thread / threads);
-}
 
 static void start_states(const struct pass *p, const struct share *share) {
     const fr_sequence *q = p->call->sequence;
@@ -175,11 +36,12 @@ static void start_states(const struct pass *p, const struct share *share) {
 }
 
 /* Finds the x (or the gates) of the chunk that starts at step s; returns the step after it. */
-static int64_t gather_chunk(const struct pass *p, const struct share *share, int64_t s, int64_t *rows) {
+static int64_t gather_chunk(const struct pass *p, const struct share *share, int64_t s, int64_t until, int64_t *rows) {
     const size_t gate_row = fr_gate_row(p->layer);
+    float *gates = p->record ? p->record->gates + record_row(p->record, s) * gate_row : share->scratch.gates;
     int64_t n = 0;
     *rows = 0;
-    for (; s < p->group->steps; s++) {
+    for (; s < until; s++) {
         const int64_t t = time_of(p, s);
         n = alive(p->group, t, n);
         if (*rows && *rows + n > p->call->chunk_rows) break;
@@ -189,7 +51,7 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
                 share->pointers->gates[*rows] = p->call->sequence->table + (size_t)token * gate_row;
             } else {
                 share->pointers->in[*rows] = view_at(&p->x, t, r);
-                share->pointers->gates[*rows] = share->scratch.gates + (size_t)*rows * gate_row;
+                share->pointers->gates[*rows] = gates + (size_t)*rows * gate_row;
             }
         }
     }
@@ -208,7 +70,7 @@ struct ending {
 };
 
 static enum fr_meeting meet(const struct share *share) {
-    return share->point ? fr_meet(share->point, share->threads, 1) : FR_MET;
+    return share->point ? fr_meet(share->point, share->threads, !share->no_take_over) : FR_MET;
 }
 
 /* One step on a thread's blocks, with the phases that need all blocks of the one before. */
@@ -227,7 +89,7 @@ static struct ending run_step(const struct pass *p, const struct share *share, c
         const struct fr_product product = {
             projection, (const float *const *)share->pointers->h1, share->pointers->out, step->rows,
             share_begin(projection->blocks, share->thread, share->threads),
-            share_begin(projection->blocks, share->thread + 1, share->threads),
+            share_begin(projection->blocks, share->thread + 1, share->threads), .accumulate = 0, .reversed = 0,
         };
         kernels->product(&product);
     }
@@ -236,34 +98,62 @@ static struct ending run_step(const struct pass *p, const struct share *share, c
     return end;
 }
 
-/* The steps of one pass from `s` on; with h_apart, the h of the first one goes to scratch.h, for its y
+/* Where the slots of a step go: onto the tape, or to a second phase. */
+static float *const *find_saved(const struct pass *p, const struct share *share, int64_t at, int64_t rows) {
+    float **saved = share->pointers->saved;
+    if (!p->record && !share->scratch.saved) return NULL;
+    for (int64_t r = 0; r < rows; r++) {
+        saved[r] = p->record ? (float *)share->pointers->gates[at + r]
+                             : share->scratch.saved + (size_t)r * fr_gate_row(p->layer);
+    }
+    return saved;
+}
+
+/* Keeps c as it is before step s, which begins a chunk. */
+static void keep_c(const struct pass *p, const struct share *share, int64_t s) {
+    const int64_t chunk = s / p->call->tape->plan.kept_steps;
+    const size_t unit_row = fr_unit_row(p->layer), U = (size_t)p->layer->unit;
+    const size_t first = (size_t)share_begin(p->layer->blocks, share->thread, share->threads) * U;
+    const size_t last = (size_t)share_begin(p->layer->blocks, share->thread + 1, share->threads) * U;
+    const float *c = share->scratch.c[(s + 1) & 1];
+    float *to = p->kept->c_at + (size_t)(chunk * p->group->rows) * unit_row;
+    for (size_t r = 0; r < (size_t)p->group->rows; r++) {
+        memcpy(to + r * unit_row + first, c + r * unit_row + first, (last - first) * sizeof *c);
+    }
+}
+
+/* The steps [s, until) of one pass; with h_apart, the h of the first one goes to scratch.h, for its y
  * is written by others. */
-static struct ending run_steps(const struct pass *p, const struct share *share, int64_t s, int h_apart) {
+static struct ending run_steps(const struct pass *p, const struct share *share, int64_t s, int64_t until, int h_apart) {
     const struct fr_layer *l = p->layer;
     const struct pointers *q = share->pointers;
+    const struct record *record = p->record;
     const int32_t begin = share_begin(l->blocks, share->thread, share->threads);
     const int32_t end = share_begin(l->blocks, share->thread + 1, share->threads);
     const size_t unit_row = fr_unit_row(l), R = (size_t)l->recurrent;
-    for (int64_t chunk_end, rows, at; s < p->group->steps;) {
-        chunk_end = gather_chunk(p, share, s, &rows);
-        const int fused = chunk_end - s == 1 && rows <= FR_TILE_ROWS && !p->tokens;
+    for (int64_t chunk_end, rows, at; s < until;) {
+        chunk_end = gather_chunk(p, share, s, until, &rows);
+        const int fused = chunk_end - s == 1 && rows <= FR_TILE_ROWS && !p->tokens && !record;
         if (!fused && !p->tokens) {
-            const struct fr_input input = {l, q->in, share->scratch.gates, rows, begin, end};
+            const struct fr_input input = {l, q->in, rows ? (float *)q->gates[0] : NULL, rows, begin, end};
             p->call->kernels->input(&input);
         }
         at = 0;
         for (int64_t n = 0; s < chunk_end; s++, at += n, h_apart = 0) {
             const int64_t t = time_of(p, s);
+            const size_t kept = record ? record_row(record, s) : 0;
+            float *u = record && record->u ? record->u + kept * unit_row : share->scratch.u;
             n = alive(p->group, t, n);
+            if (p->kept && p->kept->c_at && s % p->call->tape->plan.kept_steps == 0) keep_c(p, share, s);
             for (int64_t r = 0; r < n; r++) {
                 q->out[r] = h_apart ? share->scratch.h + (size_t)r * R : view_at(&p->y, t, r);
-                q->h1[r] = l->projection.outputs ? share->scratch.u + (size_t)r * unit_row : q->out[r];
+                q->h1[r] = l->projection.outputs ? u + (size_t)r * unit_row : q->out[r];
             }
             const struct fr_step step = {
                 .layer = l, .x = fused ? q->in : NULL, .gates = fused ? NULL : q->gates + at,
                 .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(s + 1) & 1], .c1 = share->scratch.c[s & 1],
-                .saved = share->scratch.saved, .u = share->scratch.u, .rows = (int32_t)n,
-                .begin = begin, .end = end, .reversed = (int32_t)(s & 1),
+                .saved = find_saved(p, share, at, n), .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
+                .u = u, .rows = (int32_t)n, .begin = begin, .end = end, .reversed = (int32_t)(s & 1),
             };
             const struct ending ending = run_step(p, share, &step, s);
             if (ending.meeting != FR_MET) return ending;
@@ -272,6 +162,34 @@ static struct ending run_steps(const struct pass *p, const struct share *share, 
         }
     }
     return (struct ending){FR_MET, s, 1};
+}
+
+const float *fr_h_before(const struct pass *p, int64_t s, int64_t r) {
+    const fr_sequence *q = p->call->sequence;
+    const int64_t t = time_of(p, s), before = p->reverse ? t + 1 : t - 1;
+    if (before >= 0 && before < p->group->length[r]) return view_at(&p->y, before, r);
+    const size_t from = p->state * (size_t)q->rows + (size_t)p->group->order[r];
+    return q->h0 ? q->h0 + from * (size_t)p->layer->recurrent : p->call->zeros;
+}
+
+void fr_run_again(const struct pass *p, const struct share *share, int64_t s0, int64_t s1) {
+    const size_t unit_row = fr_unit_row(p->layer), U = (size_t)p->layer->unit;
+    const size_t first = (size_t)share_begin(p->layer->blocks, share->thread, share->threads) * U;
+    const size_t last = (size_t)share_begin(p->layer->blocks, share->thread + 1, share->threads) * U;
+    const int64_t chunk = s0 / p->call->tape->plan.kept_steps;
+    for (int64_t r = 0; r < p->group->rows; r++) {
+        share->pointers->h[r] = fr_h_before(p, s0, r);
+        for (int i = 0; i < 2 && p->kept->c_at; i++) {
+            memcpy(share->scratch.c[i] + (size_t)r * unit_row + first,
+                   p->kept->c_at + (size_t)(chunk * p->group->rows + r) * unit_row + first,
+                   (last - first) * sizeof(float));
+        }
+    }
+    struct pass again = *p; /* c is kept already */
+    struct kept kept = *p->kept;
+    kept.c_at = NULL;
+    again.kept = &kept;
+    run_steps(&again, share, s0, s1, 0);
 }
 
 /* Writes a row's own last state. After step s its c is in c[s & 1]; before the first step, in both. */
@@ -299,7 +217,7 @@ static void run_alone(const struct pass *p, const struct share *team, const stru
         const size_t bytes = (size_t)p->group->rows * fr_unit_row(p->layer) * sizeof(float);
         memcpy(own->c[0], team->scratch.c[(s + 1) & 1], bytes);
     }
-    run_steps(p, &share, s, from.y_follows);
+    run_steps(p, &share, s, p->group->steps, from.y_follows);
     for (int64_t r = 0; r < p->group->rows; r++) {
         const int ended_before = s > 0 && last_step(p, r) < s; /* its c is still where the team left it */
         finish_row(p, team->pointers, ended_before ? &team->scratch : own, r);
@@ -308,7 +226,7 @@ static void run_alone(const struct pass *p, const struct share *team, const stru
 
 static void run_pass(const struct pass *p, const struct share *share, const struct scratch *take_over) {
     start_states(p, share);
-    const struct ending ending = run_steps(p, share, 0, 0);
+    const struct ending ending = run_steps(p, share, 0, p->group->steps, 0);
     if (ending.meeting == FR_TAKE_OVER) run_alone(p, share, take_over, ending);
     for (int64_t r = 0; r < p->group->rows && ending.meeting == FR_MET && share->thread == 0; r++) {
         finish_row(p, share->pointers, &share->scratch, r);
@@ -317,32 +235,26 @@ static void run_pass(const struct pass *p, const struct share *share, const stru
 
 /* ---- the network ------------------------------------------------------------------------------ */
 
-static struct view caller_view(const fr_sequence *q, const struct group *g, float *base, size_t width, size_t offset) {
-    return (struct view){base, width, offset, q->step_stride, q->row_stride, q->starts, g->order};
-}
-
-static struct view inner_view(const struct group *g, float *base, size_t width, size_t offset) {
-    return (struct view){base, width, offset, g->rows, 1, NULL, NULL};
-}
-
 /* The output of a layer: the caller's y for the last one. */
 static struct view layer_output(const struct call *call, const struct part *part, int32_t layer, size_t offset) {
     const fr_shape *s = &call->model->shape;
     const size_t F = (size_t)fr_features(s);
-    if (layer == s->num_layers - 1) return caller_view(call->sequence, &part->group, call->sequence->y, F, offset);
+    if (call->tape || layer == s->num_layers - 1) return caller_view(call->sequence, &part->group, call->sequence->y, F, offset);
     return inner_view(&part->group, part->between[layer & 1], F, offset);
 }
 
-static struct pass make_pass(const struct call *call, const struct part *part, int32_t layer, int32_t direction) {
+struct pass fr_make_pass(const struct call *call, const struct part *part, int32_t layer, int32_t direction) {
     const fr_shape *s = &call->model->shape;
     const fr_sequence *q = call->sequence;
     const size_t R = (size_t)fr_output_size(s), state = (size_t)(layer * s->num_directions + direction);
     struct pass pass = {.call = call, .layer = &call->model->layers[state], .group = &part->group,
                         .tokens = layer ? NULL : q->tokens, .reverse = direction, .state = state};
-    pass.x = layer ? layer_output(call, part, layer - 1, 0)
-                   : caller_view(q, &part->group, (float *)q->x, (size_t)s->input_size, 0);
+    pass.x = layer && !call->tape ? layer_output(call, part, layer - 1, 0)
+                                  : caller_view(q, &part->group, (float *)q->x, (size_t)pass.layer->inputs, 0);
     pass.y = part->summands[0] ? inner_view(&part->group, part->summands[direction], R, 0)
                                : layer_output(call, part, layer, R * (size_t)direction);
+    if (call->tape) pass.kept = &part->kept[direction];
+    if (call->tape && part->record[direction].gates) pass.record = &part->record[direction];
     return pass;
 }
 
@@ -373,25 +285,24 @@ static void clear_tails(const struct call *call, const struct part *part, int32_
     }
 }
 
-static void wait_for_all(struct fr_meeting_point *point, int32_t threads) {
-    if (threads > 1) fr_meet(point, threads, 0);
-}
-
 /* Part `index` through all layers, by one thread or, if it is the only part, by a team. */
 static void run_network(const struct call *call, int32_t index, int32_t thread, int32_t threads) {
     const fr_shape *s = &call->model->shape;
     struct part *part = &call->part[index];
     const int32_t D = s->num_directions;
     const int unit_team = call->mode == UNITS && threads > 1;
-    for (int32_t layer = 0; layer < s->num_layers; layer++) {
+    const int32_t first = call->tape ? call->tape->plan.layer : 0;
+    const int32_t end = call->tape ? first + 1 : s->num_layers;
+    for (int32_t layer = first; layer < end; layer++) {
         for (int32_t direction = 0; direction < D; direction++) {
             if (call->mode == DIRECTIONS && direction % threads != thread) continue;
-            const struct pass pass = make_pass(call, part, layer, direction);
+            const struct pass pass = fr_make_pass(call, part, layer, direction);
             struct share share = {.pointers = &call->pointers[index + thread], .thread = 0, .threads = 1};
             share.scratch = call->scratch[call->mode == DIRECTIONS ? direction : index];
             if (unit_team) {
                 share.thread = thread, share.threads = threads;
                 share.point = &call->points[pass.state];
+                share.no_take_over = call->tape != NULL; /* it would begin with gates that are overwritten */
             }
             run_pass(&pass, &share, call->take_over);
             if (unit_team) wait_for_all(call->pass_end, threads);
@@ -431,7 +342,7 @@ static double step_work(const fr_model *model, int64_t rows) {
 
 /* How to divide a call. Rows need no barrier at all; a unit split keeps the weights of a thread in
  * its own cache, but its threads meet at every step. */
-static enum mode choose_mode(const fr_model *model, int64_t steps, int64_t rows, int32_t threads) {
+enum mode fr_choose_mode(const fr_model *model, int64_t steps, int64_t rows, int32_t threads) {
     const double work = step_work(model, rows);
     if (threads < 2 || work * (double)steps < LEAST_WORK) return SERIAL;
     if (model->shape.num_directions == 2 && (threads < 4 || rows < threads)) return DIRECTIONS;
@@ -465,6 +376,7 @@ static void take_pointers(const struct call *call, struct pointers *out, int64_t
     p.h = fr_take(arena, (size_t)rows, sizeof *p.h);
     p.h1 = fr_take(arena, (size_t)rows, sizeof *p.h1);
     p.out = fr_take(arena, (size_t)rows, sizeof *p.out);
+    p.saved = fr_take(arena, (size_t)rows, sizeof *p.saved);
     const fr_shape *s = &call->model->shape;
     const int64_t F = fr_features(s), most = F > s->input_size && s->num_layers > 1 ? F : s->input_size;
     p.x_copy = fr_take(arena, (size_t)call->chunk_rows * spread((size_t)most), sizeof *p.x_copy);
@@ -488,12 +400,12 @@ static void take_part(const struct call *call, struct part *out, int64_t rows, i
 }
 
 /* Plans a call and lays its memory out; with arena->base NULL it only counts. */
-static void lay_out(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena) {
+void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena) {
     if (threads > FR_MAX_THREADS) threads = FR_MAX_THREADS;
-    call->mode = choose_mode(call->model, steps, rows, threads);
+    call->mode = call->tape ? call->tape->mode : fr_choose_mode(call->model, steps, rows, threads);
     call->threads = call->mode == SERIAL ? 1 : call->mode == DIRECTIONS ? 2 : threads;
     if (call->mode == ROWS && rows < call->threads) call->threads = (int32_t)rows;
-    call->parts = call->mode == ROWS ? call->threads : 1;
+    call->parts = call->tape ? call->tape->parts : call->mode == ROWS ? call->threads : 1;
     const int64_t part_rows = (rows + call->parts - 1) / call->parts; /* of the largest part */
     call->chunk_rows = part_rows > CHUNK_ROWS ? part_rows : CHUNK_ROWS;
     if (part_rows && steps < call->chunk_rows / part_rows) call->chunk_rows = part_rows * steps;
@@ -503,14 +415,15 @@ static void lay_out(struct call *call, int64_t steps, int64_t rows, int32_t thre
     call->zeros = fr_take(arena, (size_t)fr_output_size(&call->model->shape), sizeof(float));
     call->sorted = fr_take(arena, (size_t)rows, sizeof *call->sorted);
     call->count = fr_take(arena, (size_t)steps + 2, sizeof *call->count);
-    call->part = fr_take(arena, (size_t)call->parts, sizeof *call->part);
+    if (!call->tape) call->part = fr_take(arena, (size_t)call->parts, sizeof *call->part);
     call->scratch = fr_take(arena, (size_t)scratches, sizeof *call->scratch);
     call->pointers = fr_take(arena, (size_t)call->threads, sizeof *call->pointers);
     call->points = fr_take(arena, points, sizeof *call->points);
     call->take_over = fr_take(arena, 1, sizeof *call->take_over);
     call->pass_end = call->points ? &call->points[points - 1] : NULL;
     for (size_t i = 0; call->points && i < points; i++) fr_meeting_start(&call->points[i]);
-    for (int32_t i = 0; i < call->parts; i++) {
+    if (call->tape) call->part = call->tape->part; /* its rows are dealt already */
+    for (int32_t i = 0; i < call->parts && !call->tape; i++) {
         take_part(call, call->part ? &call->part[i] : NULL, (rows - i + call->parts - 1) / call->parts, steps, arena);
     }
     for (int32_t i = 0; i < scratches; i++) {
@@ -529,7 +442,7 @@ size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int
     for (int32_t n = 1;; n = threads) {
         struct call call = {.model = model};
         struct fr_arena arena = {NULL, 0};
-        lay_out(&call, steps, rows, n, &arena);
+        fr_lay_out_call(&call, steps, rows, n, &arena);
         if (fr_used(&arena) == 0) return 0;
         if (arena.used > most) most = arena.used;
         if (n >= threads) return most;
@@ -539,32 +452,32 @@ size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int
 static int64_t length_of(const fr_sequence *q, int64_t n) { return q->lengths ? q->lengths[n] : q->steps; }
 
 /* Sorts rows by falling length (a stable counting sort) and deals them out to the parts in turn, so
- * that each part has its share of long ones. */
-static void deal_rows(struct call *call, int64_t *sorted, int64_t *count) {
-    const fr_sequence *q = call->sequence;
+ * that each part has its share of long ones. sorted (N), count (T + 2): scratch. */
+void fr_deal_rows(const fr_sequence *q, int32_t parts, struct part *part, int64_t *sorted, int64_t *count) {
     const int64_t T = q->steps;
     memset(count, 0, (size_t)(T + 2) * sizeof *count);
     for (int64_t n = 0; n < q->rows; n++) count[T - length_of(q, n) + 1]++;
     for (int64_t i = 0; i < T; i++) count[i + 1] += count[i];
     for (int64_t n = 0; n < q->rows; n++) sorted[count[T - length_of(q, n)]++] = n;
     for (int64_t i = 0; i < q->rows; i++) {
-        struct group *g = &call->part[i % call->parts].group;
-        g->order[i / call->parts] = sorted[i];
-        g->length[i / call->parts] = length_of(q, sorted[i]);
+        struct group *g = &part[i % parts].group;
+        g->order[i / parts] = sorted[i];
+        g->length[i / parts] = length_of(q, sorted[i]);
     }
-    for (int32_t i = 0; i < call->parts; i++) {
-        struct group *g = &call->part[i].group;
+    for (int32_t i = 0; i < parts; i++) {
+        struct group *g = &part[i].group;
         g->steps = g->rows ? g->length[0] : 0;
     }
 }
 
 void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace, int32_t threads) {
-    struct call call = {.model = model, .sequence = sequence, .kernels = fr_active_kernels()};
+    struct call call = {.model = model, .sequence = sequence, .tape = sequence->tape, .kernels = fr_active_kernels()};
     struct fr_arena arena = {workspace, 0};
-    lay_out(&call, sequence->steps, sequence->rows, fr_threads_available() ? threads : 1, &arena);
+    fr_lay_out_call(&call, sequence->steps, sequence->rows, fr_threads_available() ? threads : 1, &arena);
     const size_t R = (size_t)fr_output_size(&model->shape);
     memset(call.zeros, 0, R * sizeof *call.zeros);
-    deal_rows(&call, call.sorted, call.count);
+    if (call.tape) fr_tape_begin(&call);
+    else fr_deal_rows(sequence, call.parts, call.part, call.sorted, call.count);
     if (call.threads > 1) {
         fr_team_run(call.threads, run_thread, &call);
         return;

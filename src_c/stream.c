@@ -11,7 +11,7 @@ struct fr_state {
     size_t h_stride, c_stride;
     float *h[2];  /* (L, N, h_stride) */
     float *c;     /* (L, N, c_stride), LSTM */
-    float *saved; /* (N, blocks, slots, U), cells with two phases */
+    float **saved; /* (N) -> (blocks, slots, U), cells with two phases */
     float *u;     /* (N, blocks * U): r * h0, or an LSTM's output before its projection */
     const float **in, **h0, **gates;
     float **h1, **out;
@@ -28,7 +28,11 @@ static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *a
     fr_state out = {.rows = (int32_t)rows, .h_stride = padded(fr_output_size(s)), .c_stride = unit_row};
     for (int i = 0; i < 2; i++) out.h[i] = fr_take(arena, L * N * out.h_stride, sizeof(float));
     if (cell->states == 2) out.c = fr_take(arena, L * N * unit_row, sizeof(float));
-    if (cell->phases == 2) out.saved = fr_take(arena, N * fr_gate_row(l), sizeof(float));
+    if (cell->phases == 2) {
+        float *rows = fr_take(arena, N * fr_gate_row(l), sizeof(float));
+        out.saved = fr_take(arena, N, sizeof *out.saved);
+        for (size_t n = 0; state && n < N; n++) out.saved[n] = rows + n * fr_gate_row(l);
+    }
     if (cell->phases == 2 || s->proj_size) out.u = fr_take(arena, N * unit_row, sizeof(float));
     out.in = fr_take(arena, N, sizeof *out.in);
     out.h0 = fr_take(arena, N, sizeof *out.h0);
@@ -96,7 +100,8 @@ static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *
     float *c = state->c ? state->c + first * state->c_stride : NULL;
     const struct fr_step step = {
         .layer = l, .x = folded ? NULL : state->in, .gates = folded ? state->gates : NULL,
-        .h0 = state->h0, .h1 = state->h1, .c0 = c, .c1 = c, .saved = state->saved, .u = state->u,
+        .h0 = state->h0, .h1 = state->h1, .c0 = c, .c1 = c, 
+        .saved = state->saved, .u = state->u,
         .rows = state->rows, .begin = 0, .end = l->blocks, .reversed = old,
     };
     kernels->step[l->cell](&step);

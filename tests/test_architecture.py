@@ -24,8 +24,10 @@ LAYERS = [
     {"models", "data", "process"},
     {"rnn", "layers", "losses", "optim", "schedules", "checkpoint"},
     {"_recurrent", "_cells", "_composite"},
+    {"_backward"},
     {"_module", "packed", "streams"},
-    {"_core", "_flow"},
+    {"_core"},
+    {"_flow"},
     {"_arrays", "_names"},
 ]
 

@@ -11,7 +11,13 @@
  *   i = s(z_i + p_i c0)   f = s(z_f + p_f c0)   o = s(z_o + p_o c1)
  *
  * A projection (Sak et al. 2014), h = W_hr (o tanh(c1)), is a product of its own after all units.
- * z holds i f g o afterwards; tanh(c1) is recomputed from c1 in the backward pass.
+ * z holds i f g o afterwards. The backward pass recomputes tanh(c1) and turns z into dz, the gradients
+ * of the pre-activations, and dc from the gradient of c1 into that of c0:
+ *
+ *   dz_o = dh tanh(c1) o (1 - o)
+ *   dc1 = dc + dh o (1 - tanh(c1)^2)  [+ dz_o p_o]
+ *   dz_i = dc1 g i (1 - i)   dz_f = dc1 c0 f (1 - f)   dz_g = dc1 i (1 - g^2)
+ *   dc0 = dc1 f  [+ dz_i p_i + dz_f p_f]
  */
 
 VF_INLINE void lstm_forward(vf z[4], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
@@ -33,3 +39,35 @@ VF_INLINE void lstm_peephole_forward(vf z[4], vf h0, vf c0, const vf p[3], vf *h
     *h1 = z[3] * vf_tanh(*c1);
     (void)h0;
 }
+
+/* The part that both share; dc1 is complete. */
+VF_INLINE void lstm_backward_below_c1(vf z[4], vf c0, vf dc1) {
+    const vf i = z[0], f = z[1], g = z[2], one = vf_set1(1.0f);
+    z[0] = dc1 * g * (i * (one - i));
+    z[1] = dc1 * c0 * (f * (one - f));
+    z[2] = dc1 * i * (one - g * g);
+}
+
+VF_INLINE void lstm_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc, vf *dh0) {
+    const vf f = z[1], o = z[3], t = vf_tanh(c1), one = vf_set1(1.0f);
+    const vf dc1 = vf_fma(dh * o, one - t * t, *dc);
+    z[3] = dh * t * (o * (one - o));
+    lstm_backward_below_c1(z, c0, dc1);
+    *dc = dc1 * f;
+    (void)h0, (void)p, (void)dh0;
+}
+
+VF_INLINE void lstm_peephole_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc, vf *dh0) {
+    const vf f = z[1], o = z[3], t = vf_tanh(c1), one = vf_set1(1.0f);
+    z[3] = dh * t * (o * (one - o));
+    const vf dc1 = vf_fma(z[3], p[2], vf_fma(dh * o, one - t * t, *dc));
+    lstm_backward_below_c1(z, c0, dc1);
+    *dc = vf_fma(z[1], p[1], vf_fma(z[0], p[0], dc1 * f));
+    (void)h0, (void)dh0;
+}
+
+VF_INLINE vf lstm_saturated(const vf z[4]) {
+    return vf_outside(0.1f, 0.9f, z[0]) + vf_outside(0.1f, 0.9f, z[1]) + vf_outside(0.1f, 0.9f, z[3]);
+}
+
+VF_INLINE vf lstm_peephole_saturated(const vf z[4]) { return lstm_saturated(z); }

@@ -95,6 +95,8 @@ FR_API const fr_shape *fr_model_shape(const fr_model *model);
 
 /* Step t of row n is element `index` = starts ? starts[t] + n : t * step_stride + n * row_stride of
  * x, y and tokens. So (T, N, ...) has strides N, 1; (N, T, ...) has 1, T; packed data has starts. */
+typedef struct fr_tape fr_tape; /* see training */
+
 typedef struct fr_sequence {
     int64_t steps, rows;             /* T >= 1; N from 0 to INT32_MAX */
     int64_t step_stride, row_stride; /* used when starts is NULL */
@@ -106,6 +108,7 @@ typedef struct fr_sequence {
     float *y;                        /* [index] -> (F); zero past a row's end, untouched if packed */
     const float *h0, *c0;            /* (L*D, N, R) and (L*D, N, H), or NULL for zeros */
     float *hn, *cn;                  /* likewise, a row's own last state, or NULL: not wanted */
+    fr_tape *tape;                   /* training: see there; else NULL */
 } fr_sequence;
 
 /* Bytes of workspace that fr_forward needs for exactly this T, N and number of threads; a smaller
@@ -152,6 +155,64 @@ FR_API void fr_linear_load(fr_linear *linear, const float *weight, const float *
 /* y (M, outputs) = x (M, inputs) W^T + bias; x_stride and y_stride are floats between rows. */
 FR_API void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
                               float *y, int64_t y_stride, int32_t threads);
+
+/* ---- training ---------------------------------------------------------------------------------- */
+
+/* Training goes layer by layer. fr_forward with a tape runs the tape's layer alone (both directions):
+ * x is that layer's input, y its output; h0, c0, hn and cn have the shapes of the whole stack, and
+ * the layer uses its own part of them. The outputs have the same bits as without a tape.
+ *
+ * The tape keeps, for the rows that exist, the activated gates and c (for every row and step G*H + H
+ * floats for an LSTM, 4*H for a GRU; H more where a second phase or a projection reads what else is
+ * not kept), or, if kept_steps < steps, only c before every kept_steps-th step: the backward pass
+ * then computes the rest again, kept_steps at a time, with the same bits as a result. */
+typedef struct fr_tape_plan {
+    int32_t layer, threads;
+    int64_t steps, rows; /* T, N */
+    int64_t elements;    /* sum of the lengths; T * N without lengths */
+    int64_t kept_steps;  /* 1 to T */
+} fr_tape_plan;
+
+FR_API size_t fr_tape_size(const fr_model *model, const fr_tape_plan *plan);
+FR_API fr_tape *fr_tape_create(const fr_model *model, const fr_tape_plan *plan, void *memory);
+/* Bytes of workspace that fr_forward and fr_backward need for such a tape, with up to plan.threads. */
+FR_API size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan);
+
+/* Weights packed for the backward pass; read-only once loaded, as a model. */
+typedef struct fr_transpose fr_transpose;
+
+FR_API size_t fr_transpose_size(const fr_model *model);
+FR_API fr_transpose *fr_transpose_create(const fr_model *model, void *memory);
+FR_API void fr_transpose_load(const fr_model *model, fr_transpose *transpose, const float *parameters);
+
+typedef struct fr_gradients {
+    const float *dy;         /* like y; NULL: zeros */
+    const float *dhn, *dcn;  /* like hn, cn; NULL: zeros */
+    float *dx;               /* like x, zero past a row's end; NULL: not wanted */
+    float *dh0, *dc0;        /* like h0, c0; NULL: not wanted */
+    float *parameters;       /* (fr_parameter_count): added to; NULL: not wanted */
+    float *flow;             /* (D, T, 2): for time t the sum over rows and units of the squares of the
+                                gradient of h (of an LSTM's o tanh(c) before a projection), and how many
+                                gates are saturated; NULL: not wanted */
+} fr_gradients;
+
+/* The backward pass of the layer that the tape was made for: the same sequence as in fr_forward, its
+ * x and y untouched. A tape serves one backward pass. The sum of every weight's gradient starts from
+ * what is there and takes the steps from the last to the first (of the reverse direction its own last,
+ * t rising), the rows of a step in rising order; that of a state or an input takes the slots of the
+ * gates in the order of the tape, the forward direction first. So no bit depends on threads,
+ * neighbours or kept_steps. */
+FR_API void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
+                        const fr_gradients *gradients, void *workspace, int32_t threads);
+
+/* Gradients of a linear map over x (T, N, inputs): dweight (outputs, inputs) += dy^T x and dbias
+ * (outputs) += sums of dy, t falling and n rising, each NULL if not wanted. The gradient of x is the
+ * map with the transposed weight, see fr_linear_load_transposed. */
+FR_API size_t fr_linear_gradient_size(int32_t inputs, int32_t outputs, int32_t threads);
+FR_API void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows, const float *x,
+                               const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads);
+/* Packs weight (inputs, outputs): y = x weight, no bias. */
+FR_API void fr_linear_load_transposed(fr_linear *linear, const float *weight);
 
 /* ---- process ----------------------------------------------------------------------------------- */
 

@@ -111,4 +111,10 @@ VF_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 VF_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
 #endif
 
+/* 1 where x lies below `low` or above `high`, else 0. */
+VF_INLINE vf vf_outside(float low, float high, vf x) {
+    const vf zero = vf_set1(0.0f), one = vf_set1(1.0f);
+    return vf_select(vf_lt(x, vf_set1(low)), one, zero) + vf_select(vf_lt(vf_set1(high), x), one, zero);
+}
+
 #endif

@@ -1,0 +1,633 @@
+/* The backward pass of one layer: time again, last step first, and then the products over all steps.
+ * Knows no gate and no intrinsic.
+ *
+ * A step turns the activated gates on the tape into the gradients of their pre-activations, dz, in
+ * place, and dz W_hh is what the step before receives. Only this needs one step after the other. The
+ * gradients of the weights and of x are products over all rows of all steps, done once at the end
+ * (or once per chunk, when the tape keeps only a chunk and the rest is computed again).
+ *
+ * A thread that has its own units (UNITS) also has the same units of dh, so that its next step needs
+ * nothing from others, and one meeting per step is enough.
+ */
+#include "panel.h"
+#include "sequence.h"
+
+#include <stddef.h>
+
+enum {
+    LEAST_WORK = 200000, /* multiply-adds below which a call stays in one thread */
+    INPUT_ROWS = 96,     /* rows of dx per product */
+    PARTS_OF_U = FR_ROW, /* units are divided in whole blocks of the products' outputs */
+};
+
+/* Memory of one part in one direction. */
+struct work {
+    float *dh, *dm, *dc, *du;  /* (rows, blocks * U); dm: of an LSTM's output before its projection */
+    float *dz_h[2], *dz_u;     /* (rows, width of a product's inputs), where the tape has others between */
+    struct record record;
+    float *dq;   /* by row of the record, (R padded): gradient of a projected h */
+    float *flow; /* by row of the record, (blocks, 2) */
+};
+
+/* What a thread points at. */
+struct lists {
+    float **gates, **dh, **dm, **du, **dz_h, **dz_u, **dq; /* [rows of a part] */
+    const float **h0, **c0, **dy;
+    const float **a, **b; /* [rows of a panel] */
+    struct row *row;      /* [rows of a panel or of a product] */
+    float *panel_x, *panel_h, *panel_u, *compact;
+};
+
+/* One row of one step, for the products: on the tape, and where its x and its h0 are. */
+struct row {
+    float *gates, *dx;
+    const float *x, *h0, *u, *dq, *c0, *c1;
+};
+
+struct back {
+    struct call call;
+    const struct fr_backs *backs; /* of the layer's first direction */
+    const struct fr_layer *layers;
+    const fr_gradients *g;
+    struct work *work;   /* (parts, D) */
+    struct pass *pass;   /* (parts, D) */
+    struct lists *lists; /* (threads) */
+    struct fr_meeting_point *points; /* one per pass, and one for all */
+    int32_t D, threads;
+    int32_t h_apart;      /* the slots of h lie between others: they need a copy side by side */
+    size_t h_row, u_row, dq_row; /* floats of a row of dz_h, dz_u and dq */
+};
+
+static size_t off_kib(size_t floats) { return floats % 256 == 0 ? floats + 32 : floats; }
+
+static float *row_of(float *base, size_t row, size_t width) { return base ? base + row * width : NULL; }
+
+/* ---- time ------------------------------------------------------------------------------------- */
+
+/* The blocks of outputs of the thread, and the blocks of units that are the same units. */
+struct range {
+    int32_t begin, end;
+};
+
+static struct range range_of(int32_t blocks, const struct share *share) {
+    return (struct range){share_begin(blocks, share->thread, share->threads),
+                          share_begin(blocks, share->thread + 1, share->threads)};
+}
+
+static struct range units_of(const struct fr_layer *l, const struct share *share) {
+    const int32_t ratio = PARTS_OF_U / l->unit;
+    struct range range = range_of((l->units + PARTS_OF_U - 1) / PARTS_OF_U, share);
+    range.begin *= ratio, range.end *= ratio;
+    if (range.end > l->blocks) range.end = l->blocks;
+    if (range.begin > l->blocks) range.begin = l->blocks;
+    return range;
+}
+
+static void meet(const struct share *share) {
+    if (share->point) wait_for_all(share->point, share->threads);
+}
+
+/* The c before step s: of the step before, or what was kept at the start of the chunk. */
+static const float *c_before(const struct pass *p, const struct record *record, int64_t s, int64_t s0, int64_t r) {
+    const size_t unit_row = fr_unit_row(p->layer);
+    if (s > s0 && r < record->start[s] - record->start[s - 1]) {
+        return record->c + (record_row(record, s - 1) + (size_t)r) * unit_row;
+    }
+    const int64_t chunk = s0 / p->call->tape->plan.kept_steps;
+    return p->kept->c_at + (size_t)(chunk * p->group->rows + r) * unit_row;
+}
+
+static int64_t rows_at(const struct record *record, int64_t s) { return record->start[s + 1] - record->start[s]; }
+
+static void point_at_rows(const struct back *b, const struct pass *p, const struct work *w, const struct lists *q,
+                          int64_t s, int64_t s0) {
+    const struct fr_layer *l = p->layer;
+    const size_t unit_row = fr_unit_row(l), first = record_row(&w->record, s);
+    const size_t F = (size_t)fr_features(&b->call.model->shape), R = (size_t)l->recurrent;
+    const size_t offset = p->reverse && !b->call.model->shape.merge_sum ? R : 0;
+    const struct view dy = caller_view(b->call.sequence, p->group, (float *)b->g->dy, F, offset);
+    for (int64_t r = 0; r < rows_at(&w->record, s); r++) {
+        const size_t row = (size_t)r;
+        q->gates[r] = w->record.gates + (first + row) * fr_gate_row(l);
+        q->h0[r] = fr_h_before(p, s, r);
+        q->c0[r] = w->record.c ? c_before(p, &w->record, s, s0, r) : NULL;
+        q->dy[r] = b->g->dy ? view_at(&dy, time_of(p, s), r) : NULL;
+        q->dh[r] = w->dh + row * unit_row;
+        q->dm[r] = row_of(w->dm, row, unit_row);
+        q->du[r] = row_of(w->du, row, unit_row);
+        q->dz_h[r] = row_of(w->dz_h[s & 1], row, b->h_row);
+        q->dz_u[r] = row_of(w->dz_u, row, b->u_row);
+        q->dq[r] = row_of(w->dq, first + row, b->dq_row);
+    }
+}
+
+static void multiply(const struct back *b, const struct fr_matrix *m, float *const *x, float *const *y, int64_t rows,
+                     const struct share *share, int accumulate, int64_t s) {
+    const struct range range = range_of(m->blocks, share);
+    const struct fr_product product = {
+        .matrix = m, .x = (const float *const *)x, .y = y, .rows = rows, .begin = range.begin,
+        .end = range.end, .accumulate = accumulate, .reversed = (int32_t)(s & 1),
+    };
+    b->call.kernels->product(&product);
+}
+
+/* dm, the gradient of what is projected, from that of h. */
+static void back_projection(const struct back *b, const struct fr_matrix *m, const struct lists *q, int64_t rows,
+                            const struct share *share, int64_t s) {
+    const struct range range = range_of((m->inputs + FR_ROW - 1) / FR_ROW, share);
+    const int32_t end = range.end * FR_ROW < m->inputs ? range.end * FR_ROW : m->inputs;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int32_t i = range.begin * FR_ROW; i < end; i++) {
+            q->dq[r][i] = q->dh[r][i] + (q->dy[r] ? q->dy[r][i] : 0.0f);
+        }
+    }
+    meet(share);
+    multiply(b, m, q->dq, q->dm, rows, share, 0, s);
+}
+
+/* The steps [s0, s1) of a pass, from the last to the first. */
+static void back_steps(const struct back *b, const struct pass *p, const struct work *w, const struct lists *q,
+                       const struct share *share, int64_t s0, int64_t s1) {
+    const struct fr_kernels *kernels = b->call.kernels;
+    const struct fr_layer *l = p->layer;
+    const struct fr_backs *backs = &b->backs[p->reverse];
+    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const struct range units = units_of(l, share);
+    const size_t unit_row = fr_unit_row(l);
+    for (int64_t s = s1 - 1; s >= s0; s--) {
+        const int64_t rows = rows_at(&w->record, s);
+        const size_t first = record_row(&w->record, s);
+        const int projected = backs->projection.outputs != 0;
+        point_at_rows(b, p, w, q, s, s0);
+        if (projected) back_projection(b, &backs->projection, q, rows, share, s);
+        const struct fr_back step = {
+            .layer = l, .gates = q->gates, .h0 = q->h0, .c0 = q->c0, .c1 = row_of(w->record.c, first, unit_row),
+            .dy = projected || !b->g->dy ? NULL : q->dy, .dh = projected ? q->dm : q->dh, .dc = w->dc, .du = w->du,
+            .dz_h = w->dz_h[0] ? q->dz_h : NULL, .dz_u = w->dz_u ? q->dz_u : NULL,
+            .flow = row_of(w->flow, first, 2 * (size_t)l->blocks), .rows = (int32_t)rows,
+            .begin = units.begin, .end = units.end,
+        };
+        kernels->back[l->cell](&step);
+        if (kernels->back_second[l->cell]) {
+            meet(share);
+            multiply(b, &backs->u, q->dz_u, q->du, rows, share, 0, s);
+            kernels->back_second[l->cell](&step);
+        }
+        meet(share);
+        multiply(b, &backs->h, w->dz_h[0] ? q->dz_h : q->gates, q->dh, rows, share, cell->direct, s);
+    }
+}
+
+/* ---- the ends of time --------------------------------------------------------------------------- */
+
+/* What comes from the last states; rows go on with it from their own last step. */
+static void start_gradients(const struct back *b, const struct pass *p, const struct work *w) {
+    const struct fr_layer *l = p->layer;
+    const size_t R = (size_t)l->recurrent, H = (size_t)l->units, row = fr_unit_row(l);
+    for (int64_t r = 0; r < p->group->rows; r++) {
+        const size_t from = p->state * (size_t)b->call.sequence->rows + (size_t)p->group->order[r];
+        memset(w->dh + (size_t)r * row, 0, row * sizeof(float));
+        if (b->g->dhn) memcpy(w->dh + (size_t)r * row, b->g->dhn + from * R, R * sizeof(float));
+        if (w->dm) memset(w->dm + (size_t)r * row, 0, row * sizeof(float));
+        if (!w->dc) continue;
+        memset(w->dc + (size_t)r * row, 0, row * sizeof(float));
+        if (b->g->dcn) memcpy(w->dc + (size_t)r * row, b->g->dcn + from * H, H * sizeof(float));
+    }
+}
+
+static void finish_gradients(const struct back *b, const struct pass *p, const struct work *w) {
+    const struct fr_layer *l = p->layer;
+    const size_t R = (size_t)l->recurrent, H = (size_t)l->units, row = fr_unit_row(l);
+    for (int64_t r = 0; r < p->group->rows; r++) {
+        const size_t to = p->state * (size_t)b->call.sequence->rows + (size_t)p->group->order[r];
+        if (b->g->dh0) memcpy(b->g->dh0 + to * R, w->dh + (size_t)r * row, R * sizeof(float));
+        if (b->g->dc0 && w->dc) memcpy(b->g->dc0 + to * H, w->dc + (size_t)r * row, H * sizeof(float));
+    }
+}
+
+static void clear_tails(const struct back *b, int32_t thread, int32_t threads) {
+    const fr_sequence *q = b->call.sequence;
+    const size_t I = (size_t)b->layers->inputs;
+    const struct view dx = {b->g->dx, I, 0, q->step_stride, q->row_stride, q->starts, NULL};
+    for (int64_t n = thread; b->g->dx && !q->starts && n < q->rows; n += threads) {
+        for (int64_t t = b->call.tape->length[n]; t < q->steps; t++) memset(view_at(&dx, t, n), 0, I * sizeof(float));
+    }
+}
+
+/* ---- products over all rows --------------------------------------------------------------------- */
+
+/* Walks the rows of the steps [s0, s1): the last step first, the rows of the caller in rising order. */
+struct walk {
+    const struct back *b;
+    int32_t d;
+    int64_t s, s0, n;
+};
+
+static struct walk walk_begin(const struct back *b, int32_t d, int64_t s0, int64_t s1) {
+    return (struct walk){b, d, s1 - 1, s0, 0};
+}
+
+static int walk_next(struct walk *w, struct row *row) {
+    const struct back *b = w->b;
+    const fr_tape *tape = b->call.tape;
+    const int64_t N = b->call.sequence->rows;
+    for (; w->s >= w->s0; w->s--, w->n = 0) {
+        const int64_t t = time_of(&b->pass[w->d], w->s);
+        for (; w->n < N; w->n++) {
+            if (tape->length[w->n] <= t) continue;
+            const int64_t rank = tape->rank[w->n], r = rank / tape->parts;
+            const size_t at = (size_t)(rank % tape->parts * b->D + w->d);
+            const struct pass *p = &b->pass[at];
+            const struct work *work = &b->work[at];
+            const struct fr_layer *l = p->layer;
+            const size_t kept = record_row(&work->record, w->s) + (size_t)r, units = fr_unit_row(l);
+            *row = (struct row){
+                .gates = work->record.gates + kept * fr_gate_row(l), .x = view_at(&p->x, t, r),
+                .h0 = fr_h_before(p, w->s, r), .u = row_of(work->record.u, kept, units),
+                .dq = row_of(work->dq, kept, b->dq_row), .c1 = row_of(work->record.c, kept, units),
+                .c0 = work->record.c ? c_before(p, &work->record, w->s, w->s0, r) : NULL,
+            };
+            if (b->g->dx) row->dx = b->g->dx + (row->x - b->call.sequence->x);
+            w->n++;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void find_columns(const float **to, const struct row *rows, size_t at, int32_t count, size_t column) {
+    for (int32_t k = 0; k < count; k++) {
+        to[k] = *(const float *const *)((const char *)&rows[k] + at) + column;
+    }
+}
+
+static void fill_panel(const struct lists *q, float *panel, size_t at, int32_t count, int32_t width) {
+    find_columns(q->a, q->row, at, count, 0);
+    fr_fill_panel(panel, q->a, count, width);
+}
+
+/* The gradients of up to 16 rows of a weight matrix (and their biases), q->a being found. */
+static void add_outer(const struct back *b, const struct lists *q, const float *panel, int32_t rows, float *weight,
+                      float *bias, int32_t outputs, int32_t width) {
+    float *out[FR_GROUP];
+    for (int32_t r = 0; r < outputs; r++) out[r] = weight + (size_t)r * (size_t)width;
+    const struct fr_outer outer = {q->a, panel, out, rows, outputs, width};
+    if (width) b->call.kernels->outer(&outer);
+    const struct fr_columns columns = {q->a, NULL, bias, rows, outputs};
+    if (bias) b->call.kernels->columns(&columns);
+}
+
+/* Where slot `slot` gets the gate of a product from, -1: it is not part of it. */
+static int64_t gate_of(const char *gates, int32_t first, int32_t slot) {
+    return slot >= first && slot - first < (int32_t)strlen(gates) ? gates[slot - first] - '0' : -1;
+}
+
+/* Peepholes of i, f and o: their slot, and whether they look at the new c. */
+static const struct {
+    int32_t slot, sees_c1;
+} peepholes[3] = {{0, 0}, {1, 0}, {3, 1}};
+
+static void add_peepholes(const struct back *b, const struct lists *q, const struct row *row, int32_t rows, float *ch,
+                          int32_t slot, int32_t unit, int32_t outputs) {
+    for (int32_t i = 0; i < 3; i++) {
+        if (peepholes[i].slot != slot) continue;
+        const size_t at = peepholes[i].sees_c1 ? offsetof(struct row, c1) : offsetof(struct row, c0);
+        find_columns(q->b, row, at, rows, (size_t)unit);
+        const struct fr_columns columns = {q->a, q->b, ch + (size_t)i * (size_t)b->layers->units + unit, rows, outputs};
+        b->call.kernels->columns(&columns);
+    }
+}
+
+/* The weights that a panel of rows adds to: of 16 units of one slot. */
+static void add_group(const struct back *b, const struct fr_tensors *g, const struct lists *q, const struct row *row,
+                      int32_t rows, int32_t group) {
+    const struct fr_layer *l = b->layers;
+    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const int32_t column = group * FR_GROUP, U = l->unit, H = l->units;
+    const int32_t slot = column / U % l->slots, unit = column / (U * l->slots) * U + column % U;
+    const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
+    if (outputs <= 0) return;
+    const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot), h = gate_of(cell->h_gates, cell->h_slot, slot);
+    const int64_t u = gate_of(cell->u_gates, cell->h_slot + (int32_t)strlen(cell->h_gates), slot);
+    const size_t I = (size_t)l->inputs, R = (size_t)l->recurrent;
+    find_columns(q->a, row, offsetof(struct row, gates), rows, (size_t)column);
+    if (x >= 0) {
+        const size_t at = (size_t)(x * H + unit);
+        add_outer(b, q, q->panel_x, rows, g->ih + at * I, g->b_ih ? g->b_ih + at : NULL, outputs, l->inputs);
+    }
+    if (h >= 0 || u >= 0) {
+        const size_t at = (size_t)((h >= 0 ? h : u) * H + unit);
+        add_outer(b, q, h >= 0 ? q->panel_h : q->panel_u, rows, g->hh + at * R, g->b_hh ? g->b_hh + at : NULL,
+                  outputs, h >= 0 ? l->recurrent : H);
+    }
+    if (cell->peepholes) add_peepholes(b, q, row, rows, g->ch, slot, unit, outputs);
+}
+
+static void add_panel(const struct back *b, const struct fr_tensors *g, const struct lists *q, int32_t rows,
+                      int32_t thread, int32_t threads) {
+    const struct fr_layer *l = b->layers;
+    const struct row *row = q->row;
+    const int32_t P = l->projection.outputs, groups = l->blocks * l->slots * l->unit / FR_GROUP;
+    const int32_t projected = (P + FR_GROUP - 1) / FR_GROUP, all = groups + projected;
+    fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
+    fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->recurrent);
+    if (q->panel_u) fill_panel(q, q->panel_u, offsetof(struct row, u), rows, l->units);
+    for (int32_t i = share_begin(all, thread, threads); i < share_begin(all, thread + 1, threads); i++) {
+        if (i < groups) {
+            add_group(b, g, q, row, rows, i);
+            continue;
+        }
+        const int32_t at = (i - groups) * FR_GROUP, outputs = P - at < FR_GROUP ? P - at : FR_GROUP;
+        find_columns(q->a, row, offsetof(struct row, dq), rows, (size_t)at);
+        add_outer(b, q, q->panel_u, rows, g->hr + (size_t)at * (size_t)l->units, NULL, outputs, l->units);
+    }
+}
+
+static void add_weights(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
+    const fr_shape *s = &b->call.model->shape;
+    const struct lists *q = &b->lists[thread];
+    if (!b->g->parameters) return;
+    const struct fr_tensors g = fr_layer_tensors(s, b->call.tape->plan.layer * b->D + d, b->g->parameters);
+    struct walk walk = walk_begin(b, d, s0, s1);
+    for (int32_t rows = 0, more = 1; more;) {
+        more = walk_next(&walk, &q->row[rows]);
+        rows += more;
+        if (rows == FR_PANEL_ROWS || (!more && rows)) {
+            add_panel(b, &g, q, rows, thread, threads);
+            rows = 0;
+        }
+    }
+}
+
+/* The slots of x lie between others: side by side for the product. */
+static const float *x_slots(const struct fr_layer *l, const float *gates, float *to) {
+    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const size_t U = (size_t)l->unit, wide = strlen(cell->x_gates) * U, all = (size_t)l->slots * U;
+    if (wide == all) return gates;
+    for (size_t block = 0; block < (size_t)l->blocks; block++) {
+        memcpy(to + block * wide, gates + block * all + (size_t)cell->x_slot * U, wide * sizeof *to);
+    }
+    return to;
+}
+
+static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
+    const struct lists *q = &b->lists[thread];
+    const struct fr_matrix *m = &b->backs[d].x;
+    float *out[INPUT_ROWS];
+    const float *in[INPUT_ROWS];
+    int64_t total = 0;
+    if (!b->g->dx || !m->outputs) return;
+    for (int32_t i = 0; i < b->call.parts; i++) {
+        const int64_t *start = b->work[i * b->D + d].record.start;
+        total += start[s1] - start[s0];
+    }
+    const int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
+    struct walk walk = walk_begin(b, d, s0, s1);
+    struct row row;
+    int64_t rows = 0;
+    for (int64_t i = 0; i < last && walk_next(&walk, &row); i++) {
+        if (i < first) continue;
+        in[rows] = x_slots(b->layers, row.gates, q->compact + (size_t)rows * off_kib((size_t)m->inputs));
+        out[rows++] = row.dx;
+        if (rows < INPUT_ROWS && i + 1 < last) continue;
+        const struct fr_product product = {m, in, out, rows, 0, m->blocks, .accumulate = d > 0, .reversed = 0};
+        b->call.kernels->product(&product);
+        rows = 0;
+    }
+}
+
+/* Sums over the rows of every step, in the caller's order. */
+static void add_flow(const struct back *b, int32_t d, int64_t s0, int64_t s1) {
+    const fr_tape *tape = b->call.tape;
+    const size_t blocks = (size_t)b->layers->blocks;
+    for (int64_t s = s0; b->g->flow && s < s1; s++) {
+        const int64_t t = time_of(&b->pass[d], s);
+        double square = 0, saturated = 0;
+        for (int64_t n = 0; n < b->call.sequence->rows; n++) {
+            if (tape->length[n] <= t) continue;
+            const int64_t rank = tape->rank[n];
+            const struct work *w = &b->work[rank % tape->parts * b->D + d];
+            const size_t kept = record_row(&w->record, s) + (size_t)(rank / tape->parts);
+            for (size_t i = 0; i < blocks; i++) {
+                square += (double)w->flow[2 * (kept * blocks + i)];
+                saturated += (double)w->flow[2 * (kept * blocks + i) + 1];
+            }
+        }
+        float *to = b->g->flow + 2 * (d * b->call.sequence->steps + t);
+        to[0] = (float)square, to[1] = (float)saturated;
+    }
+}
+
+/* ---- the call ----------------------------------------------------------------------------------- */
+
+/* The steps [s0, s1) of one part in one direction, computed again first if the tape has not kept them. */
+static void run_part(const struct back *b, int32_t part, int32_t d, int64_t s0, int64_t s1, const struct lists *q,
+                     struct share share) {
+    const size_t at = (size_t)(part * b->D + d);
+    struct pass pass = b->pass[at];
+    if (!pass.record) {
+        pass.record = &b->work[at].record;
+        fr_run_again(&pass, &share, s0, s1);
+        meet(&share);
+    }
+    back_steps(b, &pass, &b->work[at], q, &share, s0, s1);
+}
+
+/* Which thread runs what depends on the mode: all together on units, or each on its own parts. */
+static void run_time(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
+    for (int32_t part = 0; part < b->call.parts; part++) {
+        const int together = b->call.mode == UNITS && threads > 1;
+        if (!together && (b->call.mode == DIRECTIONS ? d : part) % threads != thread) continue;
+        struct share share = {.pointers = &b->call.pointers[b->call.mode == DIRECTIONS ? d % b->call.threads : thread],
+                              .scratch = b->call.scratch[b->call.mode == DIRECTIONS ? d : part],
+                              .thread = 0, .threads = 1, .no_take_over = 1};
+        if (together) {
+            share.thread = thread, share.threads = threads;
+            share.point = &b->points[d];
+        }
+        run_part(b, part, d, s0, s1, &b->lists[thread], share);
+    }
+}
+
+static void run_products(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
+    if (thread == 0) add_flow(b, d, s0, s1);
+    add_weights(b, d, s0, s1, thread, threads);
+    add_inputs(b, d, s0, s1, thread, threads);
+}
+
+/* One direction, chunk after chunk, from the last to the first. */
+static void run_direction(const struct back *b, int32_t d, int32_t thread, int32_t threads) {
+    const int64_t steps = b->pass[d].group->steps, kept = b->call.tape->plan.kept_steps;
+    struct fr_meeting_point *all = &b->points[b->D];
+    for (int64_t chunk = (steps + kept - 1) / kept - 1; chunk >= 0; chunk--) {
+        const int64_t s0 = chunk * kept, s1 = s0 + kept < steps ? s0 + kept : steps;
+        if (thread == 0 && kept < b->call.tape->plan.steps) {
+            for (int32_t i = 0; i < b->call.parts; i++) {
+                struct record *record = &b->work[i * b->D + d].record;
+                record->first = record->start[s0];
+            }
+        }
+        wait_for_all(all, threads);
+        run_time(b, d, s0, s1, thread, threads);
+        wait_for_all(all, threads);
+        run_products(b, d, s0, s1, thread, threads);
+        wait_for_all(all, threads);
+    }
+}
+
+static void run_thread(void *context, int thread, int threads) {
+    const struct back *b = context;
+    const int64_t steps = b->pass[0].group->steps;
+    struct fr_meeting_point *all = &b->points[b->D];
+    for (int32_t i = thread; i < b->call.parts * b->D; i += threads) start_gradients(b, &b->pass[i], &b->work[i]);
+    wait_for_all(all, threads);
+    for (int32_t d = 0; d < b->D && b->call.mode != DIRECTIONS; d++) run_direction(b, d, thread, threads);
+    for (int32_t d = 0; d < b->D && b->call.mode == DIRECTIONS; d++) run_time(b, d, 0, steps, thread, threads);
+    wait_for_all(all, threads);
+    for (int32_t d = 0; d < b->D && b->call.mode == DIRECTIONS; d++) {
+        run_products(b, d, 0, steps, thread, threads);
+        wait_for_all(all, threads);
+    }
+    for (int32_t i = thread; i < b->call.parts * b->D; i += threads) finish_gradients(b, &b->pass[i], &b->work[i]);
+    clear_tails(b, thread, threads);
+}
+
+/* ---- memory ------------------------------------------------------------------------------------- */
+
+static size_t padded(int32_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP * FR_GROUP); }
+
+static struct work take_work(const struct back *b, size_t N, struct fr_arena *arena) {
+    const struct fr_layer *l = b->layers;
+    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const fr_tape_plan *plan = &b->call.tape->plan;
+    const size_t row = N * fr_unit_row(l), kept = fr_times((size_t)plan->kept_steps, N);
+    struct work w = {.dh = fr_take(arena, row, sizeof(float))};
+    if (cell->states == 2) w.dc = fr_take(arena, row, sizeof(float));
+    if (l->projection.outputs) w.dm = fr_take(arena, row, sizeof(float));
+    if (cell->phases == 2) w.du = fr_take(arena, row, sizeof(float));
+    for (int i = 0; i < 2 && b->h_apart; i++) w.dz_h[i] = fr_take(arena, N * b->h_row, sizeof(float));
+    if (cell->phases == 2) w.dz_u = fr_take(arena, N * b->u_row, sizeof(float));
+    if (plan->kept_steps < plan->steps) fr_take_record(l, kept, &w.record, arena);
+    if (l->projection.outputs) w.dq = fr_take(arena, fr_times(kept, b->dq_row), sizeof(float));
+    w.flow = fr_take(arena, fr_times(kept, 2 * (size_t)l->blocks), sizeof(float));
+    return w;
+}
+
+static struct lists take_lists(const struct back *b, size_t rows, struct fr_arena *arena) {
+    const struct fr_layer *l = b->layers;
+    struct lists q;
+    float ***const writable[] = {&q.gates, &q.dh, &q.dm, &q.du, &q.dz_h, &q.dz_u, &q.dq};
+    const float ***const readable[] = {&q.h0, &q.c0, &q.dy};
+    for (size_t i = 0; i < sizeof writable / sizeof *writable; i++) *writable[i] = fr_take(arena, rows, sizeof(float *));
+    for (size_t i = 0; i < sizeof readable / sizeof *readable; i++) *readable[i] = fr_take(arena, rows, sizeof(float *));
+    q.a = fr_take(arena, FR_PANEL_ROWS, sizeof *q.a);
+    q.b = fr_take(arena, FR_PANEL_ROWS, sizeof *q.b);
+    q.row = fr_take(arena, FR_PANEL_ROWS + 1, sizeof *q.row);
+    q.panel_x = fr_take(arena, fr_panel_floats(l->inputs), sizeof(float));
+    q.panel_h = fr_take(arena, fr_panel_floats(l->recurrent), sizeof(float));
+    q.panel_u = NULL;
+    if (fr_cells[l->cell].phases == 2 || l->projection.outputs) {
+        q.panel_u = fr_take(arena, fr_panel_floats(l->units), sizeof(float));
+    }
+    q.compact = fr_take(arena, INPUT_ROWS * off_kib((size_t)b->backs->x.inputs), sizeof(float));
+    return q;
+}
+
+/* Plans a backward pass and lays its memory out; with arena->base NULL it only counts. */
+static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
+    const fr_tape *tape = b->call.tape;
+    const fr_tape_plan *plan = &tape->plan;
+    const struct fr_cell_info *cell;
+    b->D = b->call.model->shape.num_directions;
+    b->layers = &b->call.model->layers[plan->layer * b->D];
+    b->threads = threads;
+    cell = &fr_cells[b->layers->cell];
+    b->h_apart = (int32_t)strlen(cell->h_gates) != cell->slots;
+    b->h_row = off_kib((size_t)b->backs->h.inputs);
+    b->u_row = off_kib((size_t)b->backs->u.inputs);
+    b->dq_row = padded(b->layers->projection.outputs);
+    fr_lay_out_call(&b->call, plan->steps, plan->rows, threads, arena);
+    const int32_t passes = b->call.parts * b->D;
+    b->work = fr_take(arena, (size_t)passes, sizeof *b->work);
+    b->pass = fr_take(arena, (size_t)passes, sizeof *b->pass);
+    b->lists = fr_take(arena, (size_t)threads, sizeof *b->lists);
+    b->points = fr_take(arena, (size_t)b->D + 1, sizeof *b->points);
+    for (int32_t i = 0; b->points && i <= b->D; i++) fr_meeting_start(&b->points[i]);
+    for (int32_t i = 0; i < passes; i++) {
+        const struct work work = take_work(b, fr_part_rows(tape, i / b->D), arena);
+        if (b->work) b->work[i] = work;
+    }
+    for (int32_t i = 0; i < threads; i++) {
+        const struct lists lists = take_lists(b, fr_part_rows(tape, 0), arena);
+        if (b->lists) b->lists[i] = lists;
+    }
+}
+
+/* Only the sizes of the matrices, for counting. */
+static void size_backs(const struct fr_layer *l, struct fr_backs *backs) {
+    struct fr_arena nothing = {NULL, 0};
+    fr_lay_out_backs(backs, l, &nothing);
+}
+
+size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan) {
+    const int32_t most = plan->threads > 1 ? plan->threads : 1;
+    fr_tape tape;
+    size_t size = 0;
+    if (!fr_plan_tape(model, plan, &tape)) return 0;
+    for (int32_t threads = 1;; threads = most) { /* a forked child has one */
+        struct fr_backs backs;
+        struct fr_arena arena = {NULL, 0};
+        struct back b = {.call = {.model = model, .tape = &tape}, .backs = &backs};
+        size_backs(&model->layers[plan->layer * model->shape.num_directions], &backs);
+        lay_out(&b, threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS, &arena);
+        if (fr_used(&arena) == 0) return 0;
+        if (arena.used > size) size = arena.used;
+        if (threads >= most) return size;
+    }
+}
+
+static void prepare(struct back *b) {
+    const fr_tape *tape = b->call.tape;
+    const struct fr_layer *l = b->layers;
+    size_t first = 0;
+    memset(b->call.zeros, 0, (size_t)l->recurrent * sizeof(float));
+    for (int32_t part = 0; part < tape->parts; part++) {
+        size_t rows = 0;
+        for (int32_t d = 0; d < b->D; d++) {
+            const int32_t i = part * b->D + d;
+            const int64_t *start = tape->part[part].kept[d].start;
+            rows = (size_t)start[tape->part[part].group.steps];
+            b->pass[i] = fr_make_pass(&b->call, &tape->part[part], tape->plan.layer, d);
+            if (tape->all[d].gates) b->work[i].record = fr_record_from(l, &tape->all[d], first, start);
+            else b->work[i].record.start = start;
+            if (!b->g->flow) b->work[i].flow = NULL;
+        }
+        first += rows;
+    }
+    if (b->g->flow) memset(b->g->flow, 0, 2 * (size_t)b->D * (size_t)tape->plan.steps * sizeof(float));
+    for (int32_t i = 0; i < tape->parts * b->D && b->dq_row; i++) {
+        const size_t kept = (size_t)tape->plan.kept_steps * (size_t)tape->part[i / b->D].group.rows;
+        memset(b->work[i].dq, 0, kept * b->dq_row * sizeof(float));
+    }
+}
+
+void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
+                 const fr_gradients *gradients, void *workspace, int32_t threads) {
+    const int32_t layer = sequence->tape->plan.layer * model->shape.num_directions;
+    const struct fr_layer *l = &model->layers[layer];
+    const double macs = (double)l->slots * l->units * (l->inputs + l->recurrent) * (double)sequence->tape->plan.elements;
+    struct back b = {
+        .call = {.model = model, .sequence = sequence, .tape = sequence->tape, .kernels = fr_active_kernels()},
+        .backs = &transpose->backs[layer], .g = gradients,
+    };
+    struct fr_arena arena = {workspace, 0};
+    if (threads > sequence->tape->plan.threads) threads = sequence->tape->plan.threads;
+    if (threads > FR_MAX_THREADS) threads = FR_MAX_THREADS;
+    if (threads < 1 || macs < LEAST_WORK || !fr_threads_available()) threads = 1;
+    lay_out(&b, threads, &arena);
+    const uint64_t mode = fr_float_mode_enter();
+    prepare(&b);
+    if (threads > 1) fr_team_run(threads, run_thread, &b);
+    else run_thread(&b, 0, 1);
+    fr_float_mode_restore(mode);
+}
