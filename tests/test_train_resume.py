@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,13 +17,13 @@ from safetensors.numpy import load_file
 from train_fakes import Momentum, TinyRNN, Windows, kit, text
 
 import fastrnn
-from fastrnn.train import ResumeError, Trainer, read_history
+from fastrnn.train import RandomTruncation, ResumeError, Trainer, read_history
 from fastrnn.train._atomic import replace_with
 
 RUN = """
 import sys, time
-from train_fakes import kit
-k = kit(dropout=0.3, shuffled=True, accumulate=2)
+from {module} import {name} as make
+k = make()
 evaluate, slow = k.model.loss, float(sys.argv[3])
 k.model.loss = lambda *arguments: (time.sleep(slow), evaluate(*arguments))[1]
 print("ready", flush=True)
@@ -35,11 +36,35 @@ print(result.stopped, result.steps, flush=True)
 EPOCHS = 40
 
 
-def start(out, epochs=EPOCHS, slow=0.0):
+def shuffled_kit():
+    return kit(dropout=0.3, shuffled=True, accumulate=2)
+
+
+def real_kit():
+    """Everything that has a state of its own: dropout, window lengths, cuts, Adam, a plateau."""
+    from fastrnn.data import TextStream
+    from fastrnn.models import LanguageModel
+    from fastrnn.optim import Adam
+    from fastrnn.schedules import Plateau, Warmup
+
+    model = LanguageModel(5, 8, 8, 2, cell="lstm", dropout=0.3)
+    model.reset_parameters(1)
+    model.seed(2)
+    schedule = Warmup(Plateau(0.02, patience=1, factor=0.7), 9)
+    cuts = RandomTruncation(0.5, seed=3)
+    trainer = Trainer(model, Adam(model), clip_norm=1.0, schedule=schedule, truncation=cuts)
+    tokens = text(400, 1)[:, 0]
+    source = TextStream(tokens[:300], 4, 8, lengths="random", seed=4)
+    validation = TextStream(tokens[300:], 4, 8)
+    return SimpleNamespace(model=model, trainer=trainer, source=source, validation=validation)
+
+
+def start(out, make=shuffled_kit, slow=0.0):
     here = Path(__file__).parent
+    code = RUN.format(module=Path(__file__).stem, name=make.__name__)
     path = os.pathsep.join([str(Path(fastrnn.__file__).parents[1]), str(here)])
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(out), str(epochs), str(slow)],
+        [sys.executable, "-c", code, str(out), str(EPOCHS), str(slow)],
         env={**os.environ, "PYTHONPATH": path},
         cwd=here,
         stdout=subprocess.PIPE,
@@ -79,35 +104,52 @@ def undisturbed(tmp_path_factory):
     return out
 
 
-@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
-def test_a_run_killed_at_random_moments_and_resumed_ends_with_the_same_bits(
-    undisturbed, tmp_path, rng
-):
-    out, kills = tmp_path / "run", 0
-    for delay in rng.uniform(0.0, 0.3, size=6):
-        process = start(f"{out}/")
+def killed(out, make, delays):
+    """Run again and again, killed each time, then to the end; how many kills hit."""
+    kills = 0
+    for delay in delays:
+        process = start(f"{out}/", make)
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         kills += process.returncode == -signal.SIGKILL
-    assert kills > 1
-    finish(start(f"{out}/"))
-    assert_same(out, undisturbed)
+    assert finish(start(f"{out}/", make))[0] == "epochs"
+    return kills
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_run_killed_at_random_moments_and_resumed_ends_with_the_same_bits(
+    undisturbed, tmp_path, rng
+):
+    assert killed(tmp_path / "run", shuffled_kit, rng.uniform(0.0, 0.12, size=6)) > 1
+    assert_same(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
+def test_a_killed_language_model_ends_with_the_same_bits(tmp_path, rng):
+    finish(start(f"{tmp_path}/whole/", real_kit))
+    assert killed(tmp_path / "run", real_kit, rng.uniform(0.0, 0.15, size=3)) > 1
+    assert_same(tmp_path / "run", tmp_path / "whole")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("slow", [0.0, 0.02], ids=["in a step", "in a validation"])
+@pytest.mark.parametrize(
+    ("number", "slow"),
+    [(signal.SIGINT, 0.0), (signal.SIGTERM, 0.02)],
+    ids=["Ctrl-C in a step", "termination in a validation"],
+)
 def test_a_signal_ends_the_training_saved_and_the_rest_is_the_same(
     undisturbed, tmp_path, number, slow
 ):
     out = tmp_path / "run"
     process = start(f"{out}/", slow=slow)
-    time.sleep(0.15)
+    while not (out / "last.safetensors").exists():  # from then on signals are heard
+        time.sleep(0.01)
+    time.sleep(0.05)
     process.send_signal(number)
     stopped, steps = finish(process)
     assert (process.returncode, stopped) == (0, "interrupted")
-    assert 0 < int(steps) < 200
+    assert int(steps) < 200
     finish(start(f"{out}/"))
     assert_same(out, undisturbed)
 
