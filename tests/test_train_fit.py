@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from processes import run_python
 from safetensors.numpy import load_file
 from train_fakes import Batch, Recorder, TinyRNN, kit, text
 
@@ -240,6 +241,23 @@ def test_a_validation_in_which_nothing_counts_is_refused():
     k.validation.batches = lambda: iter([Batch(np.zeros_like(empty), empty)])
     with pytest.raises(ValueError, match="validation has nothing that counts"):
         k.trainer.fit(k.source, validation=k.validation, epochs=1, progress=False)
+
+
+def test_a_training_may_run_in_a_thread():
+    from concurrent.futures import ThreadPoolExecutor
+
+    k = kit()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(k.trainer.fit, k.source, epochs=1, progress=False).result().steps == 9
+
+
+def test_training_imports_what_it_needs_when_it_needs_it():
+    code = """
+        import sys, fastrnn
+        fastrnn.train.Trainer, fastrnn.plot.loss_curve
+        print({"tqdm", "safetensors", "matplotlib", "torch"} & set(sys.modules))
+    """
+    assert run_python(code).stdout == "set()\n"
 
 
 def test_records_are_plain_json():

@@ -108,6 +108,48 @@ def test_random_truncation_is_unbiased_for_every_cell(cell):
     assert np.linalg.norm(fixed - full) > 1e-3 * size
 
 
+def classifying(rng):
+    """Whether a sequence begins with a 1."""
+    from fastrnn.data import Buckets, LabelledSequences
+    from fastrnn.models import SequenceClassifier
+
+    sequences = [rng.integers(0, 2, rng.integers(1, 9)) for _ in range(200)]
+    examples = LabelledSequences(sequences, [int(sequence[0]) for sequence in sequences])
+    return SequenceClassifier(2, 8, vocab_size=2), Buckets(examples, 16, seed=1), "rows"
+
+
+def tagging(rng):
+    """Whether the token before was a 1."""
+    from fastrnn.data import Buckets, TaggedSequences
+    from fastrnn.models import SequenceTagger
+
+    sequences = [rng.integers(0, 2, rng.integers(1, 9)) for _ in range(200)]
+    tags = [np.concatenate(([0], sequence[:-1])) for sequence in sequences]
+    model = SequenceTagger(2, 8, vocab_size=2, cell="gru")
+    return model, Buckets(TaggedSequences(sequences, tags), tokens=100, seed=1), "tokens"
+
+
+def forecasting(rng):
+    """A sine."""
+    from fastrnn.data import Windows
+    from fastrnn.models import Forecaster
+
+    series = np.sin(np.arange(300) / 3)[:, None].astype(np.float32)
+    return Forecaster(1, 8, horizon=2), Windows(series, 10, 16, horizon=2, seed=1), "numbers"
+
+
+@pytest.mark.parametrize("task", [classifying, tagging, forecasting])
+def test_every_kind_of_model_learns_from_its_kind_of_data(rng, task):
+    model, source, unit = task(rng)
+    model.reset_parameters(1)
+    trainer, records = Trainer(model, Adam(model, lr=0.02), clip_norm=1.0), []
+    first = trainer.evaluate(source).loss
+    trainer.fit(source, validation=source, epochs=15, history=records, progress=False)
+    assert records[-1]["loss"] < 0.1 * first
+    assert {record["unit"] for record in records} == {unit}
+    assert ("accuracy" in records[-1]) == (unit != "numbers")
+
+
 def test_accumulated_rows_equal_one_batch_of_them_all():
     whole, parts = language_model(), language_model()
     tokens = text(21, 6, VOCABULARY)
