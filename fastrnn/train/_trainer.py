@@ -92,9 +92,9 @@ class Trainer:
         return self._apply(total).loss, total.state
 
     def evaluate(self, source: Source) -> Total:
-        """The loss over one epoch of `source` in inference mode; the source stays where it is.
+        """The loss over the rest of the epoch of `source`, all of it if it is new; no dropout.
 
-        Gives loss, count, correct (None for regression) and the last state.
+        The source stays where it is. Gives loss, count, correct (None for regression) and the last state.
         """
         place = source.state_dict()
         total = evaluated(self.model, source.batches())
