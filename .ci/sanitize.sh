@@ -13,8 +13,9 @@ echo "address, undefined"
 checked=(gcc "${flags[@]}" "-fsanitize=address,undefined" -fno-sanitize-recover=all)
 export UBSAN_OPTIONS=print_stacktrace=1
 core "$folder/asan" "${checked[@]}"
-for name in test_core test_threads test_fork test_memory; do c_test "$folder/asan" "$name" "${checked[@]}"; done
+for name in test_core test_backward test_threads test_fork test_memory; do c_test "$folder/asan" "$name" "${checked[@]}"; done
 "$folder/asan/test_core" "${isas[@]}"
+"$folder/asan/test_backward" "${isas[@]}"
 "$folder/asan/test_threads" 10
 "$folder/asan/test_fork"
 "$folder/asan/test_memory"
@@ -22,8 +23,9 @@ for name in test_core test_threads test_fork test_memory; do c_test "$folder/asa
 echo "threads" # gcc's runtime does not know libgomp: plain threads
 checked=(gcc "${flags[@]}" -O2 -fsanitize=thread)
 core "$folder/tsan" "${checked[@]}"
-c_test "$folder/tsan" test_threads "${checked[@]}"
+for name in test_threads test_backward; do c_test "$folder/tsan" "$name" "${checked[@]}"; done
 TSAN_OPTIONS=halt_on_error=1 "$folder/tsan/test_threads" 4
+TSAN_OPTIONS=halt_on_error=1 "$folder/tsan/test_backward" "${isas[-1]}"
 
 echo "valgrind" # finds the use of what was never written, which the others do not
 plain=(gcc "${flags[@]}" -O2)

@@ -193,6 +193,17 @@ const fr_shape *fr_model_shape(const fr_model *model) { return &model->shape; }
 
 /* ---- packing ---------------------------------------------------------------------------------- */
 
+/* to[k][i] = from[i][k] for up to 16 rows of from, in squares that stay in L1. */
+static void transpose_rows(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t K) {
+    for (size_t k0 = 0; k0 < K; k0 += FR_GROUP) {
+        const size_t end = K - k0 < FR_GROUP ? K : k0 + FR_GROUP;
+        for (size_t i = 0; i < rows; i++) {
+            const float *row = from + i * from_stride;
+            for (size_t k = k0; k < end; k++) to[k * to_stride + i] = row[k];
+        }
+    }
+}
+
 /* Copies the rows of W (gates * H, K) that belong to `block` to w: [k][gate][16 or units]. */
 static void pack_rows(const struct fr_layer *l, int32_t block, const char *gates, const float *W, size_t K,
                       float *w) {
@@ -200,10 +211,9 @@ static void pack_rows(const struct fr_layer *l, int32_t block, const char *gates
     const size_t width = (size_t)row_groups(l, strlen(gates), block) * FR_GROUP;
     const size_t units = first + (size_t)l->unit <= H ? (size_t)l->unit : H - first;
     for (size_t g = 0; gates[g]; g++) {
-        for (size_t u = 0; u < units; u++) {
-            const float *row = W + ((size_t)(gates[g] - '0') * H + first + u) * K;
-            float *out = w + g * FR_GROUP + u;
-            for (size_t k = 0; k < K; k++) out[k * width] = row[k];
+        const float *rows = W + ((size_t)(gates[g] - '0') * H + first) * K;
+        for (size_t u = 0; u < units; u += FR_GROUP) {
+            transpose_rows(w + g * FR_GROUP + u, width, rows + u * K, K, units - u < FR_GROUP ? units - u : FR_GROUP, K);
         }
     }
 }
@@ -229,13 +239,14 @@ static void pack_bias(const struct fr_layer *l, const float *b_ih, const float *
 
 void fr_pack_matrix(const struct fr_matrix *m, const float *W, const float *b) {
     const size_t K = (size_t)m->inputs;
-    for (int32_t o = 0; o < m->outputs; o++) {
+    for (int32_t o = 0; o < m->outputs; o += FR_GROUP) {
         const int32_t block = o / FR_ROW, left = groups_of(m->outputs) - 4 * block;
         const size_t width = (size_t)((left < 4 ? left : 4) * FR_GROUP);
+        const size_t rows = (size_t)(m->outputs - o < FR_GROUP ? m->outputs - o : FR_GROUP);
         float *out = m->weights + (size_t)block * m->block_stride + (size_t)(o % FR_ROW);
-        for (size_t k = 0; k < K; k++) out[k * width] = W[(size_t)o * K + k];
-        m->bias[o] = b ? b[o] : 0.0f;
+        transpose_rows(out, width, W + (size_t)o * K, K, rows, K);
     }
+    for (int32_t o = 0; o < m->outputs; o++) m->bias[o] = b ? b[o] : 0.0f;
 }
 
 static void pack_layer(const fr_shape *s, const struct fr_layer *l, const float *parameters,

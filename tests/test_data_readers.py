@@ -177,6 +177,12 @@ def test_a_first_line_with_text_like_the_next_line_is_no_header(write):
     assert read_csv(write("b.csv", "t,2019,2020\n1,2,3\n")).columns == ("t", "2019", "2020")
 
 
+def test_blank_lines_above_a_table_are_skipped_and_counted(write):
+    assert read_csv(write("a.csv", "\n\na,b\n1,2\n")).values.tolist() == [[1, 2]]
+    with pytest.raises(ValueError, match="has 'x' in line 5, column 'b'"):
+        read_csv(write("b.csv", "\n\na,b\n1,2\n3,x\n"))
+
+
 def test_only_newlines_end_a_line(write):
     assert read_labelled(write("a.tsv", "one\u2028two\tgood\n")).texts == ["one\u2028two"]
     assert read_labelled(write("a.csv", 'good,"one\ntwo"\n')).texts == ["one\ntwo"]

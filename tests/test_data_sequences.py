@@ -182,6 +182,12 @@ def test_a_shuffled_epoch_mixes_examples_of_equal_length():
     assert one != other
 
 
+def test_a_shuffled_epoch_gives_long_and_short_batches_in_random_order():
+    examples = LabelledSequences(numbered(random_lengths(400)), np.zeros(400, int))
+    steps = [len(batch.inputs) for batch in Buckets(examples, 8, seed=0).batches()]
+    assert 0.3 < np.mean(np.diff(steps) > 0) < 0.7
+
+
 def test_held_out_examples_are_not_trained_on_and_nothing_is_copied():
     examples = LabelledSequences(numbered(random_lengths(50)), np.arange(50) % 3)
     train, held = hold_out(examples, 0.2, seed=4)

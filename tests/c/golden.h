@@ -11,3 +11,14 @@ static const uint64_t GOLDEN[] = {
     0x145816df921f45ba, /* gru_reset_before */
 };
 static const uint64_t GOLDEN_LINEAR = 0xdeb31904283b3661;
+/* The same for the gradients of test_backward. */
+static const uint64_t GOLDEN_BACKWARD[] = {
+    0xb7a721e5521ec531, /* rnn_tanh */
+    0x0c83ee8fcda74983, /* rnn_relu */
+    0xd9e93ccea3158f93, /* rnn_sigmoid */
+    0x80064e13dcd52ae4, /* rnn_identity */
+    0xb7c81ffeb056147f, /* lstm */
+    0x2cd184db74f68137, /* lstm_peephole */
+    0x5d9e01028726b024, /* gru */
+    0x3008ed722af4f826, /* gru_reset_before */
+};

@@ -1,0 +1,215 @@
+/* The backward pass without Python: every cell and option against differences of the float64
+ * reference, and the numeric contract: the same bits with any number of threads, with a tape of all
+ * steps or of a few, and (by golden hashes) on every instruction set with fused multiply-add.
+ *
+ *     test_backward [ISA ...]      the kernels to test; without arguments, all that this CPU has
+ */
+#include "problems.h"
+
+#include "golden.h"
+
+/* Gradients of all that a problem consists of, for the loss <dy, y> + <dhn, hn> + <dcn, cn>. */
+struct answer {
+    float *dx, *dh0, *dc0, *parameters, *flow;
+    size_t x_count, parameter_count, flow_count;
+};
+
+static float *weights_of(const struct problem *p) {
+    return random_floats(fr_parameter_count(&p->shape), 1, 1.0f / sqrtf((float)p->H));
+}
+
+/* One after the other: x of every layer, and last y. */
+static float **make_layers(const struct problem *p) {
+    float **x = aligned((size_t)(p->L + 1) * sizeof *x);
+    x[0] = p->x;
+    for (int layer = 1; layer <= p->L; layer++) x[layer] = blank(p->y_count * sizeof(float));
+    return x;
+}
+
+static int64_t elements_of(const struct problem *p) {
+    int64_t sum = 0;
+    for (int n = 0; n < p->N; n++) sum += p->lengths ? p->lengths[n] : p->T;
+    return sum;
+}
+
+static struct answer differentiate(const struct problem *p, int threads, int kept_steps, const float *dsolution) {
+    const size_t F = p->y_count / ((size_t)p->T * (size_t)p->N), rows = (size_t)p->T * (size_t)p->N;
+    const size_t wide = F > (size_t)p->I ? F : (size_t)p->I;
+    struct answer a = {.x_count = rows * (size_t)p->I, .parameter_count = fr_parameter_count(&p->shape),
+                       .flow_count = (size_t)(p->L * p->D * p->T * 2)};
+    float *solution = blank(solution_bytes(p)), *parameters = weights_of(p), **x = make_layers(p);
+    float *d[2] = {blank(rows * wide * sizeof(float)), blank(rows * wide * sizeof(float))};
+    fr_tape **tape = aligned((size_t)p->L * sizeof *tape);
+    fr_transpose *transpose = fr_transpose_create(p->model, blank(fr_transpose_size(p->model)));
+    void *workspace = NULL;
+    fr_transpose_load(p->model, transpose, parameters);
+    a.dx = blank(a.x_count * sizeof(float)), a.dh0 = blank(p->h_count * sizeof(float));
+    a.dc0 = blank(p->c_count * sizeof(float)), a.flow = blank(a.flow_count * sizeof(float));
+    memset(a.dc0, 0, p->c_count * sizeof(float)); /* cells without c leave it alone */
+    memset(solution + p->y_count + p->h_count, 0, p->c_count * sizeof(float));
+    a.parameters = random_floats(a.parameter_count, 9, 0.25f); /* gradients are added to */
+    for (int layer = 0; layer < 2 * p->L; layer++) {
+        const int backward = layer >= p->L, k = backward ? 2 * p->L - 1 - layer : layer;
+        const fr_tape_plan plan = {k, threads, p->T, p->N, elements_of(p), kept_steps};
+        if (!workspace) workspace = blank(fr_training_size(p->model, &plan));
+        if (!backward) tape[k] = fr_tape_create(p->model, &plan, blank(fr_tape_size(p->model, &plan)));
+        const fr_sequence q = {
+            .steps = p->T, .rows = p->N, .step_stride = p->N, .row_stride = 1, .lengths = p->lengths,
+            .x = x[k], .y = x[k + 1], .h0 = p->h0, .c0 = p->c0, .hn = solution + p->y_count,
+            .cn = solution + p->y_count + p->h_count, .tape = tape[k],
+        };
+        free(workspace);
+        workspace = blank(fr_training_size(p->model, &plan));
+        if (!backward) {
+            fr_forward(p->model, &q, workspace, threads);
+            continue;
+        }
+        const fr_gradients g = {
+            .dy = k == p->L - 1 ? dsolution : d[(k + 1) & 1], .dhn = dsolution + p->y_count,
+            .dcn = dsolution + p->y_count + p->h_count, .dx = k ? d[k & 1] : a.dx, .dh0 = a.dh0, .dc0 = a.dc0,
+            .parameters = a.parameters, .flow = a.flow + k * p->D * p->T * 2,
+        };
+        fr_backward(p->model, transpose, &q, &g, workspace, threads);
+        free(tape[k]);
+    }
+    memcpy(solution, x[p->L], p->y_count * sizeof(float));
+    float *expected = solve(p, 1);
+    CHECK(memcmp(solution, expected, solution_bytes(p)) == 0, "%s: a tape changes the outputs", p->cell);
+    for (int layer = 1; layer <= p->L; layer++) free(x[layer]);
+    free(expected), free(solution), free(parameters), free(x), free(d[0]), free(d[1]), free(tape), free(transpose);
+    free(workspace);
+    return a;
+}
+
+static void free_answer(struct answer *a) {
+    free(a->dx), free(a->dh0), free(a->dc0), free(a->parameters), free(a->flow);
+}
+
+static uint64_t hash_answer(const struct problem *p, const struct answer *a) {
+    uint64_t hash = hash_bits(HASH_START, a->dx, a->x_count);
+    hash = hash_bits(hash, a->dh0, p->h_count);
+    hash = hash_bits(hash, a->dc0, p->c_count);
+    hash = hash_bits(hash, a->flow, a->flow_count);
+    return hash_bits(hash, a->parameters, a->parameter_count);
+}
+
+/* ---- the slope in one direction ----------------------------------------------------------------- */
+
+/* The loss in float64, at a point moved by `by` along random directions. */
+static double loss_at(const struct problem *p, const float *dsolution, float by) {
+    const size_t F = p->y_count / ((size_t)p->T * (size_t)p->N), R = (size_t)(p->P ? p->P : p->H);
+    const size_t T = (size_t)p->T, N = (size_t)p->N, I = (size_t)p->I, H = (size_t)p->H, S = (size_t)(p->L * p->D);
+    const size_t count = fr_parameter_count(&p->shape);
+    float *w = weights_of(p), *v = random_floats(count, 21, 1.0f);
+    float *vx = random_floats(T * N * I, 22, 1.0f), *vh = random_floats(p->h_count, 23, 1.0f);
+    float *vc = random_floats(p->c_count, 24, 1.0f);
+    double *x = calloc(T * I + 1, sizeof *x), *y = calloc(T * F + 1, sizeof *y), loss = 0;
+    double *h0 = calloc(S * R, sizeof *h0), *c0 = calloc(S * H, sizeof *c0);
+    double *hn = calloc(S * R, sizeof *hn), *cn = calloc(S * H, sizeof *cn);
+    const int lstm = strncmp(p->cell, "lstm", 4) == 0;
+    for (size_t i = 0; i < count; i++) w[i] += by * v[i];
+    for (size_t n = 0; n < N; n++) {
+        const size_t length = p->lengths ? (size_t)p->lengths[n] : T;
+        for (size_t t = 0; t < length; t++) {
+            for (size_t i = 0; i < I; i++) {
+                x[t * I + i] = p->x[(t * N + n) * I + i] + (double)by * vx[(t * N + n) * I + i];
+            }
+        }
+        for (size_t s = 0; s < S; s++) {
+            for (size_t i = 0; i < R; i++) h0[s * R + i] = p->h0[(s * N + n) * R + i] + (double)by * vh[(s * N + n) * R + i];
+            for (size_t i = 0; i < H; i++) c0[s * H + i] = p->c0[(s * N + n) * H + i] + (double)by * vc[(s * N + n) * H + i];
+        }
+        reference(&p->shape, w, (int)length, x, y, h0, c0, hn, cn);
+        for (size_t t = 0; t < length; t++) {
+            for (size_t i = 0; i < F; i++) loss += y[t * F + i] * dsolution[(t * N + n) * F + i];
+        }
+        for (size_t s = 0; s < S; s++) {
+            for (size_t i = 0; i < R; i++) loss += hn[s * R + i] * dsolution[p->y_count + (s * N + n) * R + i];
+            for (size_t i = 0; i < H && lstm; i++) {
+                loss += cn[s * H + i] * dsolution[p->y_count + p->h_count + (s * N + n) * H + i];
+            }
+        }
+    }
+    free(w), free(v), free(vx), free(vh), free(vc), free(x), free(y), free(h0), free(c0), free(hn), free(cn);
+    return loss;
+}
+
+static double dot(const float *a, const float *minus, size_t n, uint64_t seed) {
+    float *v = random_floats(n, seed, 1.0f);
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += ((double)a[i] - (minus ? minus[i] : 0.0f)) * v[i];
+    free(v);
+    return sum;
+}
+
+/* The gradients along the directions of loss_at. */
+static double slope(const struct problem *p, const struct answer *a) {
+    float *before = random_floats(a->parameter_count, 9, 0.25f);
+    const double sum = dot(a->parameters, before, a->parameter_count, 21) + dot(a->dx, NULL, a->x_count, 22) +
+                       dot(a->dh0, NULL, p->h_count, 23) + dot(a->dc0, NULL, p->c_count, 24);
+    free(before);
+    return sum;
+}
+
+static uint64_t check_problem(struct problem problem) {
+    struct problem *p = &problem;
+    make_problem(p);
+    float *dsolution = random_floats(p->y_count + p->h_count + p->c_count, 8, 1.0f);
+    struct answer first = differentiate(p, 1, p->T, dsolution);
+    const uint64_t hash = hash_answer(p, &first);
+    const float by = 1.0f / 4096; /* by * v is exact, w + by * v nearly */
+    const double expected = (loss_at(p, dsolution, by) - loss_at(p, dsolution, -by)) / (2.0 * by);
+    const double got = slope(p, &first), scale = fabs(expected) + sqrt((double)first.parameter_count);
+    const int has_kinks = strcmp(p->cell, "rnn_relu") == 0; /* differences step over some */
+    CHECK(has_kinks || fabs(got - expected) < 2e-3 * scale, "%s I %d H %d P %d L %d D %d T %d N %d: slope %g, expected %g", p->cell,
+          p->I, p->H, p->P, p->L, p->D, p->T, p->N, got, expected);
+    const int half = (p->T + 1) / 2, ways[4][2] = {{2, p->T}, {3, half}, {2, half}, {1, 1}};
+    for (int i = 0; i < 4; i++) {
+        struct answer again = differentiate(p, ways[i][0], ways[i][1], dsolution);
+        CHECK(hash_answer(p, &again) == hash, "%s I %d H %d P %d L %d D %d T %d N %d: %d threads, %d steps kept", p->cell,
+              p->I, p->H, p->P, p->L, p->D, p->T, p->N, ways[i][0], ways[i][1]);
+        free_answer(&again);
+    }
+    free_answer(&first);
+    free(dsolution);
+    free_problem(p);
+    return hash;
+}
+
+static uint64_t chain(uint64_t hash, uint64_t next) { return hash * 0x9e3779b97f4a7c15u + next; }
+
+static uint64_t check_cell(const char *cell) {
+    static const int sizes[] = {1, 7, 16, 33, 65};
+    const int lstm = strncmp(cell, "lstm", 4) == 0;
+    uint64_t hash = HASH_START;
+    for (int i = 0; i < 5; i++) {
+        const int H = sizes[i], I = sizes[(i * 2 + 1) % 5];
+        hash = chain(hash, check_problem((struct problem){cell, I, H, 0, 1, 1, 0, 3 + i, 1 + i, .ragged = 0}));
+        hash = chain(hash, check_problem((struct problem){cell, I, H, lstm && H > 2 ? H / 2 : 0, 2, 2, i & 1, 4, 3 + i,
+                                                          .ragged = 1}));
+    }
+    hash = chain(hash, check_problem((struct problem){cell, 40, 150, 0, 1, 1, 0, 9, 2, .ragged = 0}));
+    hash = chain(hash, check_problem((struct problem){cell, 40, 150, lstm ? 70 : 0, 1, 1, 0, 5, 60, .ragged = 1}));
+    return hash;
+}
+
+int main(int argc, char **argv) {
+    static const char *const all[] = {"base", "avx2", "avx512", "neon"};
+    static const char *const cells[] = {"rnn_tanh", "rnn_relu",      "rnn_sigmoid", "rnn_identity",
+                                        "lstm",     "lstm_peephole", "gru",         "gru_reset_before"};
+    int status = 0;
+    for (int i = 0; i < (argc > 1 ? argc - 1 : 4); i++) {
+        const char *isa = argc > 1 ? argv[i + 1] : all[i];
+        if (!fr_isa_select(isa)) {
+            if (argc > 1) CHECK(0, "this CPU has no %s kernels", isa);
+            continue;
+        }
+        for (int c = 0; c < 8; c++) {
+            const uint64_t hash = check_cell(cells[c]);
+            CHECK(strcmp(isa, "base") == 0 || hash == GOLDEN_BACKWARD[c], "%s on %s: hash 0x%016llx, expected 0x%016llx",
+                  cells[c], isa, (unsigned long long)hash, (unsigned long long)GOLDEN_BACKWARD[c]);
+        }
+        status |= report("test_backward");
+    }
+    return status || failures;
+}
