@@ -188,12 +188,16 @@ def changed(what):
         k.trainer.optimizer = type("Sgd", (Momentum,), {})(k.model)
     elif what == "source":
         k.source = Windows(text(40), 7)
+    elif what == "other batches":
+        k.source = Windows((text() + 1) % 5, 7)
     elif what == "accumulate":
         k.trainer.accumulate = 3
     return k
 
 
-@pytest.mark.parametrize("what", ["architecture", "optimizer", "source", "accumulate"])
+@pytest.mark.parametrize(
+    "what", ["architecture", "optimizer", "source", "other batches", "accumulate"]
+)
 def test_the_checkpoint_of_another_training_is_refused_and_nothing_changes(tmp_path, what):
     first = kit()
     out = tmp_path / "run"
@@ -217,6 +221,17 @@ def test_a_file_that_is_no_checkpoint_of_a_training_is_refused(tmp_path, damage)
     result.last.write_bytes(content.get(damage) or result.best.read_bytes())
     with pytest.raises(ResumeError, match=r"run\.last\.safetensors"):
         k.trainer.fit(k.source, epochs=2, out=out, resume=True, progress=False)
+
+
+def test_a_history_of_something_else_is_not_cut_on_resume(tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"kind": "note"}\n' * 999)
+    for steps in (20, 30):
+        k = kit()
+        options = {"max_steps": steps, "out": tmp_path / "run", "resume": True, "progress": False}
+        k.trainer.fit(k.source, history=None if steps == 20 else other, **options)
+    records = read_history(other)
+    assert [record["kind"] for record in records] == ["note"] * 999 + ["train"]
 
 
 def test_an_earlier_training_is_not_overwritten_unasked(tmp_path):

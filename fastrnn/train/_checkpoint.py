@@ -11,6 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fastrnn._arrays import AnyArray
 
 from ._atomic import replace_with, write_safetensors
@@ -62,7 +64,8 @@ def load_training(path: Path, trainer: Trainer, source: Source) -> RunState:
     """
     arrays, about = _read(path)
     _check(about["belongs"], _belongs(trainer, source), path)
-    states = join(about["states"], arrays)
+    states, run = join(about["states"], arrays), RunState(**join(about["run"], arrays))
+    _check_data(run.data, source, path)
     for name, part in _stateful(trainer, source).items():
         try:
             part.load_state_dict(states[name])
@@ -75,7 +78,31 @@ def load_training(path: Path, trainer: Trainer, source: Source) -> RunState:
     _restore_generator(model, join(about["generator"], arrays))
     trainer.steps, trainer.first_loss = about["steps"], about["first_loss"]
     trainer.optimizer.lr = about["lr"]
-    return RunState(**join(about["run"], arrays))
+    return run
+
+
+def beginning(source: Source) -> dict[str, Any]:
+    """Where the source stands, and a digest of the batch that comes next."""
+    from hashlib import blake2b  # loads OpenSSL: not at import
+
+    place = source.state_dict()
+    batch = next(iter(source.batches()), None)
+    source.load_state_dict(place)
+    digest = blake2b(digest_size=16)
+    for part in () if batch is None else (batch.inputs, batch.targets, batch.lengths):
+        array = np.asarray(0 if part is None else part)
+        digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
+    return {"place": place, "digest": digest.hexdigest()}
+
+
+def _check_data(data: dict[str, Any], source: Source, path: Path) -> None:
+    """The source must give what it gave when the training began; it is then back there."""
+    try:
+        source.load_state_dict(data["place"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResumeError(f"{path} does not fit this source: {error}") from error
+    if beginning(source)["digest"] != data["digest"]:
+        raise ResumeError(f"{path} is of another training: its source gave other batches")
 
 
 def parameters_of(model: Model) -> dict[str, AnyArray]:

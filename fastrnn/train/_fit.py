@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ._checkpoint import load_training, save_best, save_training
+from ._checkpoint import beginning, load_training, save_best, save_training
 from ._errors import TrainingDiverged
 from ._gradient import Total, evaluated
 from ._protocols import Source
@@ -62,10 +62,11 @@ class Fit:
         if exists and self.last is not None:
             self.run_state = load_training(self.last, self.trainer, self.source)
         else:
+            self.run_state.data = beginning(self.source)
             self.run_state.first_step = self.trainer.steps
             self.run_state.validations = self._validations_by_now()
             self.run_state.validated_step = self.trainer.steps
-        self.report.open(self.run_state, appended=not exists)
+        self.report.open(self.run_state)
         self._saved = time.monotonic()
         if not exists:
             self._save()  # finds out now, and not in an hour, whether it can

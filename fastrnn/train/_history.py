@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from io import RawIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 Record = dict[str, Any]
 
@@ -16,14 +17,14 @@ class History:
 
     def __init__(self, path: Path | None, records: list[Record] | None) -> None:
         self.path, self.records = path, records
-        self._file: BinaryIO | None = None
+        self._file: RawIOBase | None = None
 
     def open(self, size: int | None) -> None:
         """Continue after the first `size` bytes, as what came later is done again; None: all."""
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "ab")  # noqa: SIM115
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
         if size is not None and self._file.tell() > size:
             self._file.truncate(size)
 
@@ -36,9 +37,12 @@ class History:
         """Append one object; a reader sees it at once."""
         if self.records is not None:
             self.records.append(record)
-        if self._file is not None:
+        if self._file is None:
+            return
+        try:
             self._file.write(json.dumps(record).encode() + b"\n")
-            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def sync(self) -> int:
         """Bring the file to the disk; gives its size in bytes."""

@@ -34,10 +34,11 @@ class Report:
         self._progress.close()
         self._history.close()
 
-    def open(self, run: RunState, *, appended: bool) -> None:
-        """Follow `run`, whose records are in the history so far, if they are not just appended."""
+    def open(self, run: RunState) -> None:
+        """Follow `run`; what it had put into this history since its checkpoint is taken out."""
         self._run = run
-        self._history.open(None if appended else run.history_bytes)
+        is_same = self.path is not None and self.path.name == run.history_name
+        self._history.open(run.history_bytes if is_same else None)
         self._clock = self._began = time.monotonic()
         self._units = run.units
 
@@ -76,6 +77,7 @@ class Report:
     def sync(self) -> None:
         """Bring the history to the disk and note its size and the time in the run's state."""
         self._run.seconds, self._clock = self.seconds(), time.monotonic()
+        self._run.history_name = "" if self.path is None else self.path.name
         self._run.history_bytes = self._history.sync()
 
     def seconds(self) -> float:

@@ -96,6 +96,8 @@ class RunState:
     best_loss: float | None = None
     best_step: int = 0
     without_gain: int = 0  # validations since the best one
+    history_name: str = ""
     history_bytes: int = 0
     since_log: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum of losses, count
     carried: State = None  # of the recurrent layers
+    data: dict[str, Any] = field(default_factory=dict)  # where the source began, and with what

@@ -94,7 +94,7 @@ class Trainer:
     def evaluate(self, source: Source) -> Total:
         """The loss over the rest of the epoch of `source`, all of it if it is new; no dropout.
 
-        The source stays where it is. Gives loss, count, correct (None for regression) and the last state.
+        The source stays where it is. Gives loss, count, correct (None for regression) and state.
         """
         place = source.state_dict()
         total = evaluated(self.model, source.batches())
