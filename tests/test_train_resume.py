@@ -123,6 +123,7 @@ def test_a_run_killed_at_random_moments_and_resumed_ends_with_the_same_bits(
 ):
     assert killed(tmp_path / "run", shuffled_kit, rng.uniform(0.0, 0.12, size=6)) > 1
     assert_same(tmp_path / "run", undisturbed)
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(os.listdir(undisturbed))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL")
