@@ -18,7 +18,7 @@ INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neo
 # A module may import from its own layer and from those below it. From the top down:
 LAYERS = [
     {"__main__"},
-    {"cli"},
+    {"cli", "plot"},
     {"__init__"},
     {"train", "decode"},
     {"models", "data", "files", "process"},
