@@ -94,6 +94,16 @@ def test_gradients_of_large_layers_do_not_depend_on_the_number_of_threads_either
                 assert_same_gradients(layer, gradients(layer, given, outside), wanted)
 
 
+def test_gradients_of_rows_of_different_lengths_do_not_depend_on_threads(both_ways, rng):
+    given, outside = problem(rng, both_ways, 6, 9)
+    lengths = [3, 6, 0, 1, 6, 5, 0, 2, 6]
+    with fastrnn.num_threads(1):
+        wanted = gradients(both_ways, given, outside, lengths)
+    for threads in (2, 3):
+        with fastrnn.num_threads(threads):
+            assert_same_gradients(both_ways, gradients(both_ways, given, outside, lengths), wanted)
+
+
 def test_gradients_repeated_have_the_same_bits(both_ways, rng):
     given, outside = problem(rng, both_ways, 5, 4)
     first = gradients(both_ways, given, outside, [5, 1, 0, 3])
@@ -163,6 +173,39 @@ def test_a_weight_gradient_is_the_chain_of_its_products(family, rows, rng):
 def one_row(layer, step, state, n):
     """The pullback of row n of one step x (N, I)."""
     return vjp(layer, *rows_of((step[None], *state), slice(n, n + 1)))[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_reverse_direction_s_gradients_are_a_forward_one_s_of_the_reversed_sequence(family, rng):
+    both = make(family, 7, 17, bidirectional=True)
+    one = type(both)(**both.config | {"bidirectional": False})
+    own = {k: v for k, v in both.state_dict().items() if k.endswith("_reverse")}
+    one.load_state_dict({k.removesuffix("_reverse"): v for k, v in own.items()})
+    (x, h, c), (dy, dh, dc) = problem(rng, both, 6, 5)
+    dy[..., : one.output_size], dh[0] = 0, 0  # the forward direction has no part in dx
+    if dc is not None:
+        dc[0] = 0
+    dx, *dstate, _ = gradients(both, (x, h, c), (dy, dh, dc))
+    turned = np.ascontiguousarray(x[::-1]), h[1:], None if c is None else c[1:]
+    own_dy = np.ascontiguousarray(dy[::-1, :, one.output_size :])
+    wanted, *wanted_state, _ = gradients(
+        one, turned, (own_dy, dh[1:], dc if dc is None else dc[1:])
+    )
+    assert np.array_equal(dx, wanted[::-1])
+    assert same_bits([None if d is None else d[1:] for d in dstate], wanted_state)
+    for name in own:
+        assert same_bits([both.grads[name]], [one.grads[name.removesuffix("_reverse")]]), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_both_halves_of_a_sum_have_the_whole_gradient(family, rng):
+    layer = make(family, 7, 17, bidirectional=True)
+    summed = type(layer)(**layer.config | {"merge": "sum"})
+    summed.load_state_dict(layer.state_dict())
+    given, (dy, *last) = problem(rng, summed, 6, 5)
+    wanted = gradients(layer, given, (np.concatenate([dy, dy], axis=2), *last), [6, 2, 0, 5, 6])
+    got = gradients(summed, given, (dy, *last), [6, 2, 0, 5, 6])
+    assert_same_gradients(layer, got, wanted)
 
 
 def test_a_short_row_s_gradient_equals_that_of_the_same_row_by_itself(both_ways, rng):
