@@ -104,6 +104,21 @@ def test_gradients_of_rows_of_different_lengths_do_not_depend_on_threads(both_wa
             assert_same_gradients(both_ways, gradients(both_ways, given, outside, lengths), wanted)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradients_do_not_depend_on_what_memory_held_before(family, rng):
+    """Kernels run whole vectors; what lies beside the last unit must be made zero, not found so."""
+    for hidden in (3, 17, 33):
+        layer = make(family, 5, hidden, 2, bidirectional=True)
+        given, outside = problem(rng, layer, 4, 3)
+        wanted = gradients(layer, given, outside, [4, 2, 3])
+        for kibibytes in (1, 4, 16, 64):
+            litter = [np.full(kibibytes * 256, np.nan, np.float32) for _ in range(64)]
+            del litter
+            got = gradients(layer, given, outside, [4, 2, 3])
+            assert_same_gradients(layer, got, wanted)
+            assert np.isfinite(got[3]).all()
+
+
 def test_gradients_repeated_have_the_same_bits(both_ways, rng):
     given, outside = problem(rng, both_ways, 5, 4)
     first = gradients(both_ways, given, outside, [5, 1, 0, 3])
