@@ -7,6 +7,8 @@ rows n, first to last. So a gradient may be gathered in pieces that follow this 
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from families import FAMILIES, make, normal, outer, same_bits, states, vjp
@@ -102,6 +104,29 @@ def test_gradients_of_rows_of_different_lengths_do_not_depend_on_threads(both_wa
     for threads in (2, 3):
         with fastrnn.num_threads(threads):
             assert_same_gradients(both_ways, gradients(both_ways, given, outside, lengths), wanted)
+
+
+@pytest.mark.parametrize("lengths", [None, [13, 2, 0, 7, 13]], ids=["whole", "lengths"])
+def test_gradients_do_not_depend_on_the_memory_budget(both_ways, lengths, rng):
+    """A small budget computes parts of the forward pass again; the smallest keeps one step."""
+    given, outside = problem(rng, both_ways, 13, 5)
+    wanted = gradients(both_ways, given, outside, lengths)
+    with pytest.raises(ValueError, match="need at least") as refused:
+        with_budget(both_ways, 1, given, outside, lengths)
+    least = int(re.search(r"at least (\d+)", str(refused.value))[1])
+    for budget in (least, least + least // 8, least + least // 4, 2 * least, 100 * least):
+        for threads in (1, 2):
+            with fastrnn.num_threads(threads):
+                got = with_budget(both_ways, budget, given, outside, lengths)
+            assert_same_gradients(both_ways, got, wanted)
+
+
+def with_budget(layer, budget, *problem):
+    layer.memory_budget = budget
+    try:
+        return gradients(layer, *problem)
+    finally:
+        layer.memory_budget = None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
