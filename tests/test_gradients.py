@@ -213,6 +213,68 @@ def test_a_vjp_changes_no_argument_and_no_parameter(family, rng):
     assert same_bits(arrays, kept)
 
 
+# ---- flow ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if "projected" not in name])
+def test_flow_holds_the_norms_of_the_states_gradients(family, rng):
+    """dh of a step: what the rest of the sequence hands to it, plus its own dy."""
+    layer = make(family, 4, 17)
+    x, (dy, dh, dc) = normal(rng, 5, 3, 4), outer(rng, layer, 5, 3)
+    _, pullback = layer.vjp(x, flow=True)
+    pullback(dy, of_one(layer, dh, dc))
+    limit = layer_tolerance_backward(layer, 5, 3, largest(x, dy, dh)) * 3 * 17
+    for t in range(5):
+        _, *state = call(layer, x[: t + 1])
+        rest = [d[t + 1 :] for d in (x, dy)]
+        from_rest = dh if t == 4 else gradient_of_state(layer, rest, state, dh, dc)
+        wanted = np.linalg.norm(from_rest[0] + dy[t])
+        assert layer.last_flow.norm[0, t] == pytest.approx(wanted, abs=limit)
+
+
+def gradient_of_state(layer, rest, state, dh, dc):
+    x, dy = rest
+    return run_layer_backward(layer, x, *state, None, dy, dh, dc)[1]
+
+
+SATURATED = {
+    "rnn_tanh": lambda h: np.abs(h) > 0.9,
+    "rnn_relu": lambda h: h == 0,
+    "rnn_sigmoid": lambda h: outside_the_middle(h),
+    "rnn_identity": lambda h: np.zeros_like(h),
+}
+
+
+def outside_the_middle(gate):
+    return (gate < 0.1) | (gate > 0.9)
+
+
+def saturated_share(name, x, h, c, w):
+    """Of one step: sigmoid gates outside 0.1 to 0.9."""
+    if name.startswith("rnn"):
+        return SATURATED[name](reference.STEPS[name](x, h, c, w)[0]).mean()
+    if name.startswith("lstm"):
+        i, f, _, o, _ = reference.lstm_gates(x, h, c, w)
+        return outside_the_middle(np.stack([i, f, o])).mean()
+    gates = reference.gru_gates if name == "gru" else reference.gru_reset_before_gates
+    return outside_the_middle(np.stack(gates(x, h, w)[:2])).mean()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_flow_holds_the_share_of_saturated_gates(family, rng):
+    layer = make(family, 4, 17)
+    x, name = 8 * normal(rng, 5, 3, 4), reference.cell_name(layer)
+    _, pullback = layer.vjp(x, flow=True)
+    pullback(normal(rng, 5, 3, layer.output_size))
+    assert layer.last_flow.saturated.shape == (1, 5)
+    w, units = reference.weights(layer.state_dict(), "_l0"), layer.hidden_size
+    h, c = np.zeros((3, layer.state_size)), np.zeros((3, units))
+    for t, step in enumerate(np.float64(x)):
+        wanted = saturated_share(name, step, h, c, w)
+        assert layer.last_flow.saturated[0, t] == pytest.approx(wanted, abs=1e-6)
+        h, c = reference.STEPS[name](step, h, c, w)
+
+
 # ---- dropout: with the generator started anew, the same units are dropped ------------------------
 
 

@@ -286,6 +286,26 @@ def test_full_lengths_are_as_good_as_none(both_ways, rng):
     assert_same_gradients(both_ways, gradients(both_ways, given, outside, [5, 5, 5]), wanted)
 
 
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_gradients_of_a_packed_batch_equal_those_of_a_padded_one(both_ways, is_sorted, rng):
+    """A packed batch's rows are those of the sorted one, in whose order weight gradients add up."""
+    lengths = np.array([3, 6, 2, 1, 6, 5])
+    falling = np.argsort(-lengths, kind="stable")
+    given, outside = problem(rng, both_ways, 6, 6)
+    sorted_ones = rows_of(given, falling), rows_of(outside, falling)
+    wanted = gradients(both_ways, *sorted_ones, lengths[falling])
+    order = falling if is_sorted else np.arange(6)
+    (x, *start), (dy, *last) = rows_of(given, order), rows_of(outside, order)
+    x, dy = (
+        fastrnn.pack_padded_sequence(part, lengths[order], enforce_sorted=is_sorted)
+        for part in (x, dy)
+    )
+    dx, *rest = gradients(both_ways, (x, *start), (dy, *last))
+    results = [fastrnn.pad_packed_sequence(dx)[0], *rest[:2]]
+    as_packed = wanted[:3] if is_sorted else rows_of(wanted[:3], np.argsort(falling))
+    assert_same_gradients(both_ways, (*results, rest[2]), (*as_packed, wanted[3]))
+
+
 def test_batch_first_changes_the_layout_and_no_bit_of_a_gradient(both_ways, rng):
     other = type(both_ways)(**both_ways.config | {"batch_first": True})
     other.load_state_dict(both_ways.state_dict())
