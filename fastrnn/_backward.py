@@ -50,18 +50,18 @@ class Recording:
         self.layer, self.batch = layer, batch
         self.masks: list[AnyArray | None] = []
         self.tapes: list[_core.Tape] = []
-        self._kept = kept_steps(layer, batch.steps, batch.rows, batch.elements)
+        kept = kept_steps(layer, batch.steps, batch.rows, batch.elements) if batch.rows else 1
         transpose = layer._current_transpose()
         x = batch.x
-        for k in range(layer.num_layers):
+        for k in range(layer.num_layers if batch.rows else 0):
             y = np.empty((*x.shape[:-1], layer.output_size), np.float32)
             tape = layer._stack.record(
                 k, transpose, x, y, batch.h, batch.c, h_n, c_n,
-                batch.lengths, batch.starts, batch.batch_first, self._kept,
+                batch.lengths, batch.starts, batch.batch_first, kept,
             )  # fmt: skip
             self.tapes.append(tape)
             x = self._dropped(y) if k + 1 < layer.num_layers else y
-        self.y = x
+        self.y = x if batch.rows else np.empty((*x.shape[:-1], layer.output_size), np.float32)
 
     def _dropped(self, y: FloatArray) -> FloatArray:
         """y with a random share of zeros, the rest scaled up."""
@@ -82,7 +82,7 @@ class Recording:
         dh_0 = np.empty((depth, batch.rows, layer.state_size), np.float32)
         dc_0 = np.empty((depth, batch.rows, layer.hidden_size), np.float32)
         observed = np.zeros((layer.num_layers, layer.num_directions, batch.steps, 2), np.float32)
-        for k in reversed(range(layer.num_layers)):
+        for k in reversed(range(len(self.tapes))):
             features = layer.output_size if k else layer.input_size
             dx = np.empty((*batch.x.shape[:-1], features), np.float32)
             self.tapes.pop().backward(
@@ -93,8 +93,8 @@ class Recording:
             dy = dx if mask is None else _masked(dx, mask, layer.dropout)
         if flow:
             layer.last_flow = self._flow(observed.reshape(depth, batch.steps, 2))
-        assert dy is not None
-        return dy, dh_0, dc_0 if layer.has_cell else None
+        dx = np.empty_like(batch.x) if batch.rows == 0 or dy is None else dy
+        return dx, dh_0, dc_0 if layer.has_cell else None
 
     def _flow(self, observed: FloatArray) -> GradientFlow:
         batch = self.batch

@@ -187,8 +187,8 @@ class Recurrent(Module):
             h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
         self._check_features(x)
         rows, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
-        if steps == 0 or rows == 0:
-            raise ValueError(f"x has {steps} steps of {rows} rows, {self._me} expects at least 1")
+        if steps == 0:
+            raise ValueError(f"x has 0 steps, {self._me} expects at least 1")
         counts = None if lengths is None else as_lengths(lengths, rows, steps)
         h, c, h_n, c_n = self._states(h, c, rows)
         batch = Batch(x, h, c, counts, None, self.batch_first)

@@ -188,7 +188,8 @@ static void start_gradients(const struct back *b, const struct pass *p, const st
         const size_t from = p->state * (size_t)b->call.sequence->rows + (size_t)p->group->order[r];
         memset(w->dh + (size_t)r * row, 0, row * sizeof(float));
         if (b->g->dhn) memcpy(w->dh + (size_t)r * row, b->g->dhn + from * R, R * sizeof(float));
-        if (w->dm) memset(w->dm + (size_t)r * row, 0, row * sizeof(float));
+        if (w->dm) memset(w->dm + (size_t)r * row, 0, row * sizeof(float)); /* products leave out */
+        if (w->du) memset(w->du + (size_t)r * row, 0, row * sizeof(float)); /* units that are padding */
         if (!w->dc) continue;
         memset(w->dc + (size_t)r * row, 0, row * sizeof(float));
         if (b->g->dcn) memcpy(w->dc + (size_t)r * row, b->g->dcn + from * H, H * sizeof(float));
