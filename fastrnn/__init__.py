@@ -34,7 +34,7 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import data, init, models
+    from fastrnn import data, init, losses, models, optim, plot, schedules, train
     from fastrnn.checkpoint import read_checkpoint
     from fastrnn.files import load, save, save_pytorch
 
@@ -61,17 +61,22 @@ __all__ = [
     "get_num_threads",
     "init",
     "load",
+    "losses",
     "models",
     "num_threads",
+    "optim",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "plot",
     "read_checkpoint",
     "save",
     "save_pytorch",
+    "schedules",
     "set_num_threads",
     "show_config",
+    "train",
 ]
 
 # Where names are from that are imported on first use; None: a module of this package.
@@ -79,10 +84,15 @@ _LATER = {
     "data": None,
     "init": None,
     "load": "files",
+    "losses": None,
     "models": None,
+    "optim": None,
+    "plot": None,
     "read_checkpoint": "checkpoint",
     "save": "files",
     "save_pytorch": "files",
+    "schedules": None,
+    "train": None,
 }
 
 
