@@ -326,7 +326,7 @@ def test_a_pullback_may_be_called_once(layer, rng):
     _, pullback = vjp(layer, normal(rng, 4, 2, 3))
     pullback(normal(rng, 4, 2, layer.output_size))
     once = layer.flat_grad.copy()
-    with pytest.raises(RuntimeError, match="once"):
+    with pytest.raises(RuntimeError, match="called"):
         pullback(normal(rng, 4, 2, layer.output_size))
     assert same_bits([layer.flat_grad], [once])
 
@@ -433,7 +433,7 @@ def test_gradients_of_linear_add_up_and_its_pullback_is_called_once(rng):
     for part, d in zip(x, dy, strict=True):
         _, pullback = linear.vjp(part)
         pullback(d)
-        with pytest.raises(RuntimeError, match="once"):
+        with pytest.raises(RuntimeError, match="called"):
             pullback(d)
     wanted = np.float64(dy.reshape(-1, 17)).T @ x.reshape(-1, 7)
     assert_close("weight", linear.grads["weight"], wanted, reference.tolerance(30, 1, 1, 30.0))
@@ -470,7 +470,7 @@ def test_an_embedding_refuses_a_second_pullback_and_other_shapes(rng):
     embedding = fastrnn.Embedding(6, 4)
     _, pullback = embedding.vjp([1, 2])
     pullback(normal(rng, 2, 4))
-    with pytest.raises(RuntimeError, match="once"):
+    with pytest.raises(RuntimeError, match="called"):
         pullback(normal(rng, 2, 4))
     for bad in ((2, 3), (3, 4), (4,), (2, 1, 4)):
         _, pullback = embedding.vjp([1, 2])
