@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, FloatArray, IntArray, as_float32, as_int
+from fastrnn._core import allocation_size
 from fastrnn._flow import GradientFlow
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def kept_steps(layer: Recurrent, steps: int, rows: int, elements: int) -> int:
     kept, least = steps, 0
     while True:
         tape, workspace = layer._stack.training_bytes(steps, rows, elements, kept)
-        need = layer.num_layers * tape + workspace
+        need = layer.num_layers * allocation_size(tape) + allocation_size(workspace + 64)
         if need <= budget:
             return kept
         least = min(need, least or need)

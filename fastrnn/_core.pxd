@@ -140,6 +140,7 @@ cdef extern from "include/fastrnn.h" nogil:
 
 cdef extern from "host.h" nogil:
     void *fr_allocate(size_t bytes)
+    size_t fr_allocation_size(size_t bytes)
     int fr_enter(int *mark)
     void fr_leave(int *mark)
     void *fr_swap(void **spare, void *memory)

@@ -86,6 +86,11 @@ def calibrate_read(const float[::1] x not None, int64_t sweeps):
     return count
 
 
+def allocation_size(size_t size):
+    """Bytes that an allocation of `size` bytes takes: whole cache lines, or whole huge pages."""
+    return fr_allocation_size(size)
+
+
 cdef int check_shape(str name, tuple got, tuple expected) except -1:
     if got != expected:
         raise ValueError(f"{name} has shape {got}, expected {expected}")
@@ -221,8 +226,13 @@ cdef class Stack:
 
     def training_bytes(self, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps):
         """Bytes of the tape of one layer, and of the workspace that its training needs beside it."""
-        cdef fr_tape_plan plan = self._plan(0, steps, rows, elements, kept_steps)
-        return fr_tape_size(self.model, &plan), fr_training_size(self.model, &plan)
+        cdef fr_tape_plan plan
+        # The first layer and the others differ in their inputs.
+        cdef int last = self.shape.num_layers - 1
+        plan = self._plan(last, steps, rows, elements, kept_steps)
+        workspace = fr_training_size(self.model, &plan)
+        plan.layer = 0
+        return fr_tape_size(self.model, &plan), max(workspace, fr_training_size(self.model, &plan))
 
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *:
         cdef fr_tape_plan plan
