@@ -32,9 +32,12 @@ Tokens = npt.NDArray[np.int64]
 NAMES = ("fastrnn", "torch", "torch fused")  # fused: PyTorch's Adam in one pass, on request
 MODEL_ONLY = ("torch fused",)
 PROVED_CALLS = 3  # by the second call gradients of the first one must be gone
-MODEL_TOLERANCE = 1e-4  # of a loss or a norm, relative
+LOSS_TOLERANCE = 1e-4  # relative
+# PyTorch adds the squares in float32: of 6.5 million gradients of a head it loses 1e-3 of the norm,
+# where the gradients themselves agree to 1e-8.
+NORM_TOLERANCE = 1e-2
 BATCHES = 8  # consecutive windows of a text, over and over
-CLIP_NORM = 0.25  # the default of PyTorch's word language model
+CLIP_NORM = 0.01  # below what these models have, so that gradients are really scaled
 LEARNING_RATE = 1e-3
 
 
@@ -62,7 +65,7 @@ def build(name: str, work: Training, threads: int = 1) -> Engine:
 def prove(engine: Engine, work: Training) -> None:
     """Raises WrongResultError unless the engine's first calls give what fastrnn's do."""
     expected = _fastrnn(work, 1)
-    allowed = MODEL_TOLERANCE if work.vocabulary else gradient_tolerance(work.layers)
+    tolerances = {"loss": LOSS_TOLERANCE, "norm": NORM_TOLERANCE}
     for _ in range(PROVED_CALLS):
         results = []
         for each in (expected, engine):
@@ -73,6 +76,7 @@ def prove(engine: Engine, work: Training) -> None:
             raise WrongResultError(f"{engine.name}, {work.label}: only one has {sorted(missing)}")
         for key, value in wanted.items():
             error = relative_error(got[key], value)
+            allowed = tolerances.get(key) or gradient_tolerance(work.layers)
             if not error <= allowed:
                 raise WrongResultError(
                     f"{engine.name}, {work.label}: {key} differs by {error:.2g} of its norm, "

@@ -175,6 +175,12 @@ def test_a_model_whose_updates_differ_is_refused(
         training.prove(wrong, work)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_gradients_of_a_timed_model_are_clipped(training: Any, small: Any, cell: str) -> None:
+    run = training.build("fastrnn", small(cell, 50)).run
+    assert all(run()["norm"] > training.CLIP_NORM for _ in range(2 * training.BATCHES))
+
+
 # ---- the command --------------------------------------------------------------------------------
 
 
