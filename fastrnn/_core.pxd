@@ -39,7 +39,7 @@ cdef extern from "include/fastrnn.h" nogil:
 
     ctypedef struct fr_tape_plan:
         int32_t layer, threads
-        int64_t steps, rows, elements, kept_steps
+        int64_t steps, rows, elements, kept_steps, vocabulary
 
     ctypedef struct fr_gradients:
         const float *dy
@@ -49,6 +49,8 @@ cdef extern from "include/fastrnn.h" nogil:
         float *dh0
         float *dc0
         float *parameters
+        const float *embedding
+        float *dembedding
         float *flow
 
     int32_t fr_cell(const char *name)
@@ -147,7 +149,7 @@ cdef extern from "host.h" nogil:
 
 
 cdef class Arrays:
-    cdef Py_buffer[8] views
+    cdef Py_buffer[10] views
     cdef int count
     cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL
     cdef void *take(self, object array, str name, tuple shape, bint integer, bint writable) except? NULL
@@ -174,8 +176,10 @@ cdef class Stack:
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
     cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1
     cdef int _run(self, fr_sequence *q) except -1
+    cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1
     cdef Memory _tape_memory(self, size_t size)
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *
+    cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1
 
 
 cdef class Transpose:
@@ -191,6 +195,7 @@ cdef class Tape:
     cdef Arrays arrays
     cdef Memory memory
     cdef tuple x_shape, y_shape
+    cdef Table table
     cdef int32_t threads
     cdef int64_t directions
     cdef size_t workspace_size

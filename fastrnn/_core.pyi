@@ -67,6 +67,19 @@ class Stack:
         batch_first: bool,
         kept_steps: int,
     ) -> Tape: ...
+    def record_tokens(
+        self,
+        transpose: Transpose,
+        tokens: _Ints,
+        table: Table,
+        y: _Floats,
+        h0: _Floats | None,
+        c0: _Floats | None,
+        hn: _Floats | None,
+        cn: _Floats | None,
+        lengths: _Ints | None,
+        kept_steps: int,
+    ) -> Tape: ...
 
 class Transpose:
     def __init__(self, stack: Stack) -> None: ...
@@ -87,6 +100,8 @@ class Tape:
         dh0: _Floats | None,
         dc0: _Floats | None,
         flow: _Floats | None,
+        embedding: _Floats | None = None,
+        dembedding: _Floats | None = None,
     ) -> None: ...
 
 class Dense:
