@@ -8,8 +8,8 @@ letters, names of similar length are trained on together, and a tenth of the nam
 
 Prints the accuracy on held-out names, that of always saying the most frequent language, and a
 table: a row for each true language, a column for each answer, in percent of the row. With 18
-languages and 18,000 names expect about 83 % after 10 epochs, in ten seconds; the built-in lists take
-a second and reach more than chance, which is all that so few names can give.
+languages and 18,000 names expect about 83 % after 10 epochs, in ten seconds; the built-in lists
+take a second and reach more than chance, which is all that so few names can give.
 """
 
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
