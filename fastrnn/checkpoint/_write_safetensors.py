@@ -7,7 +7,6 @@ tensors one after another. Source: the format's description by its authors, vers
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -56,5 +55,5 @@ def _type_of(name: str, tensor: AnyArray) -> str:
 
 
 def _little_endian(tensor: AnyArray) -> memoryview:
-    order = "<" if sys.byteorder == "big" or not tensor.dtype.isnative else "="
-    return np.ascontiguousarray(tensor, tensor.dtype.newbyteorder(order)).data
+    values = np.ascontiguousarray(tensor)
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).data
