@@ -36,7 +36,7 @@ exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted"""
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The whole parser; only the chosen command's module is imported for its arguments."""
     from fastrnn import __version__
-    from fastrnn.cli._parser import Parser
+    from fastrnn.cli._arguments import Parser
 
     summary = "Recurrent networks on a CPU: RNN, LSTM and GRU in microseconds."
     parser = argparse.ArgumentParser(

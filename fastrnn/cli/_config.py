@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn._atomic import replacing
-from fastrnn.cli._parser import Parser
+from fastrnn.cli._arguments import Parser
 
 _NOT_SAVED = {"help", "config", "resume", "out", "command", "task", "refuse", "at_most"}
 

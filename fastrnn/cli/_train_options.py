@@ -72,6 +72,7 @@ def _files(add: _Add) -> None:
 
 
 def _data(add: _Add, task: str) -> None:
+    add("--encoding", "of the data, if it is text, as latin-1", "utf-8", metavar="NAME")
     if task == "forecast":
         _series(add)
     else:
@@ -86,7 +87,6 @@ def _data(add: _Add, task: str) -> None:
 
 
 def _text(add: _Add, task: str) -> None:
-    add("--encoding", "of the text files, as latin-1", "utf-8", metavar="NAME")
     add(
         "--level",
         "what one step is: a character (small vocabulary, any word) or a word between white space",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastrnn.cli._parser import Parser
+from fastrnn.cli._arguments import Parser
 
 EPILOG = """\
 examples:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fastrnn.cli._parser import Parser
+from fastrnn.cli._arguments import Parser
 from fastrnn.cli._values import whole
 
 EPILOG = """\
