@@ -19,10 +19,9 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
         options, rest = super().parse_known_args(args, namespace)
-        if self.many is None:
-            return options, rest
-        unknown = [word for word in rest if word.startswith("-")]
-        if not unknown and rest:
+        unknown = [word for word in rest if self.many is None or word.startswith("-")]
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        if rest and self.many is not None:
             setattr(options, self.many, [*getattr(options, self.many), *rest])
-            rest = []
-        return options, rest
+        return options, []

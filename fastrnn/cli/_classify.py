@@ -20,6 +20,7 @@ from fastrnn.cli._task import (
     encode,
     encode_examples,
     probabilities,
+    sample,
     vocabulary_of,
 )
 from fastrnn.data import (
@@ -61,6 +62,7 @@ def prepare(options: Namespace) -> Job:
         Buckets(held, options.batch_size, shuffle=False),
         f"{len(train.rows):,} texts to learn from, {len(held.rows):,} to validate on, "
         f"{len(classes)} classes, {len(vocabulary)} {options.level}",
+        f"--top 3 {sample(texts[int(held.rows[0])])}",
         {"classes": classes},
     )
 
@@ -126,8 +128,3 @@ def show(found: list[Figures], options: Namespace) -> Iterator[str]:
     for one in found:
         for entry in one["classes"]:
             yield f"{entry['label']}\t{entry['probability']:.4f}\t{one['text']}"
-
-
-def next_command(out: str) -> str:
-    """What to try with a new model."""
-    return f'fastrnn predict {out} --top 3 "some text"'

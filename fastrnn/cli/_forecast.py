@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from fastrnn._arrays import AnyArray
 from fastrnn.cli._task import Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
+from fastrnn.data.readers import read_one
 from fastrnn.data.scaling import as_series
 from fastrnn.models import AutoRegression, Forecaster
 
@@ -50,21 +53,43 @@ def prepare(options: Namespace) -> Job:
         Windows(parts.validation, *size, shuffle=False, **arguments),
         f"{len(parts.train):,} steps to learn from, {len(series) - len(parts.train):,} to "
         f"validate on, {len(columns)} features, forecast: {', '.join(names)}",
+        shlex.quote(options.data[0]),
         {**about, "baseline": _kept(baseline)},
     )
 
 
-def _read(path: str, columns: list[str] | None, encoding: str) -> Table:
+def _read(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
     """A series and the names of its features, which are numbers where the file has none."""
     with Path(path).open("rb") as file:
         start = file.read(6)
     if start[:2] != b"PK" and start != b"\x93NUMPY":
-        return read_csv(path, columns, encoding=encoding)
+        chosen = _with_numbers(path, encoding) if columns is None else columns
+        try:
+            return read_csv(path, chosen, encoding=encoding)
+        except ValueError as error:
+            raise ValueError(str(error).replace("`columns`", "--columns")) from None
     values = as_series(read_numpy(path), path)
     found = tuple(map(str, range(values.shape[1])))
     if columns is None:
         return Table(values, found)
     return Table(values[:, _places(columns, found)], tuple(columns))
+
+
+def _with_numbers(path: str, encoding: str) -> list[str | int] | None:
+    """The columns of a CSV file that begin with a number, so that dates stay out; None: all."""
+    lines = [line for line in read_one(Path(path), encoding).split("\n") if line.strip()]
+    if len(lines) < 2:
+        return None
+    separator = max(",;\t", key=lines[0].count)
+    cells = next(csv.reader([lines[1]], delimiter=separator), [])
+    return [i for i, cell in enumerate(cells) if _is_number(cell)] or None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _places(names: Sequence[str], columns: Sequence[str]) -> list[int]:
@@ -184,7 +209,7 @@ def describe(figures: Figures) -> Iterator[str]:
         yield f"{name:<28}{f['mse']:>12.5g}{f['mse'] ** 0.5:>12.5g}{f['mae']:>12.5g}"
     if "baseline" in figures and figures["baseline"]["mse"] > 0:
         ratio = figures["model"]["mse"] / figures["baseline"]["mse"]
-        words = "better" if ratio < 1 else "worse"
+        words = "better" if ratio < 1 else "worse; more epochs, data or units may help"
         yield f"the model's MSE is {ratio:.3g} times the baseline's: {words}"
 
 
@@ -207,8 +232,3 @@ def show(found: list[Figures], options: Namespace) -> Iterator[str]:
         writer.writerow(one["columns"])
         writer.writerows([[f"{value:.7g}" for value in row] for row in one["forecast"]])
         yield text.getvalue().rstrip("\n")
-
-
-def next_command(out: str) -> str:
-    """What to try with a new model."""
-    return f"fastrnn predict {out} DATA --steps 10"

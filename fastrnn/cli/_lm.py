@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn.cli._task import Figures, Job, build_vocabulary, vocabulary_of
+from fastrnn.cli._task import Figures, Job, build_vocabulary, sample, vocabulary_of
 from fastrnn.data import TextStream, Vocabulary, read_text, standard_library_text
 from fastrnn.models import LanguageModel
 
@@ -26,6 +26,11 @@ def prepare(options: Namespace) -> Job:
     if held < 2 or len(tokens) - held < 2:
         raise ValueError(f"the text has {len(tokens)} tokens, too few to train and to validate")
     train, rest = tokens[:-held], tokens[-held:]
+    if len(train) <= options.batch_size:
+        raise ValueError(
+            f"there are {len(train):,} tokens to learn from, too few for --batch-size "
+            f"{options.batch_size}"
+        )
     model = _model(options, len(vocabulary))
     model.vocabulary = vocabulary.to_dict()
     return Job(
@@ -34,6 +39,7 @@ def prepare(options: Namespace) -> Job:
         TextStream(rest, _rows(len(rest), options.batch_size), options.steps),
         f"{len(train):,} {options.level} to learn from, {len(rest):,} to validate on, "
         f"{len(vocabulary)} different",
+        f"--tokens {sample(text)}",
         {"level": options.level},
     )
 
@@ -138,8 +144,3 @@ def show(found: list[Figures], options: Namespace) -> Iterator[str]:
             plain = name if name.isprintable() else repr(name)[1:-1]
             yield f"{plain}\t{logprob:.4f}"
         yield ""
-
-
-def next_command(out: str) -> str:
-    """What to try with a new model."""
-    return f'fastrnn predict {out} --tokens "The value of the"'

@@ -19,6 +19,7 @@ from fastrnn.cli._task import (
     encode,
     encode_examples,
     probabilities,
+    sample,
     vocabulary_of,
 )
 from fastrnn.data import IGNORE_INDEX, Buckets, Tagged, TaggedSequences, hold_out, read_tagged
@@ -52,6 +53,7 @@ def prepare(options: Namespace) -> Job:
         Buckets(held, options.batch_size, shuffle=False),
         f"{len(train.rows):,} sentences to learn from, {len(held.rows):,} to validate on, "
         f"{len(classes)} tags, {len(vocabulary)} {options.level}",
+        sample(" ".join(sentences[int(held.rows[0])]), 48),
         {"classes": classes},
     )
 
@@ -131,8 +133,3 @@ def show(found: list[Figures], options: Namespace) -> Iterator[str]:
         for token, tag in zip(one["tokens"], one["tags"], strict=True):
             yield f"{token}\t{tag}"
         yield ""
-
-
-def next_command(out: str) -> str:
-    """What to try with a new model."""
-    return f'fastrnn predict {out} "a sentence with its tokens apart"'

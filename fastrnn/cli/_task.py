@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,13 @@ Probabilities = npt.NDArray[np.float32]
 BATCH = 256  # rows that are predicted at a time
 
 
+def sample(text: str, most: int = 24) -> str:
+    """The beginning of a text for a command line, one that the model knows."""
+    words = " ".join(text.split())
+    short = words[:most].rpartition(" ")[0] or words[:most] if len(words) > most else words
+    return shlex.quote(short)
+
+
 @dataclass
 class Job:
     """A training that can begin: `about` is what the model's file says beside its parameters."""
@@ -28,6 +36,7 @@ class Job:
     source: Any
     validation: Any
     described: str  # the data in one line
+    example: str  # what to give to `fastrnn predict` after the model
     about: dict[str, Any] = field(default_factory=dict)
 
 

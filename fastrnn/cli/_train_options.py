@@ -18,7 +18,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "hidden": 128, "layers": 1, "batch_size": 32, "epochs": 10, "lr": 2e-3, "dropout": 0.3,
     },
     "forecast": {
-        "hidden": 64, "layers": 1, "batch_size": 32, "epochs": 20, "lr": 1e-3, "dropout": 0.0,
+        "hidden": 64, "layers": 1, "batch_size": 32, "epochs": 40, "lr": 3e-3, "dropout": 0.0,
     },
 }  # fmt: skip
 
@@ -123,7 +123,8 @@ def _text(add: _Add, task: str) -> None:
 
 
 def _series(add: _Add) -> None:
-    add("--columns", "which columns of a CSV file go in, with commas between (default: all)",
+    add("--columns", "which columns of a CSV file go in, with commas between (default: all "
+        "that hold numbers)",
         type=names, metavar="NAMES")  # fmt: skip
     add("--targets", "which of them are forecast (default: all; needed to look beyond --horizon)",
         type=names, metavar="NAMES")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from contextlib import ExitStack
 from importlib import import_module
@@ -97,8 +98,8 @@ def run(options: argparse.Namespace) -> int:
             stack.enter_context(fastrnn.num_threads(options.threads))
         job = task.prepare(options)
         _ready(job.model, options)
-        print(job.described)
-        print(f"{type(job.model).__name__}: {job.model.num_parameters:,} parameters", flush=True)
+        _say(job.described)
+        _say(f"{type(job.model).__name__}: {job.model.num_parameters:,} parameters")
         result = _fit(job, options)
         _finish(job, task, result, options)
         if result.stopped == "interrupted":
@@ -106,6 +107,14 @@ def run(options: argparse.Namespace) -> int:
                   f"{options.out} --resume", file=sys.stderr)  # fmt: skip
             return 130
     return 0
+
+
+def _say(text: str) -> None:
+    """One line; a training goes on when nobody reads it any more, as in `fastrnn train | head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -218,15 +227,16 @@ def _finish(job: Job, task: ModuleType, result: Any, options: argparse.Namespace
     figures = task.measure(model, job.validation)
     model.extra["validation"] = figures
     model.save(options.out)
-    print(f"\nended after {result.steps:,} steps, {result.seconds:.0f} seconds ({result.stopped})")
+    _say(f"\nended after {result.steps:,} steps, {result.seconds:.0f} seconds ({result.stopped})")
     best = "" if result.best is None else f", the best model, of step {result.best_step:,}"
-    print(f"on the validation data{best}:")
+    _say(f"on the validation data{best}:")
     for line in task.describe(figures):
-        print(f"  {line}".rstrip())
+        _say(f"  {line}".rstrip())
     flow = _flow(model, job) if options.flow else None
     if options.plot:
         _plot(result, flow, options.plot)
-    print(f"\nmodel: {options.out}\ntry:   {task.next_command(options.out)}")
+    _say(f"\nmodel: {options.out}")
+    _say(f"try:   fastrnn predict {shlex.quote(options.out)} {job.example}")
 
 
 def _flow(model: Any, job: Job) -> Any:
@@ -241,7 +251,7 @@ def _flow(model: Any, job: Job) -> Any:
     _, backward = model.loss_vjp(batch.inputs, batch.targets, None, batch.lengths)
     backward()
     model.flow = False
-    print("\nhow the gradient flowed back in a batch of the validation data")
+    _say("\nhow the gradient flowed back in a batch of the validation data")
     show_flow(model.rnn.last_flow)
     return model.rnn.last_flow
 
@@ -250,8 +260,8 @@ def _plot(result: Any, flow: Any, path: str) -> None:
     from fastrnn import plot
 
     plot.loss_curve(result.history, path)
-    print(f"\npicture: {path}")
+    _say(f"\npicture: {path}")
     if flow is not None:
         second = Path(path).with_stem(f"{Path(path).stem}-flow")
         plot.gradient_flow(flow, second)
-        print(f"picture: {second}")
+        _say(f"picture: {second}")
