@@ -20,6 +20,7 @@ from fastrnn.data.readers import read_one
 from fastrnn.data.scaling import as_series
 from fastrnn.models import AutoRegression, Forecaster
 
+_MOST_SHOWN = 12  # targets with lines of their own
 _ORDER = 16  # past steps of the baseline
 _MOST_WEIGHTS = 1 << 18  # of a baseline, beyond which it is not kept: the file's header holds it
 
@@ -169,7 +170,8 @@ def evaluate(model: Forecaster, options: Namespace) -> Figures:
 
 def measure(model: Forecaster, source: Any) -> Figures:
     """Errors of the model and of its baseline on the same windows, in the series' own units."""
-    figures: Figures = {"windows": len(source), "model": _errors(model, source)}
+    names = _about(model).get("targets", [str(i) for i in model.targets])
+    figures: Figures = {"windows": len(source), "targets": names, "model": _errors(model, source)}
     baseline = baseline_of(model)
     if baseline is not None:
         figures["baseline"] = {"order": baseline.order, **_errors(baseline, source)}
@@ -195,6 +197,7 @@ def _errors(model: Forecaster | AutoRegression, source: Any) -> Figures:
         "mse": float(mse.mean()),
         "mae": float(mae.mean()),
         "mse_per_target": mse.tolist(),
+        "mae_per_target": mae.tolist(),
     }
 
 
@@ -206,11 +209,18 @@ def describe(figures: Figures) -> Iterator[str]:
     if "baseline" in figures:
         rows[f"linear baseline of order {figures['baseline']['order']}"] = figures["baseline"]
     for name, f in rows.items():
-        yield f"{name:<28}{f['mse']:>12.5g}{f['mse'] ** 0.5:>12.5g}{f['mae']:>12.5g}"
+        yield _error_row(name, f["mse"], f["mae"])
+        if 1 < len(figures["targets"]) <= _MOST_SHOWN:
+            parts = zip(figures["targets"], f["mse_per_target"], f["mae_per_target"], strict=True)
+            yield from (_error_row(f"  {target}", mse, mae) for target, mse, mae in parts)
     if "baseline" in figures and figures["baseline"]["mse"] > 0:
         ratio = figures["model"]["mse"] / figures["baseline"]["mse"]
         words = "better" if ratio < 1 else "worse; more epochs, data or units may help"
         yield f"the model's MSE is {ratio:.3g} times the baseline's: {words}"
+
+
+def _error_row(name: str, mse: float, mae: float) -> str:
+    return f"{name:<28}{mse:>12.5g}{mse**0.5:>12.5g}{mae:>12.5g}"
 
 
 def predict(model: Forecaster, paths: Sequence[str], options: Namespace) -> list[Figures]:

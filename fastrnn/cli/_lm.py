@@ -72,8 +72,7 @@ def _rows(tokens: int, most: int) -> int:
 def evaluate(model: LanguageModel, options: Namespace) -> Figures:
     """Loss per token, perplexity and accuracy on a text."""
     vocabulary = vocabulary_of(model)
-    text = read_text(options.data, encoding=options.encoding) if options.data else _own_text()
-    tokens = vocabulary.encode(text)
+    tokens = vocabulary.encode(read_text(options.data, encoding=options.encoding))
     if len(tokens) < 2:
         raise ValueError(f"the text has {len(tokens)} tokens, expected 2 or more")
     figures = measure(model, TextStream(tokens, _rows(len(tokens), 64), _WINDOW))

@@ -83,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             description=f"Train {summary}.",
             epilog=f"examples:\n{examples}\n\n{CODES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,  # --config and --resume are looked for before all is read
         )
         task.add_argument("data", nargs="*", metavar="DATA", help=data)
         add_train_options(task, name)
@@ -171,7 +172,8 @@ def _fit(job: Job, options: argparse.Namespace) -> Any:
         truncation=RandomTruncation(cut, seed=options.seed) if cut else None,
     )
     Path(options.out).parent.mkdir(parents=True, exist_ok=True)
-    save_options(options)
+    if not options.resume:  # or else after it has turned out that they fit the training
+        save_options(options)
     job.model.extra = job.about
     try:
         return trainer.fit(
@@ -221,6 +223,7 @@ def _schedule(per_epoch: int, options: argparse.Namespace) -> Any:
 
 def _finish(job: Job, task: ModuleType, result: Any, options: argparse.Namespace) -> None:
     """Save the best model with what is known of it, and tell."""
+    save_options(options)
     model = job.model if result.best is None else fastrnn.load(result.best)
     about = {"steps": result.steps, "epochs": result.epochs, "seconds": round(result.seconds, 1)}
     model.extra = {**job.about, "training": {**about, "best_step": result.best_step}}
