@@ -27,7 +27,7 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import data
+    from fastrnn import data, losses, optim, schedules
     from fastrnn.checkpoint import read_checkpoint
 
 __version__ = "0.1.0"
@@ -46,28 +46,31 @@ __all__ = [
     "__version__",
     "data",
     "get_num_threads",
+    "losses",
     "models",
     "num_threads",
+    "optim",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
     "read_checkpoint",
+    "schedules",
     "set_num_threads",
     "show_config",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Files are read by modules that are imported on first use."""
+    """What reads files or trains is imported on first use."""
     if name == "read_checkpoint":
         from fastrnn.checkpoint import read_checkpoint
 
         return read_checkpoint
-    if name == "data":
+    if name in ("data", "losses", "optim", "schedules"):
         from importlib import import_module
 
-        return import_module("fastrnn.data")
+        return import_module(f"fastrnn.{name}")
     raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
 
 

@@ -94,6 +94,43 @@ cdef extern from "include/fastrnn.h" nogil:
                             const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads)
     void fr_linear_load_transposed(fr_linear *linear, const float *weight)
 
+    enum: FR_SGD, FR_ADAM, FR_RMSPROP, FR_ADAGRAD, FR_NORM_BLOCK
+
+    ctypedef struct fr_softmax:
+        int64_t rows, classes
+        const float *logits
+        const int64_t *targets
+        float *losses
+        float *dlogits
+        int64_t *correct
+        int64_t stride, dstride
+        double smoothing, scale
+
+    ctypedef struct fr_update:
+        int32_t rule
+        size_t n
+        float *parameters
+        const float *gradient
+        float *m
+        float *v
+        float *a
+        float rate, weight_decay, shrink, momentum, gain, nesterov, decay, rest, root, eps
+
+    ctypedef struct fr_scatter:
+        int64_t steps, rows, step_stride, row_stride, columns
+        const int64_t *tokens
+        const float *dy
+        float *dw
+
+    void fr_cross_entropy(const fr_softmax *softmax, int32_t threads)
+    void fr_log_softmax(int64_t rows, int64_t classes, const float *x, int64_t x_stride, float *y,
+                        int64_t y_stride, int32_t threads)
+    void fr_update_run(const fr_update *update, int32_t threads)
+    double fr_squared_norm(size_t n, const float *x, double *partials, int32_t threads)
+    void fr_scale(size_t n, float *x, float factor, int32_t threads)
+    void fr_clip(size_t n, float *x, float bound, int32_t threads)
+    void fr_add_rows(const fr_scatter *scatter, int32_t threads)
+
     const char *fr_isa()
     int fr_isa_select(const char *name)
     int fr_threads_available()

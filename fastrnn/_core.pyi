@@ -120,3 +120,37 @@ def threads_available() -> bool: ...
 def activation(function: int, x: _Floats, y: _Floats) -> None: ...
 def calibrate_fma(rounds: int) -> int: ...
 def calibrate_read(x: _Floats, sweeps: int) -> int: ...
+
+# Losses and updates.
+def cross_entropy(
+    logits: _Floats,
+    targets: _Ints,
+    losses: _Floats | None = None,
+    dlogits: _Floats | None = None,
+    smoothing: float = 0.0,
+    scale: float = 1.0,
+) -> int: ...
+def log_softmax(x: _Floats, y: _Floats) -> None: ...
+def update(
+    rule: str,
+    parameters: _Floats,
+    gradient: _Floats,
+    m: _Floats | None = None,
+    v: _Floats | None = None,
+    a: _Floats | None = None,
+    *,
+    rate: float,
+    weight_decay: float = 0.0,
+    shrink: float = 1.0,
+    momentum: float = 0.0,
+    gain: float = 1.0,
+    nesterov: float = 0.0,
+    decay: float = 0.0,
+    rest: float = 1.0,
+    root: float = 1.0,
+    eps: float = 0.0,
+) -> None: ...
+def squared_norm(x: _Floats) -> float: ...
+def scale(x: _Floats, factor: float) -> None: ...
+def clip(x: _Floats, bound: float) -> None: ...
+def add_rows(tokens: _Ints, dy: _Floats, dw: _Floats, batch_first: bool = False) -> None: ...

@@ -145,6 +145,10 @@ struct fr_columns {
     int32_t rows, outputs;
 };
 
+struct fr_softmax;
+struct fr_update;
+struct fr_scatter;
+
 struct fr_kernels {
     const char *name;
     void (*input)(const struct fr_input *);
@@ -158,6 +162,15 @@ struct fr_kernels {
     void (*evaluate)(int function, const float *x, float *y, size_t n); /* 0 exp 1 sigmoid 2 tanh */
     int64_t (*fma)(int64_t rounds, float *sink); /* returns the multiply-adds done */
     int64_t (*read)(const float *x, size_t n, int64_t sweeps, float *sink); /* the floats read */
+
+    /* Losses and updates (loss.c, update.c); structs of fastrnn.h, some rows or a range of each. */
+    int64_t (*cross_entropy)(const struct fr_softmax *, int64_t first, int64_t last);
+    void (*log_softmax)(const float *x, float *y, int64_t n);
+    void (*update)(const struct fr_update *, size_t first, size_t last);
+    double (*squares)(const float *x, size_t n); /* of at most FR_NORM_BLOCK values */
+    void (*scale)(float *x, size_t n, float factor);
+    void (*clip)(float *x, size_t n, float bound);
+    void (*add_rows)(const struct fr_scatter *, int64_t first, int64_t last); /* columns */
 };
 
 extern const struct fr_kernels fr_kernels_base, fr_kernels_avx2, fr_kernels_avx512, fr_kernels_neon;

@@ -87,6 +87,16 @@ void fr_team_run(int threads, fr_team_function *function, void *context) {
 
 #endif
 
+void fr_team_run_if(int pays, int threads, fr_team_function *function, void *context) {
+    if (pays && threads > 1 && fr_threads_available()) {
+        fr_team_run(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS, function, context);
+        return;
+    }
+    const uint64_t mode = fr_float_mode_enter();
+    function(context, 0, 1);
+    fr_float_mode_restore(mode);
+}
+
 /* ---- meeting ---------------------------------------------------------------------------------- */
 
 static const uint64_t PHASE = (uint64_t)1 << 32, TAKEN = (uint64_t)1 << 31;

@@ -16,6 +16,9 @@ typedef void fr_team_function(void *context, int thread, int threads);
  * `threads`, or fewer if the system does not grant as many. */
 void fr_team_run(int threads, fr_team_function *function, void *context);
 
+/* The same if it `pays` and the system has threads to give, else in the calling thread alone. */
+void fr_team_run_if(int pays, int threads, fr_team_function *function, void *context);
+
 /* Where threads meet. A word holds the phase (upper half), the arrivals of this phase and, once
  * somebody took over, the mark of it: every change is one compare-and-swap, so that "the last one
  * arrived" and "one took over" exclude each other. */

@@ -23,7 +23,7 @@ LAYERS = [
     {"train", "decode"},
     {"models", "data", "process"},
     {"rnn", "layers", "losses", "optim", "schedules", "checkpoint"},
-    {"_recurrent", "_cells", "_composite"},
+    {"_recurrent", "_cells", "_composite", "_optimizer"},
     {"_backward"},
     {"_module", "packed", "streams"},
     {"_core"},

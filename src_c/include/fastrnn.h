@@ -214,6 +214,72 @@ FR_API void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, i
 /* Packs weight (inputs, outputs): y = x weight, no bias. */
 FR_API void fr_linear_load_transposed(fr_linear *linear, const float *weight);
 
+/* ---- losses and updates ------------------------------------------------------------------------ */
+
+/* Softmax cross-entropy of M rows over V classes. Row m has the loss
+ * (1 - s) (lse - x[target]) + s (lse - mean x), lse = log sum exp x, s = smoothing, and the gradient
+ * scale (softmax x - (1 - s) onehot - s / V). A row whose target is negative has loss and gradient 0. */
+typedef struct fr_softmax {
+    int64_t rows, classes;   /* M, V >= 1 */
+    const float *logits;     /* (M, V), `stride` floats between rows */
+    const int64_t *targets;  /* (M) */
+    float *losses;           /* (M), or NULL: not wanted */
+    float *dlogits;          /* (M, V), `dstride` floats between rows, or NULL; may be logits */
+    int64_t *correct;        /* rows whose first largest logit is the target's; NULL: not wanted */
+    int64_t stride, dstride;
+    double smoothing, scale;
+} fr_softmax;
+
+FR_API void fr_cross_entropy(const fr_softmax *softmax, int32_t threads);
+/* y (M, V) = x - lse x in every row; y may be x. */
+FR_API void fr_log_softmax(int64_t rows, int64_t classes, const float *x, int64_t x_stride, float *y,
+                           int64_t y_stride, int32_t threads);
+
+/* One step of an optimiser, p and g being a parameter and its gradient:
+ *     p *= shrink; g += weight_decay p                     (g itself is not written)
+ *     SGD      m = momentum m + gain g; p -= rate (nesterov ? g + nesterov m : m)   without m: g
+ *     Adam     m += gain (g - m); v = decay v + (1 - decay) g^2; p -= rate m / (sqrt v / root + eps)
+ *     RMSprop  v likewise; d = sqrt v + eps or, with a, a += (1 - decay)(g - a), d = sqrt(v - a^2) + eps;
+ *              p -= rate g / d, or with m: m = momentum m + g / d, p -= rate m
+ *     Adagrad  v += g^2; p -= rate g / (sqrt v + eps)
+ * with PyTorch's order of operations. What varies with the number of the step is the caller's. */
+enum fr_rule { FR_SGD, FR_ADAM, FR_RMSPROP, FR_ADAGRAD };
+
+typedef struct fr_update {
+    int32_t rule;           /* enum fr_rule */
+    size_t n;
+    float *parameters;      /* p (n) */
+    const float *gradient;  /* g (n) */
+    float *m, *v, *a;       /* (n) each, as far as the rule has them, else NULL */
+    float rate, weight_decay, shrink, momentum, gain, nesterov;
+    float decay, rest;      /* rest = 1 - decay, rounded once */
+    float root, eps;
+} fr_update;
+
+FR_API void fr_update_run(const fr_update *update, int32_t threads);
+
+/* Blocks of a vector whose squares are added one block after the other. */
+enum { FR_NORM_BLOCK = 4096 };
+/* The sum of squares of x (n), in float64; `partials` has room for n / FR_NORM_BLOCK, rounded up. */
+FR_API double fr_squared_norm(size_t n, const float *x, double *partials, int32_t threads);
+/* x *= factor. */
+FR_API void fr_scale(size_t n, float *x, float factor, int32_t threads);
+/* x = x limited to [-bound, bound]; NaN stays. */
+FR_API void fr_clip(size_t n, float *x, float bound, int32_t threads);
+
+/* The gradient of an embedding: dw[tokens[index]] += dy[index], steps falling, rows rising; index =
+ * t * step_stride + n * row_stride as in fr_sequence. */
+typedef struct fr_scatter {
+    int64_t steps, rows;             /* T, N */
+    int64_t step_stride, row_stride;
+    int64_t columns;                 /* I */
+    const int64_t *tokens;           /* [index] -> a row of dw */
+    const float *dy;                 /* [index] -> (I) */
+    float *dw;                       /* (V, I) */
+} fr_scatter;
+
+FR_API void fr_add_rows(const fr_scatter *scatter, int32_t threads);
+
 /* ---- process ----------------------------------------------------------------------------------- */
 
 /* The kernels in use: "base", "avx2", "avx512" or "neon". */

@@ -117,4 +117,18 @@ VF_INLINE vf vf_outside(float low, float high, vf x) {
     return vf_select(vf_lt(x, vf_set1(low)), one, zero) + vf_select(vf_lt(vf_set1(high), x), one, zero);
 }
 
+/* The square root, correctly rounded. */
+#if defined(FR_ISA_AVX512)
+VF_INLINE vf vf_sqrt(vf x) { return (vf)_mm512_sqrt_ps((__m512)x); }
+#elif defined(FR_ISA_AVX2)
+VF_INLINE vf vf_sqrt(vf x) { return (vf)_mm256_sqrt_ps((__m256)x); }
+#elif defined(FR_ISA_NEON)
+VF_INLINE vf vf_sqrt(vf x) { return (vf)vsqrtq_f32((float32x4_t)x); }
+#else
+VF_INLINE vf vf_sqrt(vf x) {
+    for (int i = 0; i < FR_LANES; i++) x[i] = __builtin_sqrtf(x[i]);
+    return x;
+}
+#endif
+
 #endif

@@ -1,0 +1,39 @@
+/* Losses over rows of logits: rows are divided among the threads, each is computed by one. */
+#include "include/fastrnn.h"
+#include "kernels.h"
+#include "team.h"
+
+enum { LEAST_WORK = 16384 }; /* logits below which a second thread does not pay: about 10 us */
+
+static void cross_entropy_thread(void *context, int thread, int threads) {
+    const fr_softmax *s = context;
+    const int64_t first = s->rows * thread / threads, last = s->rows * (thread + 1) / threads;
+    const int64_t correct = fr_active_kernels()->cross_entropy(s, first, last);
+    if (s->correct) __atomic_fetch_add(s->correct, correct, __ATOMIC_RELAXED);
+}
+
+void fr_cross_entropy(const fr_softmax *softmax, int32_t threads) {
+    fr_softmax call = *softmax;
+    if (call.correct) *call.correct = 0;
+    fr_team_run_if(call.rows * call.classes >= LEAST_WORK, threads, cross_entropy_thread, &call);
+}
+
+struct log_call {
+    int64_t rows, classes, x_stride, y_stride;
+    const float *x;
+    float *y;
+};
+
+static void log_softmax_thread(void *context, int thread, int threads) {
+    const struct log_call *c = context;
+    const int64_t last = c->rows * (thread + 1) / threads;
+    for (int64_t row = c->rows * thread / threads; row < last; row++) {
+        fr_active_kernels()->log_softmax(c->x + row * c->x_stride, c->y + row * c->y_stride, c->classes);
+    }
+}
+
+void fr_log_softmax(int64_t rows, int64_t classes, const float *x, int64_t x_stride, float *y,
+                    int64_t y_stride, int32_t threads) {
+    struct log_call call = {rows, classes, x_stride, y_stride, x, y};
+    fr_team_run_if(rows * classes >= LEAST_WORK, threads, log_softmax_thread, &call);
+}
