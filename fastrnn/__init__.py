@@ -27,8 +27,9 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import data, losses, optim, schedules
+    from fastrnn import data, decode, losses, optim, schedules
     from fastrnn.checkpoint import read_checkpoint
+    from fastrnn.decode import Generation, generate, stream_generate
 
 __version__ = "0.1.0"
 
@@ -38,6 +39,7 @@ __all__ = [
     "RNN",
     "Embedding",
     "GRUCell",
+    "Generation",
     "LSTMCell",
     "Linear",
     "PackedSequence",
@@ -45,6 +47,8 @@ __all__ = [
     "Stream",
     "__version__",
     "data",
+    "decode",
+    "generate",
     "get_num_threads",
     "losses",
     "models",
@@ -58,6 +62,7 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "stream_generate",
 ]
 
 
@@ -67,7 +72,11 @@ def __getattr__(name: str) -> Any:
         from fastrnn.checkpoint import read_checkpoint
 
         return read_checkpoint
-    if name in ("data", "losses", "optim", "schedules"):
+    if name in ("Generation", "generate", "stream_generate"):
+        from fastrnn import decode
+
+        return getattr(decode, name)
+    if name in ("data", "decode", "losses", "optim", "schedules"):
         from importlib import import_module
 
         return import_module(f"fastrnn.{name}")

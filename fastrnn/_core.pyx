@@ -546,7 +546,7 @@ cdef class Stream:
             raise ValueError("table was folded for another stack")
         if head is not None and head.in_features != stack.h_size:
             raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
-        self.stack, self.rows, self.table, self.head = stack, rows, table, head
+        self.stack, self.rows, self.capacity, self.table, self.head = stack, rows, rows, table, head
         self.features = stack.h_size if head is None else head.out_features
         self.num_state_bytes = fr_state_size(stack.model, rows)
         if self.num_state_bytes == 0:
@@ -660,8 +660,30 @@ cdef class Stream:
             token = low
         return self._advance(NULL, tokens, out, flat)
 
+    def reorder(self, indices):
+        """Row n becomes a copy of row indices[n]; there are as many rows as indices from now on."""
+        cdef Arrays arrays = Arrays()
+        self._check()
+        chosen = numpy.array(as_int64(indices, "indices"))  # a copy: nobody may change it after the check
+        if chosen.ndim != 1 or not 1 <= chosen.shape[0] <= self.capacity:
+            raise ValueError(f"indices has shape {chosen.shape}, expected 1 to {self.capacity} row numbers")
+        cdef int64_t count = chosen.shape[0]
+        source = <const int64_t *>arrays.take(chosen, "indices", (count,), True, False)
+        self._enter()
+        try:
+            low, high = int(chosen.min()), int(chosen.max())
+            if low < 0 or high >= self.rows:
+                raise ValueError(f"indices holds {low if low < 0 else high}, the rows are 0 to {self.rows - 1}")
+            fr_state_reorder(self.stack.model, self.state, source, count)
+            self.rows = count
+        finally:
+            fr_leave(&self.busy)
+
     def reset(self):
-        """Sets the state to zeros."""
+        """Sets the state to zeros and the rows to as many as the stream was made with."""
+        self._check()
+        if self.rows != self.capacity:
+            self.reorder(numpy.zeros(self.capacity, numpy.int64))
         self.set_state(None, None)
 
     def get_state(self, h=None, c=None):
@@ -841,3 +863,127 @@ def add_rows(tokens, dy, dw, bint batch_first=False):
         raise TypeError("dy must be float32, got None")
     with nogil:
         fr_add_rows(&s, threads)
+
+
+# ---- decoding -----------------------------------------------------------------------------------
+
+cdef int check_rows(Py_buffer *view, str name) except -1:
+    if view.ndim != 2 or view.shape[0] < 1 or view.shape[1] < 1:
+        raise ValueError(f"{name} has shape {shape_of(view)}, expected (rows, V)")
+    return 0
+
+
+cdef class Sampler:
+    """Draws a token for every row of logits (N, V), whose arrays it keeps; see fr_sample.
+
+    raw (N, V) are the logits before processors, perhaps the same array; keys, positions (N,) say which
+    random number a row uses (a position below 0: none, the row is skipped); tokens, logprobs (N,)
+    receive the results.
+    """
+
+    def __init__(self, logits, raw, keys, positions, tokens, logprobs, *, double temperature=1.0, int64_t top_k=0,
+                 double top_p=1.0, double min_p=0.0, double typical_p=1.0):
+        cdef fr_sampling *s = &self.sampling
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(logits, "logits", False, False)
+        check_rows(view, "logits")
+        self.capacity, s.classes, s.logits = view.shape[0], view.shape[1], <const float *>view.buf
+        s.raw = <const float *>arrays.take(raw, "raw", shape_of(view), False, False)
+        s.keys = <const int64_t *>arrays.take(keys, "keys", (self.capacity,), True, False)
+        s.positions = <const int64_t *>arrays.take(positions, "positions", (self.capacity,), True, False)
+        s.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity,), True, True)
+        s.logprobs = <float *>arrays.take(logprobs, "logprobs", (self.capacity,), False, True)
+        s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p = temperature, top_k, top_p, min_p, typical_p
+        self.threads = num_threads
+        self.memory = Memory()
+        self.memory.data = allocate(fr_sample_size(s.classes, self.threads))
+        self.arrays = arrays
+
+    def draw(self, int64_t rows):
+        """Draws for the first `rows` rows."""
+        if self.arrays is None or not 0 <= rows <= self.capacity:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
+        self.sampling.rows = rows
+        if rows * self.sampling.classes < 1024:
+            fr_sample(&self.sampling, self.memory.data, 1)
+        else:
+            with nogil:
+                fr_sample(&self.sampling, self.memory.data, self.threads)
+
+
+cdef class Chooser:
+    """Chooses the best continuations of groups of rows, whose arrays it keeps; see fr_choose.
+
+    logprobs (N, V), scores (N,) float64; best (G, k) float64, best_rows, tokens (G, k) receive results.
+    """
+
+    def __init__(self, logprobs, double[::1] scores not None, double[:, ::1] best not None, best_rows, tokens):
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, False)
+        check_rows(view, "logprobs")
+        self.rows, self.choice.classes, self.choice.logprobs = view.shape[0], view.shape[1], <const float *>view.buf
+        check_shape("scores", (scores.shape[0],), (self.rows,))
+        self.capacity, self.choice.k = best.shape[0], best.shape[1]
+        if self.capacity < 1 or self.choice.k < 1:
+            raise ValueError("best is empty")
+        self.choice.best_rows = <int64_t *>arrays.take(best_rows, "best_rows", (self.capacity, self.choice.k), True, True)
+        self.choice.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity, self.choice.k), True, True)
+        self.scores, self.best = scores, best
+        self.choice.scores, self.choice.best = &scores[0], &best[0, 0]
+        self.arrays = arrays
+
+    def choose(self, first, last):
+        """Chooses for the groups whose rows are first[g] to last[g] - 1."""
+        cdef Arrays arrays = Arrays()
+        cdef int32_t threads = num_threads
+        first, last = numpy.array(first, numpy.int64), numpy.array(last, numpy.int64)
+        if self.arrays is None or first.ndim != 1 or not 1 <= first.shape[0] <= self.capacity:
+            raise ValueError(f"first has shape {first.shape}, expected 1 to {self.capacity} groups")
+        self.choice.groups = first.shape[0]
+        self.choice.first = <const int64_t *>arrays.take(first, "first", (self.choice.groups,), True, False)
+        self.choice.last = <const int64_t *>arrays.take(last, "last", (self.choice.groups,), True, False)
+        if first.min() < 0 or last.max() > self.rows:
+            raise ValueError(f"groups must lie in the {self.rows} rows")
+        with nogil:
+            fr_choose(&self.choice, threads)
+
+
+cdef class Grammar:
+    """The tokens that every state of an automaton allows, applied to rows of logits; see fr_constrain.
+
+    offsets (S + 1,), tokens (E,), needed (E,); logits (N, V), states, remaining (N,) are kept.
+    """
+
+    def __init__(self, offsets, tokens, needed, logits, states, remaining):
+        cdef fr_grammar *g = &self.grammar
+        cdef Arrays arrays = Arrays(), table = Arrays()
+        cdef Py_buffer *view = arrays.add(logits, "logits", False, True)
+        check_rows(view, "logits")
+        self.capacity, g.classes, g.logits = view.shape[0], view.shape[1], <float *>view.buf
+        g.states = <const int64_t *>arrays.take(states, "states", (self.capacity,), True, False)
+        g.remaining = <const int64_t *>arrays.take(remaining, "remaining", (self.capacity,), True, False)
+        # Copies: nobody may change between check and use what is an index in the core.
+        offsets, tokens, needed = [numpy.array(a, numpy.int64) for a in (offsets, tokens, needed)]
+        self.num_states = len(offsets) - 1
+        if (self.num_states < 0 or offsets[0] != 0 or offsets[self.num_states] != len(tokens) or (numpy.diff(offsets) < 0).any()
+                or (len(tokens) and not 0 <= tokens.min() <= tokens.max() < g.classes)):
+            raise ValueError("offsets and tokens do not describe an automaton over this vocabulary")
+        g.offsets = <const int64_t *>table.take(offsets, "offsets", (self.num_states + 1,), True, False)
+        g.tokens = <const int64_t *>table.take(tokens, "tokens", (len(tokens),), True, False)
+        g.needed = <const int64_t *>table.take(needed, "needed", (len(tokens),), True, False)
+        self.arrays, self.table, self.states = arrays, table, states
+
+    def apply(self, int64_t rows):
+        """Masks the first `rows` rows; a state below 0 leaves its row as it is."""
+        if self.arrays is None or not 0 <= rows <= self.capacity:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
+        if rows and self.states[:rows].max() >= self.num_states:
+            raise ValueError(f"states holds {self.states[:rows].max()}, the states are 0 to {self.num_states - 1}")
+        self.grammar.rows = rows
+        with nogil:
+            fr_constrain(&self.grammar)
+
+
+def uniform(int64_t key, int64_t position):
+    """The random number in [0, 1) of a position of a sequence; see fr_uniform."""
+    return fr_uniform(key, position)

@@ -1,0 +1,188 @@
+"""The beams of all prompts in one stream: step, process, choose, reorder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn.decode._beams import Candidate, Group, common_prefix
+from fastrnn.decode._generation import Generation
+from fastrnn.decode._options import Options
+from fastrnn.decode._rules import Entry, Rules, refuse_row
+from fastrnn.decode._stepper import Decodable, Stepper
+
+
+@dataclass(slots=True)
+class _Prompt:
+    """One prompt and its groups; every group has a row from the start."""
+
+    number: int
+    tokens: list[int]
+    groups: list[Group]
+    read: int = 1
+    firsts: list[int] = field(default_factory=list)  # first row of every group
+
+    @property
+    def reads(self) -> bool:
+        return self.read < len(self.tokens)
+
+
+class Search:
+    """One call of generate with beams."""
+
+    def __init__(self, model: Decodable, prompts: list[list[int]], o: Options) -> None:
+        self.options, G = o, o.num_beam_groups
+        self.stepper = Stepper(model, len(prompts), len(prompts) * o.num_beams)
+        self.logits = self.stepper.logits
+        capacity, V = self.logits.shape
+        self.rules = Rules(o, V)
+        self.rules.bind(self.logits)
+        ending = self.rules.ending
+        self.prompts = [
+            _Prompt(i, tokens, [Group(o, ending, self.rules.start) for _ in range(G)])
+            for i, tokens in enumerate(prompts)
+        ]
+        self.active = list(self.prompts)
+        self.scores = np.zeros(capacity)
+        # A beam has at most `final_tokens` ways to end, so that enough candidates do not.
+        k = o.num_beams // G * min(1 + ending.final_tokens, V)
+        self.best = np.zeros((len(prompts), k))
+        self.best_rows, self.best_tokens = np.zeros((2, len(prompts), k), np.int64)
+        self.chooser = _core.Chooser(
+            self.logits, self.scores, self.best, self.best_rows, self.best_tokens
+        )
+        if G > 1:
+            self.stepper.reorder([i for i in range(len(prompts)) for _ in range(G)])
+
+    def run(self, streams: bool = False) -> Iterator[int]:
+        """Decodes to the end; with `streams` yields the first prompt's tokens once certain."""
+        given = 0
+        feed = [p.tokens[0] for p in self.active for _ in p.groups]
+        while feed:
+            self.stepper.step(feed)
+            self._number_rows()
+            self._normalize()
+            writing = [p for p in self.active if not p.reads]
+            if writing:
+                self._choose(writing)
+            if streams and writing:
+                known = self._prefix(given)
+                yield from known
+                given += len(known)
+            feed = self._reorder()
+        if streams:
+            yield from self.results()[0].tokens[given:]
+
+    def _normalize(self) -> None:
+        """Logits become log-probabilities; NaN fills a whole row."""
+        valid = self.stepper.valid
+        _core.log_softmax(valid, valid)
+        if np.isnan(valid[:, 0]).any():
+            self._refuse_nan(int(np.isnan(valid[:, 0]).argmax()))
+
+    def _refuse_nan(self, row: int) -> None:
+        for prompt in self.active:
+            for group, first in zip(prompt.groups, prompt.firsts, strict=True):
+                if first <= row < first + len(group.beams) and not prompt.reads:
+                    refuse_row(True, prompt.number, len(group.beams[0].tokens))
+
+    def _number_rows(self) -> None:
+        """Where every group's rows are, and what their beams have so far."""
+        scores: list[float] = []
+        for prompt in self.active:
+            prompt.firsts = []
+            for group in prompt.groups:
+                prompt.firsts.append(len(scores))
+                scores += [beam.score for beam in group.beams]
+        self.scores[: len(scores)] = scores
+
+    def _choose(self, writing: list[_Prompt]) -> None:
+        for g in range(self.options.num_beam_groups):
+            for prompt in writing:
+                prompt.groups[g].chosen = []
+            prompts = [p for p in writing if not p.groups[g].is_done]
+            if not prompts:
+                continue
+            first = [p.firsts[g] for p in prompts]
+            last = [p.firsts[g] + len(p.groups[g].beams) for p in prompts]
+            self._process(prompts, g)
+            self.chooser.choose(first, last)
+            for i, prompt in enumerate(prompts):
+                self._advance(prompt, g, self._candidates(i))
+
+    def _candidates(self, i: int) -> list[Candidate]:
+        found = zip(
+            self.best[i].tolist(),
+            self.best_rows[i].tolist(),
+            self.best_tokens[i].tolist(),
+            strict=True,
+        )
+        return [candidate for candidate in found if candidate[1] >= 0]
+
+    def _advance(self, prompt: _Prompt, g: int, candidates: list[Candidate]) -> None:
+        group, first = prompt.groups[g], prompt.firsts[g]
+        if candidates:
+            group.advance(candidates, group.beams, first, self._logprob)
+            return
+        if not group.finished:
+            refuse_row(False, prompt.number, len(group.beams[0].tokens))
+        group.beams, group.is_done = [], True
+
+    def _logprob(self, row: int, token: int) -> float:
+        return float(self.logits[row, token])
+
+    def _process(self, prompts: list[_Prompt], g: int) -> None:
+        """Diversity, then processors, then the constraint, for the rows of group g."""
+        if not (g or self.rules.change_logits):
+            return
+        entries: list[Entry] = []
+        for prompt in prompts:
+            chosen = Counter(token for group in prompt.groups[:g] for token in group.chosen)
+            for row, beam in enumerate(prompt.groups[g].beams, prompt.firsts[g]):
+                for token, count in chosen.items():
+                    self.logits[row, token] -= self.options.diversity_penalty * count
+                entries.append((row, prompt.tokens, beam.tokens, beam.state))
+        self.rules.apply(entries, self.stepper.rows)
+
+    def _reorder(self) -> list[int]:
+        """Moves the stream to the new beams; returns their last tokens, or the prompts' next."""
+        rows, feed = [], []
+        for prompt in self.active:
+            if prompt.reads:
+                rows += prompt.firsts
+                feed += [prompt.tokens[prompt.read]] * len(prompt.groups)
+                prompt.read += 1
+                continue
+            for group in prompt.groups:
+                rows += [beam.row for beam in group.beams]
+                feed += [beam.tokens[-1] for beam in group.beams]
+        self.active = [p for p in self.active if p.reads or not all(g.is_done for g in p.groups)]
+        if rows and rows != list(range(self.stepper.rows)):
+            self.stepper.reorder(rows)
+        return feed
+
+    def _prefix(self, given: int) -> list[int]:
+        """What all beams and all finished sequences of the first prompt begin with."""
+        prompt = self.prompts[0]
+        live = [beam.tokens for group in prompt.groups for beam in group.beams]
+        done = [generation.tokens for group in prompt.groups for generation in group.finished]
+        sequences = live + done
+        return sequences[0][given : common_prefix(sequences, given)] if live else []
+
+    def results(self) -> list[Generation]:
+        """The best sequences of every prompt, by falling score."""
+        found: list[Generation] = []
+        for prompt in self.prompts:
+            every = [generation for group in prompt.groups for generation in group.finished]
+            every.sort(key=lambda generation: -generation.score)
+            if len(every) < self.options.num_return_sequences:
+                raise ValueError(
+                    f"num_return_sequences is {self.options.num_return_sequences}, but the search "
+                    f"found only {len(every)} for prompt {prompt.number}"
+                )
+            found += every[: self.options.num_return_sequences]
+        return found
