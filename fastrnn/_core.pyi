@@ -182,12 +182,14 @@ class Chooser:
     def __init__(
         self,
         logprobs: _Floats,
+        first: _Ints,
+        last: _Ints,
         scores: npt.NDArray[np.float64],
         best: npt.NDArray[np.float64],
         best_rows: _Ints,
         tokens: _Ints,
     ) -> None: ...
-    def choose(self, first: list[int], last: list[int]) -> None: ...
+    def choose(self, groups: int) -> None: ...
 
 class Grammar:
     def __init__(

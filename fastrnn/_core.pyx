@@ -19,6 +19,7 @@ from fastrnn._arrays import as_float32, as_int64
 cdef object ndarray = numpy.ndarray
 cdef object new_array = numpy.empty
 cdef object float32 = numpy.dtype(numpy.float32)
+cdef object int64 = numpy.dtype(numpy.int64)
 
 # Work in multiply-adds from which the GIL is released: about a microsecond.
 cdef enum:
@@ -645,36 +646,37 @@ cdef class Stream:
         cdef const int64_t *tokens = &token
         cdef bint flat = type(x) is int
         if not flat:
-            x = as_int64(x, "x")
+            if type(x) is not ndarray or x.dtype is not int64 or not x.flags.c_contiguous:
+                x = as_int64(x, "x")
             flat = x.ndim == 0
         if flat and self.rows == 1:
-            low = high = int(x)
+            if not 0 <= x < self.table.tokens:
+                raise ValueError(f"x holds token {x}, the vocabulary is 0 to {self.table.tokens - 1}")
+            token = x
         else:
             arrays = Arrays()
-            x = numpy.array(x, numpy.int64)  # a copy: nobody may change it after the check
+            x = x.copy()  # nobody may change it after the check
             tokens = <const int64_t *>arrays.take(x, "x", (self.rows,), True, False)
-            low, high = int(x.min()), int(x.max())
-        if low < 0 or high >= self.table.tokens:
-            raise ValueError(f"x holds token {low if low < 0 else high}, the vocabulary is 0 to {self.table.tokens - 1}")
-        if tokens is &token:
-            token = low
+            check_range("x", "token", tokens, self.rows, "the vocabulary is", self.table.tokens)
         return self._advance(NULL, tokens, out, flat)
 
     def reorder(self, indices):
         """Row n becomes a copy of row indices[n]; there are as many rows as indices from now on."""
         cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view
+        cdef int64_t count
         self._check()
-        chosen = numpy.array(as_int64(indices, "indices"))  # a copy: nobody may change it after the check
-        if chosen.ndim != 1 or not 1 <= chosen.shape[0] <= self.capacity:
-            raise ValueError(f"indices has shape {chosen.shape}, expected 1 to {self.capacity} row numbers")
-        cdef int64_t count = chosen.shape[0]
-        source = <const int64_t *>arrays.take(chosen, "indices", (count,), True, False)
+        if type(indices) is not ndarray or indices.dtype is not int64 or not indices.flags.c_contiguous:
+            indices = as_int64(indices, "indices")
+        indices = indices.copy()  # nobody may change it after the check
+        view = arrays.add(indices, "indices", True, False)
+        if view.ndim != 1 or not 1 <= view.shape[0] <= self.capacity:
+            raise ValueError(f"indices has shape {shape_of(view)}, expected 1 to {self.capacity} row numbers")
+        count = view.shape[0]
         self._enter()
         try:
-            low, high = int(chosen.min()), int(chosen.max())
-            if low < 0 or high >= self.rows:
-                raise ValueError(f"indices holds {low if low < 0 else high}, the rows are 0 to {self.rows - 1}")
-            fr_state_reorder(self.stack.model, self.state, source, count)
+            check_range("indices", "row", <const int64_t *>view.buf, count, "the rows are", self.rows)
+            fr_state_reorder(self.stack.model, self.state, <const int64_t *>view.buf, count)
             self.rows = count
         finally:
             fr_leave(&self.busy)
@@ -711,6 +713,15 @@ cdef class Stream:
 
     cdef tuple _c_shape(self):
         return (self.stack.shape.num_layers, self.rows, self.stack.shape.hidden_size)
+
+
+cdef int check_range(str name, str kind, const int64_t *values, int64_t count, str range_is,
+                     int64_t limit) except -1:
+    """Every value must be 0 to limit - 1."""
+    cdef int64_t wrong = fr_first_outside(values, count, limit)
+    if wrong < count:
+        raise ValueError(f"{name} holds {kind} {values[wrong]}, {range_is} 0 to {limit - 1}")
+    return 0
 
 
 cdef int borrow_float32(object x, Py_buffer *view) except -1:
@@ -914,10 +925,12 @@ cdef class Sampler:
 cdef class Chooser:
     """Chooses the best continuations of groups of rows, whose arrays it keeps; see fr_choose.
 
-    logprobs (N, V), scores (N,) float64; best (G, k) float64, best_rows, tokens (G, k) receive results.
+    logprobs (N, V), scores (N,) float64; first, last (G,): group g has the rows first[g] to last[g] - 1;
+    best (G, k) float64, best_rows, tokens (G, k) receive results.
     """
 
-    def __init__(self, logprobs, double[::1] scores not None, double[:, ::1] best not None, best_rows, tokens):
+    def __init__(self, logprobs, first, last, double[::1] scores not None, double[:, ::1] best not None, best_rows,
+                 tokens):
         cdef Arrays arrays = Arrays()
         cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, False)
         check_rows(view, "logprobs")
@@ -926,26 +939,28 @@ cdef class Chooser:
         self.capacity, self.choice.k = best.shape[0], best.shape[1]
         if self.capacity < 1 or self.choice.k < 1:
             raise ValueError("best is empty")
+        self.choice.first = <const int64_t *>arrays.take(first, "first", (self.capacity,), True, False)
+        self.choice.last = <const int64_t *>arrays.take(last, "last", (self.capacity,), True, False)
         self.choice.best_rows = <int64_t *>arrays.take(best_rows, "best_rows", (self.capacity, self.choice.k), True, True)
         self.choice.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity, self.choice.k), True, True)
         self.scores, self.best = scores, best
         self.choice.scores, self.choice.best = &scores[0], &best[0, 0]
         self.arrays = arrays
 
-    def choose(self, first, last):
-        """Chooses for the groups whose rows are first[g] to last[g] - 1."""
-        cdef Arrays arrays = Arrays()
+    def choose(self, int64_t groups):
+        """Chooses for the first `groups` groups."""
         cdef int32_t threads = num_threads
-        first, last = numpy.array(first, numpy.int64), numpy.array(last, numpy.int64)
-        if self.arrays is None or first.ndim != 1 or not 1 <= first.shape[0] <= self.capacity:
-            raise ValueError(f"first has shape {first.shape}, expected 1 to {self.capacity} groups")
-        self.choice.groups = first.shape[0]
-        self.choice.first = <const int64_t *>arrays.take(first, "first", (self.choice.groups,), True, False)
-        self.choice.last = <const int64_t *>arrays.take(last, "last", (self.choice.groups,), True, False)
-        if first.min() < 0 or last.max() > self.rows:
-            raise ValueError(f"groups must lie in the {self.rows} rows")
-        with nogil:
-            fr_choose(&self.choice, threads)
+        if self.arrays is None or not 0 <= groups <= self.capacity:
+            raise ValueError(f"groups is {groups}, expected 0 to {self.capacity}")
+        if (fr_first_outside(self.choice.first, groups, self.rows) < groups
+                or fr_first_outside(self.choice.last, groups, self.rows + 1) < groups):
+            raise ValueError(f"first and last must lie in the {self.rows} rows")
+        self.choice.groups = groups
+        if groups * self.choice.classes < 1024:
+            fr_choose(&self.choice, 1)
+        else:
+            with nogil:
+                fr_choose(&self.choice, threads)
 
 
 cdef class Grammar:

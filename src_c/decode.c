@@ -255,3 +255,9 @@ void fr_constrain(const fr_grammar *g) {
         for (; next < g->classes; next++) x[next] = -__builtin_inff();
     }
 }
+
+int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit) {
+    int64_t i = 0;
+    while (i < n && 0 <= values[i] && values[i] < limit) i++;
+    return i;
+}

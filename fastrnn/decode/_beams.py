@@ -16,15 +16,44 @@ from fastrnn.decode._options import Options, kept_of
 Candidate = tuple[float, int, int]  # sum, row, token
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Beam:
-    """An unfinished sequence; `row` is its parent's in the stream until the rows are reordered."""
+    """A sequence as its last token and the beam before it, which other beams may share."""
 
-    tokens: list[int]
-    logprobs: list[float]
+    before: Beam | None
+    token: int
+    logprob: float
+    score: float  # sum of logprobs
+    length: int
+    state: int  # of the constraint
+    row: int  # of the beam before it in the stream
+
+    def tokens(self, start: int = 0, /) -> list[int]:
+        """The tokens from position `start` on."""
+        found, beam = [], self
+        while beam.before is not None and beam.length > start:
+            found.append(beam.token)
+            beam = beam.before
+        return found[::-1]
+
+    def logprobs(self) -> list[float]:
+        found, beam = [], self
+        while beam.before is not None:
+            found.append(beam.logprob)
+            beam = beam.before
+        return found[::-1]
+
+
+@dataclass(slots=True, eq=False)
+class Finished:
+    """A complete sequence: its last beam, the score and why it ended."""
+
+    beam: Beam
     score: float
-    state: int
-    row: int = 0
+    reason: str
+
+    def generation(self) -> Generation:
+        return Generation(self.beam.tokens(), self.beam.logprobs(), self.score, self.reason)
 
 
 class Group:
@@ -35,58 +64,53 @@ class Group:
         self.ending, self.early = ending, o.early_stopping
         self.penalty: Penalty = length_penalty_of(o.length_penalty_form, o.length_penalty)
         self.falls = o.length_penalty > 0
-        self.beams = [Beam([], [], 0.0, start)]
-        self.finished: list[Generation] = []
+        self.beams = [Beam(None, -1, 0.0, 0.0, 0, start, 0)]
+        self.finished: list[Finished] = []
         self.chosen: list[int] = []  # tokens of the last step, for the groups behind this one
         self.is_done = False
 
     def advance(
-        self,
-        candidates: list[Candidate],
-        parents: list[Beam],
-        first: int,
-        logprob: Callable[[int, int], float],
+        self, candidates: list[Candidate], first: int, logprob: Callable[[int, int], float]
     ) -> None:
-        """The next beams from the best candidates; parents[row - first] belongs to a row."""
-        beams: list[Beam] = []
+        """The next beams from the best candidates; row - first is the number of a beam."""
+        ending, parents, beams = self.ending, self.beams, []
+        length = parents[0].length + 1
         for rank, (score, row, token) in enumerate(candidates):
             parent = parents[row - first]
-            tokens = [*parent.tokens, token]
-            state = self.ending.follow(parent.state, token)
-            reason = self.ending.reason(tokens, state)
-            if reason in ("eos", "stop", "constraint"):
+            state = ending.follow(parent.state, token)
+            beam = Beam(parent, token, logprob(row, token), score, length, state, row)
+            reason = ending.reason(beam)
+            if reason is not None and reason != "length":
                 if rank < self.size:
-                    logprobs = [*parent.logprobs, logprob(row, token)]
-                    self._finish(tokens, logprobs, score, reason)
+                    self._finish(beam, reason)
                 continue
-            beams.append(Beam(tokens, [*parent.logprobs, logprob(row, token)], score, state, row))
+            beams.append(beam)
             if len(beams) == self.size:
                 break
-        length = len(parents[0].tokens) + 1
-        self.chosen = [beam.tokens[-1] for beam in beams]
+        self.chosen = [beam.token for beam in beams]
         if not beams or self._is_done(candidates[0][0], length):
             beams, self.is_done = [], True
         self.beams = beams
-        if self.ending.grammar is not None or length == self.ending.most:
+        if ending.grammar is not None or length == ending.most:
             self._cut()
 
     def _cut(self) -> None:
         """Beams that may not grow any more are finished as they are."""
         growing = []
         for beam in self.beams:
-            reason = self.ending.reason(beam.tokens, beam.state)
+            reason = self.ending.reason(beam)
             if reason is None:
                 growing.append(beam)
             else:
-                self._finish(beam.tokens, beam.logprobs, beam.score, reason)
+                self._finish(beam, reason)
         self.beams = growing
         self.is_done = self.is_done or not growing
 
-    def _finish(self, tokens: list[int], logprobs: list[float], total: float, reason: str) -> None:
+    def _finish(self, beam: Beam, reason: str) -> None:
         """Keeps the best; of equal scores the one that was found first."""
-        score = total / self.penalty(len(tokens))
-        self.finished.append(Generation(tokens, logprobs, score, reason))
-        self.finished.sort(key=lambda generation: -generation.score)
+        score = beam.score / self.penalty(beam.length)
+        self.finished.append(Finished(beam, score, reason))
+        self.finished.sort(key=lambda finished: -finished.score)
         del self.finished[self.kept :]
 
     def _is_done(self, best: float, length: int) -> bool:
@@ -100,11 +124,9 @@ class Group:
         return self.finished[-1].score >= best / self.penalty(length)
 
 
-def common_prefix(sequences: list[list[int]], start: int) -> int:
-    """How many first tokens all sequences share, at least `start` of them being known to."""
-    shortest = min(map(len, sequences))
-    first = sequences[0]
-    for i in range(start, shortest):
-        if any(sequence[i] != first[i] for sequence in sequences):
-            return i
-    return max(start, shortest)
+def shared_start(sequences: list[list[int]]) -> list[int]:
+    """The first tokens that all sequences have in common."""
+    for i, tokens in enumerate(zip(*sequences, strict=False)):
+        if any(token != tokens[0] for token in tokens):
+            return sequences[0][:i]
+    return min(sequences, key=len)

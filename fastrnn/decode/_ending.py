@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Protocol
 
 from fastrnn.decode._options import Options
 from fastrnn.decode.automaton import Compiled
+
+
+class Sequence(Protocol):
+    """What is asked of a sequence whose last token has just been added."""
+
+    @property
+    def token(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def state(self) -> int: ...
+
+    def tokens(self, start: int = 0, /) -> list[int]:
+        """Its new tokens from position `start` on."""
 
 
 class Ending:
@@ -28,18 +42,21 @@ class Ending:
         """The automaton's state after a token that it allows."""
         return self.grammar.following[state][token] if self.grammar is not None else state
 
-    def reason(self, tokens: list[int], state: int) -> str | None:
-        """Why a sequence whose last token has just been added is over; None: it is not."""
-        if tokens[-1] in self.eos:
+    def reason(self, sequence: Sequence) -> str | None:
+        """Why the sequence is over; None: it is not."""
+        if sequence.token in self.eos:
             return "eos"
-        if self.stops and len(tokens) >= self.least and ends_with(tokens, self.stops):
+        length = sequence.length
+        if self.stops and length >= self.least and self._is_stopped(sequence):
             return "stop"
-        remaining = self.most - len(tokens)
-        if self.grammar is not None and self.grammar.is_over(state, remaining):
-            return "constraint" if math.isinf(self.grammar.least[state]) else "length"
-        return None if remaining else "length"
+        if self.grammar is not None and self.grammar.is_over(sequence.state, self.most - length):
+            return "constraint" if math.isinf(self.grammar.least[sequence.state]) else "length"
+        return None if length < self.most else "length"
 
-
-def ends_with(tokens: list[int], stops: Sequence[list[int]]) -> bool:
-    """Whether the tokens end with one of these sequences."""
-    return any(tokens[-len(stop) :] == stop for stop in stops)
+    def _is_stopped(self, sequence: Sequence) -> bool:
+        return any(
+            sequence.token == stop[-1]
+            and len(stop) <= sequence.length
+            and sequence.tokens(sequence.length - len(stop)) == stop
+            for stop in self.stops
+        )

@@ -26,13 +26,24 @@ class _Row:
     sequence: int  # of those returned for it
     state: int  # of the constraint
     read: int = 1  # tokens of the prompt that have been given to the stream
-    tokens: list[int] = field(default_factory=list)
+    written: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     reason: str = ""
 
     @property
     def reads_prompt(self) -> bool:
         return self.read < len(self.prompt)
+
+    @property
+    def token(self) -> int:
+        return self.written[-1]
+
+    @property
+    def length(self) -> int:
+        return len(self.written)
+
+    def tokens(self, start: int = 0, /) -> list[int]:
+        return self.written[start:]
 
 
 class Sampling:
@@ -80,12 +91,12 @@ class Sampling:
 
     def _expand(self) -> None:
         """A prompt that has just been read becomes as many rows as sequences are wanted."""
-        if self.wanted == 1 or all(row.tokens or row.reads_prompt for row in self.rows):
+        if self.wanted == 1 or all(row.written or row.reads_prompt for row in self.rows):
             return
         sources: list[int] = []
         rows: list[_Row] = []
         for i, row in enumerate(self.rows):
-            count = 1 if row.tokens or row.reads_prompt else self.wanted
+            count = 1 if row.written or row.reads_prompt else self.wanted
             sources += [i] * count
             rows += (
                 [row]
@@ -107,11 +118,11 @@ class Sampling:
 
     def _process(self) -> None:
         rows, count = self.rows, len(self.rows)
-        self.positions[:count] = [-1 if row.reads_prompt else len(row.tokens) for row in rows]
+        self.positions[:count] = [-1 if row.reads_prompt else len(row.written) for row in rows]
         if self.rules.change_logits:
             self.logits[:count] = self.stepper.valid
             entries = [
-                (i, row.prompt, row.tokens, row.state)
+                (i, row.prompt, row.written, row.state)
                 for i, row in enumerate(rows)
                 if not row.reads_prompt
             ]
@@ -129,11 +140,11 @@ class Sampling:
                 row.read += 1
             else:
                 if token < 0:
-                    refuse_row(token == -2, row.number, len(row.tokens))
-                row.tokens.append(token)
+                    refuse_row(token == -2, row.number, len(row.written))
+                row.written.append(token)
                 row.logprobs.append(logprob)
                 row.state = ending.follow(row.state, token)
-                reason = ending.reason(row.tokens, row.state)
+                reason = ending.reason(row)
                 yield token
                 if reason is not None:
                     row.reason = reason
@@ -151,10 +162,10 @@ class Sampling:
         """All sequences, by prompt and then by falling score."""
         penalty = length_penalty_of(self.options.length_penalty_form, self.options.length_penalty)
         found = [
-            (row.number, -sum(row.logprobs) / penalty(len(row.tokens)), row.sequence, row)
+            (row.number, -sum(row.logprobs) / penalty(len(row.written)), row.sequence, row)
             for row in self.finished
         ]
         return [
-            Generation(row.tokens, row.logprobs, -negative, row.reason)
+            Generation(row.written, row.logprobs, -negative, row.reason)
             for _, negative, _, row in sorted(found, key=lambda entry: entry[:3])
         ]

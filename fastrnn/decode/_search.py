@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.decode._beams import Candidate, Group, common_prefix
+from fastrnn.decode._beams import Candidate, Finished, Group, shared_start
 from fastrnn.decode._generation import Generation
 from fastrnn.decode._options import Options
 from fastrnn.decode._rules import Entry, Rules, refuse_row
@@ -52,8 +52,15 @@ class Search:
         k = o.num_beams // G * min(1 + ending.final_tokens, V)
         self.best = np.zeros((len(prompts), k))
         self.best_rows, self.best_tokens = np.zeros((2, len(prompts), k), np.int64)
+        self.first, self.last = np.zeros((2, len(prompts)), np.int64)
         self.chooser = _core.Chooser(
-            self.logits, self.scores, self.best, self.best_rows, self.best_tokens
+            self.logits,
+            self.first,
+            self.last,
+            self.scores,
+            self.best,
+            self.best_rows,
+            self.best_tokens,
         )
         if G > 1:
             self.stepper.reorder([i for i in range(len(prompts)) for _ in range(G)])
@@ -81,14 +88,15 @@ class Search:
         """Logits become log-probabilities; NaN fills a whole row."""
         valid = self.stepper.valid
         _core.log_softmax(valid, valid)
-        if np.isnan(valid[:, 0]).any():
-            self._refuse_nan(int(np.isnan(valid[:, 0]).argmax()))
+        column = valid[:, 0]
+        if np.isnan(column.dot(column)):
+            self._refuse_nan(int(np.isnan(column).argmax()))
 
     def _refuse_nan(self, row: int) -> None:
         for prompt in self.active:
             for group, first in zip(prompt.groups, prompt.firsts, strict=True):
                 if first <= row < first + len(group.beams) and not prompt.reads:
-                    refuse_row(True, prompt.number, len(group.beams[0].tokens))
+                    refuse_row(True, prompt.number, group.beams[0].length)
 
     def _number_rows(self) -> None:
         """Where every group's rows are, and what their beams have so far."""
@@ -107,33 +115,27 @@ class Search:
             prompts = [p for p in writing if not p.groups[g].is_done]
             if not prompts:
                 continue
-            first = [p.firsts[g] for p in prompts]
-            last = [p.firsts[g] + len(p.groups[g].beams) for p in prompts]
+            for i, prompt in enumerate(prompts):
+                self.first[i] = prompt.firsts[g]
+                self.last[i] = prompt.firsts[g] + len(prompt.groups[g].beams)
             self._process(prompts, g)
-            self.chooser.choose(first, last)
+            self.chooser.choose(len(prompts))
             for i, prompt in enumerate(prompts):
                 self._advance(prompt, g, self._candidates(i))
 
     def _candidates(self, i: int) -> list[Candidate]:
-        found = zip(
-            self.best[i].tolist(),
-            self.best_rows[i].tolist(),
-            self.best_tokens[i].tolist(),
-            strict=True,
-        )
+        results = (self.best[i], self.best_rows[i], self.best_tokens[i])
+        found = zip(*(result.tolist() for result in results), strict=True)
         return [candidate for candidate in found if candidate[1] >= 0]
 
     def _advance(self, prompt: _Prompt, g: int, candidates: list[Candidate]) -> None:
         group, first = prompt.groups[g], prompt.firsts[g]
         if candidates:
-            group.advance(candidates, group.beams, first, self._logprob)
+            group.advance(candidates, first, self.logits.item)
             return
         if not group.finished:
-            refuse_row(False, prompt.number, len(group.beams[0].tokens))
+            refuse_row(False, prompt.number, group.beams[0].length)
         group.beams, group.is_done = [], True
-
-    def _logprob(self, row: int, token: int) -> float:
-        return float(self.logits[row, token])
 
     def _process(self, prompts: list[_Prompt], g: int) -> None:
         """Diversity, then processors, then the constraint, for the rows of group g."""
@@ -145,7 +147,7 @@ class Search:
             for row, beam in enumerate(prompt.groups[g].beams, prompt.firsts[g]):
                 for token, count in chosen.items():
                     self.logits[row, token] -= self.options.diversity_penalty * count
-                entries.append((row, prompt.tokens, beam.tokens, beam.state))
+                entries.append((row, prompt.tokens, beam.tokens(), beam.state))
         self.rules.apply(entries, self.stepper.rows)
 
     def _reorder(self) -> list[int]:
@@ -159,7 +161,7 @@ class Search:
                 continue
             for group in prompt.groups:
                 rows += [beam.row for beam in group.beams]
-                feed += [beam.tokens[-1] for beam in group.beams]
+                feed += [beam.token for beam in group.beams]
         self.active = [p for p in self.active if p.reads or not all(g.is_done for g in p.groups)]
         if rows and rows != list(range(self.stepper.rows)):
             self.stepper.reorder(rows)
@@ -168,21 +170,20 @@ class Search:
     def _prefix(self, given: int) -> list[int]:
         """What all beams and all finished sequences of the first prompt begin with."""
         prompt = self.prompts[0]
-        live = [beam.tokens for group in prompt.groups for beam in group.beams]
-        done = [generation.tokens for group in prompt.groups for generation in group.finished]
-        sequences = live + done
-        return sequences[0][given : common_prefix(sequences, given)] if live else []
+        beams = [beam for group in prompt.groups for beam in group.beams]
+        ends = [finished.beam for group in prompt.groups for finished in group.finished]
+        return shared_start([beam.tokens(given) for beam in beams + ends]) if beams else []
 
     def results(self) -> list[Generation]:
         """The best sequences of every prompt, by falling score."""
         found: list[Generation] = []
         for prompt in self.prompts:
-            every = [generation for group in prompt.groups for generation in group.finished]
-            every.sort(key=lambda generation: -generation.score)
+            every: list[Finished] = [one for group in prompt.groups for one in group.finished]
+            every.sort(key=lambda finished: -finished.score)
             if len(every) < self.options.num_return_sequences:
                 raise ValueError(
                     f"num_return_sequences is {self.options.num_return_sequences}, but the search "
                     f"found only {len(every)} for prompt {prompt.number}"
                 )
-            found += every[: self.options.num_return_sequences]
+            found += [one.generation() for one in every[: self.options.num_return_sequences]]
         return found

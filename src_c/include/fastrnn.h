@@ -340,6 +340,9 @@ typedef struct fr_grammar {
 
 FR_API void fr_constrain(const fr_grammar *grammar);
 
+/* The first index whose value is not 0 to limit - 1, or n: for callers that check what they pass on. */
+FR_API int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit);
+
 /* ---- process ----------------------------------------------------------------------------------- */
 
 /* The kernels in use: "base", "avx2", "avx512" or "neon". */
