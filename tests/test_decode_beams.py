@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from decoding import (
+    Still,
     TableModel,
     beam_search,
     constant_table,
@@ -203,5 +204,5 @@ def test_logits_that_are_no_numbers_are_refused():
 
 
 def test_long_sequences_end_without_deep_recursion():
-    found = generate(constant_table([0.0, 0.1]), [0], max_new_tokens=60_000, num_beams=2)
+    found = generate(Still([0.0, 0.1]), [0], max_new_tokens=60_000, num_beams=2)
     assert len(found[0].tokens) == 60_000
