@@ -272,6 +272,7 @@ cdef extern from "include/fastrnn.h" nogil:
     size_t fr_sample_size(int64_t classes, int32_t threads)
     void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads)
     void fr_choose(const fr_choice *choice, int32_t threads)
+    int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads)
     void fr_constrain(const fr_grammar *grammar)
     int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit)
 

@@ -932,7 +932,7 @@ cdef class Chooser:
     def __init__(self, logprobs, first, last, double[::1] scores not None, double[:, ::1] best not None, best_rows,
                  tokens):
         cdef Arrays arrays = Arrays()
-        cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, False)
+        cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, True)
         check_rows(view, "logprobs")
         self.rows, self.choice.classes, self.choice.logprobs = view.shape[0], view.shape[1], <const float *>view.buf
         check_shape("scores", (scores.shape[0],), (self.rows,))
@@ -946,6 +946,18 @@ cdef class Chooser:
         self.scores, self.best = scores, best
         self.choice.scores, self.choice.best = &scores[0], &best[0, 0]
         self.arrays = arrays
+
+    def normalize(self, int64_t rows):
+        """Log-softmax of the first `rows` rows of logprobs; returns the first row with NaN, or rows."""
+        cdef int32_t threads = num_threads
+        cdef float *x = <float *>self.choice.logprobs
+        if self.arrays is None or not 0 <= rows <= self.rows:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.rows}")
+        if rows * self.choice.classes < 1024:
+            return fr_normalize(rows, self.choice.classes, x, 1)
+        with nogil:
+            rows = fr_normalize(rows, self.choice.classes, x, threads)
+        return rows
 
     def choose(self, int64_t groups):
         """Chooses for the first `groups` groups."""

@@ -239,6 +239,13 @@ void fr_choose(const fr_choice *choice, int32_t threads) {
     fr_team_run_if(work >= LEAST_WORK, threads, choose_thread, (void *)choice);
 }
 
+int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads) {
+    int64_t row = 0;
+    fr_log_softmax(rows, classes, x, classes, x, classes, threads);
+    while (row < rows && x[row * classes] == x[row * classes]) row++; /* a NaN spreads to all of them */
+    return row;
+}
+
 /* ---- constraints -------------------------------------------------------------------------------- */
 
 void fr_constrain(const fr_grammar *g) {

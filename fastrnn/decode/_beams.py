@@ -6,7 +6,8 @@ token id. A group keeps its `size` best unfinished sequences as beams and collec
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fastrnn.decode._ending import Ending
@@ -70,29 +71,38 @@ class Group:
         self.is_done = False
 
     def advance(
-        self, candidates: list[Candidate], first: int, logprob: Callable[[int, int], float]
-    ) -> None:
-        """The next beams from the best candidates; row - first is the number of a beam."""
+        self, candidates: Iterable[Candidate], first: int, logprob: Callable[[int, int], float]
+    ) -> bool:
+        """The next beams from the best candidates; row - first is the number of a beam.
+
+        A row below 0 ends the candidates; False if there is none.
+        """
         ending, parents, beams = self.ending, self.beams, []
-        length = parents[0].length + 1
+        size, eos, only_eos = self.size, ending.eos, ending.only_eos
+        length, best, rank = parents[0].length + 1, -math.inf, -1
         for rank, (score, row, token) in enumerate(candidates):
-            parent = parents[row - first]
-            state = ending.follow(parent.state, token)
-            beam = Beam(parent, token, logprob(row, token), score, length, state, row)
-            reason = ending.reason(beam)
-            if reason is not None and reason != "length":
-                if rank < self.size:
-                    self._finish(beam, reason)
-                continue
-            beams.append(beam)
-            if len(beams) == self.size:
+            if row < 0:
+                rank -= 1
                 break
+            if rank == 0:
+                best = score
+            parent = parents[row - first]
+            state = parent.state if only_eos else ending.follow(parent.state, token)
+            beam = Beam(parent, token, logprob(row, token), score, length, state, row)
+            reason = ("eos" if token in eos else None) if only_eos else ending.reason(beam)
+            if reason is None or reason == "length":
+                beams.append(beam)
+                if len(beams) == size:
+                    break
+            elif rank < size:
+                self._finish(beam, reason)
         self.chosen = [beam.token for beam in beams]
-        if not beams or self._is_done(candidates[0][0], length):
+        if not beams or self._is_done(best, length):
             beams, self.is_done = [], True
         self.beams = beams
         if ending.grammar is not None or length == ending.most:
             self._cut()
+        return rank >= 0
 
     def _cut(self) -> None:
         """Beams that may not grow any more are finished as they are."""

@@ -31,6 +31,7 @@ class Ending:
         self.eos = frozenset(o.eos_token_id)
         self.stops: list[list[int]] = [list(stop) for stop in o.stop]
         self.grammar = grammar
+        self.only_eos = grammar is None and not self.stops  # nothing else ends a text early
 
     @property
     def final_tokens(self) -> int:

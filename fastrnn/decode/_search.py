@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.decode._beams import Candidate, Finished, Group, shared_start
+from fastrnn.decode._beams import Finished, Group, shared_start
 from fastrnn.decode._generation import Generation
 from fastrnn.decode._options import Options
 from fastrnn.decode._rules import Entry, Rules, refuse_row
@@ -46,8 +46,9 @@ class Search:
             _Prompt(i, tokens, [Group(o, ending, self.rules.start) for _ in range(G)])
             for i, tokens in enumerate(prompts)
         ]
-        self.active = list(self.prompts)
+        self.active = self.prompts
         self.scores = np.zeros(capacity)
+        self.same = list(range(capacity))
         # A beam has at most `final_tokens` ways to end, so that enough candidates do not.
         k = o.num_beams // G * min(1 + ending.final_tokens, V)
         self.best = np.zeros((len(prompts), k))
@@ -62,8 +63,12 @@ class Search:
             self.best_rows,
             self.best_tokens,
         )
+        # Per prompt: where the results of its choice are.
+        self.results_of = list(zip(self.best, self.best_rows, self.best_tokens, strict=True))
         if G > 1:
             self.stepper.reorder([i for i in range(len(prompts)) for _ in range(G)])
+        for i, prompt in enumerate(self.prompts):
+            prompt.firsts = list(range(i * G, i * G + G))
 
     def run(self, streams: bool = False) -> Iterator[int]:
         """Decodes to the end; with `streams` yields the first prompt's tokens once certain."""
@@ -71,42 +76,25 @@ class Search:
         feed = [p.tokens[0] for p in self.active for _ in p.groups]
         while feed:
             self.stepper.step(feed)
-            self._number_rows()
-            self._normalize()
-            writing = [p for p in self.active if not p.reads]
+            nan = self.chooser.normalize(len(feed))
+            if nan < len(feed):
+                self._refuse_nan(nan)
+            writing = [p for p in self.active if p.read == len(p.tokens)]
             if writing:
                 self._choose(writing)
             if streams and writing:
                 known = self._prefix(given)
                 yield from known
                 given += len(known)
-            feed = self._reorder()
+            feed = self._reorder(writing)
         if streams:
             yield from self.results()[0].tokens[given:]
-
-    def _normalize(self) -> None:
-        """Logits become log-probabilities; NaN fills a whole row."""
-        valid = self.stepper.valid
-        _core.log_softmax(valid, valid)
-        column = valid[:, 0]
-        if np.isnan(column.dot(column)):
-            self._refuse_nan(int(np.isnan(column).argmax()))
 
     def _refuse_nan(self, row: int) -> None:
         for prompt in self.active:
             for group, first in zip(prompt.groups, prompt.firsts, strict=True):
                 if first <= row < first + len(group.beams) and not prompt.reads:
                     refuse_row(True, prompt.number, group.beams[0].length)
-
-    def _number_rows(self) -> None:
-        """Where every group's rows are, and what their beams have so far."""
-        scores: list[float] = []
-        for prompt in self.active:
-            prompt.firsts = []
-            for group in prompt.groups:
-                prompt.firsts.append(len(scores))
-                scores += [beam.score for beam in group.beams]
-        self.scores[: len(scores)] = scores
 
     def _choose(self, writing: list[_Prompt]) -> None:
         for g in range(self.options.num_beam_groups):
@@ -121,21 +109,16 @@ class Search:
             self._process(prompts, g)
             self.chooser.choose(len(prompts))
             for i, prompt in enumerate(prompts):
-                self._advance(prompt, g, self._candidates(i))
+                self._advance(prompt, g, i)
 
-    def _candidates(self, i: int) -> list[Candidate]:
-        results = (self.best[i], self.best_rows[i], self.best_tokens[i])
-        found = zip(*(result.tolist() for result in results), strict=True)
-        return [candidate for candidate in found if candidate[1] >= 0]
-
-    def _advance(self, prompt: _Prompt, g: int, candidates: list[Candidate]) -> None:
-        group, first = prompt.groups[g], prompt.firsts[g]
-        if candidates:
-            group.advance(candidates, first, self.logits.item)
-            return
-        if not group.finished:
-            refuse_row(False, prompt.number, group.beams[0].length)
-        group.beams, group.is_done = [], True
+    def _advance(self, prompt: _Prompt, g: int, i: int) -> None:
+        """The next beams of a group from choice i."""
+        group = prompt.groups[g]
+        best, rows, tokens = self.results_of[i]
+        candidates = zip(best.tolist(), rows.tolist(), tokens.tolist(), strict=True)
+        length = group.beams[0].length
+        if not group.advance(candidates, prompt.firsts[g], self.logits.item) and not group.finished:
+            refuse_row(False, prompt.number, length)
 
     def _process(self, prompts: list[_Prompt], g: int) -> None:
         """Diversity, then processors, then the constraint, for the rows of group g."""
@@ -150,20 +133,29 @@ class Search:
                 entries.append((row, prompt.tokens, beam.tokens(), beam.state))
         self.rules.apply(entries, self.stepper.rows)
 
-    def _reorder(self) -> list[int]:
+    def _reorder(self, writing: list[_Prompt]) -> list[int]:
         """Moves the stream to the new beams; returns their last tokens, or the prompts' next."""
-        rows, feed = [], []
+        rows: list[int] = []
+        feed: list[int] = []
+        scores: list[float] = []
         for prompt in self.active:
             if prompt.reads:
                 rows += prompt.firsts
                 feed += [prompt.tokens[prompt.read]] * len(prompt.groups)
+                scores += [0.0] * len(prompt.groups)
+                prompt.firsts = list(range(len(rows) - len(prompt.groups), len(rows)))
                 prompt.read += 1
                 continue
-            for group in prompt.groups:
-                rows += [beam.row for beam in group.beams]
-                feed += [beam.token for beam in group.beams]
-        self.active = [p for p in self.active if p.reads or not all(g.is_done for g in p.groups)]
-        if rows and rows != list(range(self.stepper.rows)):
+            for g, group in enumerate(prompt.groups):
+                prompt.firsts[g] = len(rows)
+                for beam in group.beams:
+                    rows.append(beam.row)
+                    feed.append(beam.token)
+                    scores.append(beam.score)
+        if any(group.is_done for prompt in writing for group in prompt.groups):
+            self.active = [p for p in self.active if not all(g.is_done for g in p.groups)]
+        self.scores[: len(scores)] = scores
+        if rows and rows != self.same[: self.stepper.rows]:
             self.stepper.reorder(rows)
         return feed
 

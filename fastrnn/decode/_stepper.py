@@ -77,8 +77,9 @@ class Stepper:
     def reorder(self, indices: list[int]) -> None:
         """The stream's rows; the logits stay where they are."""
         self._stream.reorder(np.array(indices))
-        self.rows = len(indices)
-        self._view()
+        if len(indices) != self.rows:
+            self.rows = len(indices)
+            self._view()
 
     def _view(self) -> None:
         self.valid: FloatArray = self.logits[: self.rows]

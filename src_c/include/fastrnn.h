@@ -327,6 +327,8 @@ typedef struct fr_choice {
 } fr_choice;
 
 FR_API void fr_choose(const fr_choice *choice, int32_t threads);
+/* Every row of x (rows, V) becomes its log-softmax; returns the first that holds a NaN, or rows. */
+FR_API int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads);
 
 /* Sets to -inf what an automaton does not allow: row n is in states[n] (< 0: free), whose tokens stand,
  * rising, from offsets[state] to offsets[state + 1], each with the number of tokens that are still
