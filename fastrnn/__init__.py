@@ -13,8 +13,15 @@ except ImportError as error:
         f"`python setup.py build_ext --inplace`"
     ) from error
 
-from fastrnn import models
-from fastrnn.layers import Embedding, Linear
+from fastrnn.layers import (
+    Dropout,
+    Embedding,
+    EmbeddingDropout,
+    LayerNorm,
+    Linear,
+    LockedDropout,
+    WeightDrop,
+)
 from fastrnn.packed import (
     PackedSequence,
     pack_padded_sequence,
@@ -27,9 +34,10 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import data, decode, losses, optim, schedules
+    from fastrnn import data, decode, init, losses, models, optim, plot, schedules, train
     from fastrnn.checkpoint import read_checkpoint
     from fastrnn.decode import Generation, generate, stream_generate
+    from fastrnn.files import load, save, save_pytorch
 
 __version__ = "0.1.0"
 
@@ -37,19 +45,26 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Dropout",
     "Embedding",
+    "EmbeddingDropout",
     "GRUCell",
     "Generation",
     "LSTMCell",
+    "LayerNorm",
     "Linear",
+    "LockedDropout",
     "PackedSequence",
     "RNNCell",
     "Stream",
+    "WeightDrop",
     "__version__",
     "data",
     "decode",
     "generate",
     "get_num_threads",
+    "init",
+    "load",
     "losses",
     "models",
     "num_threads",
@@ -58,29 +73,47 @@ __all__ = [
     "pack_sequence",
     "pad_packed_sequence",
     "pad_sequence",
+    "plot",
     "read_checkpoint",
+    "save",
+    "save_pytorch",
     "schedules",
     "set_num_threads",
     "show_config",
     "stream_generate",
+    "train",
 ]
+
+# Where names are from that are imported on first use; None: a module of this package.
+_LATER = {
+    "Generation": "decode",
+    "data": None,
+    "decode": None,
+    "generate": "decode",
+    "init": None,
+    "load": "files",
+    "losses": None,
+    "models": None,
+    "optim": None,
+    "plot": None,
+    "read_checkpoint": "checkpoint",
+    "save": "files",
+    "save_pytorch": "files",
+    "schedules": None,
+    "stream_generate": "decode",
+    "train": None,
+}
 
 
 def __getattr__(name: str) -> Any:
-    """What reads files or trains is imported on first use."""
-    if name == "read_checkpoint":
-        from fastrnn.checkpoint import read_checkpoint
+    """Models and files are imported on first use."""
+    if name not in _LATER:
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    from importlib import import_module
 
-        return read_checkpoint
-    if name in ("Generation", "generate", "stream_generate"):
-        from fastrnn import decode
-
-        return getattr(decode, name)
-    if name in ("data", "decode", "losses", "optim", "schedules"):
-        from importlib import import_module
-
-        return import_module(f"fastrnn.{name}")
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+    owner = _LATER[name]
+    module = import_module(f"fastrnn.{owner or name}")
+    return module if owner is None else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -39,7 +39,7 @@ cdef extern from "include/fastrnn.h" nogil:
 
     ctypedef struct fr_tape_plan:
         int32_t layer, threads
-        int64_t steps, rows, elements, kept_steps
+        int64_t steps, rows, elements, kept_steps, vocabulary
 
     ctypedef struct fr_gradients:
         const float *dy
@@ -49,6 +49,8 @@ cdef extern from "include/fastrnn.h" nogil:
         float *dh0
         float *dc0
         float *parameters
+        const float *embedding
+        float *dembedding
         float *flow
 
     int32_t fr_cell(const char *name)
@@ -94,7 +96,6 @@ cdef extern from "include/fastrnn.h" nogil:
     void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows, const float *x,
                             const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads)
     void fr_linear_load_transposed(fr_linear *linear, const float *weight)
-
     enum: FR_SGD, FR_ADAM, FR_RMSPROP, FR_ADAGRAD, FR_NORM_BLOCK
 
     ctypedef struct fr_softmax:
@@ -142,13 +143,14 @@ cdef extern from "include/fastrnn.h" nogil:
 
 cdef extern from "host.h" nogil:
     void *fr_allocate(size_t bytes)
+    size_t fr_allocation_size(size_t bytes)
     int fr_enter(int *mark)
     void fr_leave(int *mark)
     void *fr_swap(void **spare, void *memory)
 
 
 cdef class Arrays:
-    cdef Py_buffer[8] views
+    cdef Py_buffer[10] views
     cdef int count
     cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL
     cdef void *take(self, object array, str name, tuple shape, bint integer, bint writable) except? NULL
@@ -175,8 +177,10 @@ cdef class Stack:
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
     cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1
     cdef int _run(self, fr_sequence *q) except -1
+    cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1
     cdef Memory _tape_memory(self, size_t size)
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *
+    cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1
 
 
 cdef class Transpose:
@@ -192,6 +196,7 @@ cdef class Tape:
     cdef Arrays arrays
     cdef Memory memory
     cdef tuple x_shape, y_shape
+    cdef Table table
     cdef int32_t threads
     cdef int64_t directions
     cdef size_t workspace_size

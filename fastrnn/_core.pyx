@@ -87,6 +87,11 @@ def calibrate_read(const float[::1] x not None, int64_t sweeps):
     return count
 
 
+def allocation_size(size_t size):
+    """Bytes that an allocation of `size` bytes takes: whole cache lines, or whole huge pages."""
+    return fr_allocation_size(size)
+
+
 cdef int check_shape(str name, tuple got, tuple expected) except -1:
     if got != expected:
         raise ValueError(f"{name} has shape {got}, expected {expected}")
@@ -137,8 +142,8 @@ cdef class Arrays:
             PyBuffer_Release(&self.views[i])
 
     cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL:
-        if self.count == 8:
-            raise SystemError("a call borrows at most 8 arrays")
+        if self.count == 10:
+            raise SystemError("a call borrows at most 10 arrays")
         acquire(&self.views[self.count], array, name, integer, writable)
         self.count += 1
         return &self.views[self.count - 1]
@@ -222,13 +227,18 @@ cdef class Stack:
 
     def training_bytes(self, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps):
         """Bytes of the tape of one layer, and of the workspace that its training needs beside it."""
-        cdef fr_tape_plan plan = self._plan(0, steps, rows, elements, kept_steps)
-        return fr_tape_size(self.model, &plan), fr_training_size(self.model, &plan)
+        cdef fr_tape_plan plan
+        # The first layer and the others differ in their inputs.
+        cdef int last = self.shape.num_layers - 1
+        plan = self._plan(last, steps, rows, elements, kept_steps)
+        workspace = fr_training_size(self.model, &plan)
+        plan.layer = 0
+        return fr_tape_size(self.model, &plan), max(workspace, fr_training_size(self.model, &plan))
 
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *:
         cdef fr_tape_plan plan
         plan.layer, plan.threads, plan.steps, plan.rows = layer, num_threads, steps, rows
-        plan.elements, plan.kept_steps = elements, kept_steps
+        plan.elements, plan.kept_steps, plan.vocabulary = elements, kept_steps, 0
         if fr_tape_size(self.model, &plan) == 0:
             raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
         return plan
@@ -254,9 +264,7 @@ cdef class Stack:
         kept_steps: how many steps the tape keeps, 0: all.
         """
         cdef Tape tape = Tape.__new__(Tape)
-        cdef fr_tape_plan plan
         cdef Py_buffer *view
-        cdef void *workspace
         if not 0 <= layer < self.shape.num_layers or transpose.stack is not self:
             raise ValueError("layer and transpose must belong to this stack")
         lengths, starts = [None if a is None else numpy.array(a, numpy.int64) for a in (lengths, starts)]
@@ -268,10 +276,35 @@ cdef class Stack:
         check_shape("x", tape.x_shape, shape_of(&tape.arrays.views[0], self.features if layer else self.shape.input_size))
         tape.sequence.x = <const float *>view.buf
         self._states(tape.arrays, &tape.sequence, h0, c0, hn, cn)
+        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
+        self._start(tape, layer, transpose, elements, kept_steps)
+        return tape
+
+    def record_tokens(self, Transpose transpose not None, tokens, Table table not None, y, h0=None, c0=None,
+                      hn=None, cn=None, lengths=None, int64_t kept_steps=0):
+        """The same for the first layer on tokens (T, N), whose x part is in the table."""
+        cdef Tape tape = Tape.__new__(Tape)
+        if transpose.stack is not self or table.stack is not self:
+            raise ValueError("table and transpose must belong to this stack")
+        lengths = None if lengths is None else numpy.array(lengths, numpy.int64)
+        tape.arrays, tape.stack, tape.transpose, tape.table = Arrays(), self, transpose, table
+        tape.sequence = self._sequence(tape.arrays, y, lengths, None, False)
+        tape.y_shape = shape_of(&tape.arrays.views[0])
+        self._tokens(tape.arrays, &tape.sequence, tokens, table)
+        self._states(tape.arrays, &tape.sequence, h0, c0, hn, cn)
+        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
+        self._start(tape, 0, transpose, elements, kept_steps)
+        return tape
+
+    cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1:
+        """Makes the tape and runs the layer."""
+        cdef fr_tape_plan plan
+        cdef void *workspace
         if tape.sequence.steps == 0 or tape.sequence.rows == 0:
             raise ValueError("x has 0 steps or rows, expected at least 1")
-        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
         plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements, kept_steps or tape.sequence.steps)
+        if tape.table is not None:
+            plan.vocabulary = tape.table.tokens
         tape.memory = self._tape_memory(fr_tape_size(self.model, &plan))
         tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
         tape.threads, tape.directions = plan.threads, self.shape.num_directions
@@ -283,7 +316,7 @@ cdef class Stack:
         with nogil:
             fr_forward(self.model, &tape.sequence, workspace, plan.threads)
         self._give_back(workspace)
-        return tape
+        return 0
 
     def forward_tokens(self, tokens, Table table not None, y, h0=None, c0=None, hn=None, cn=None):
         """The same for tokens (T, N), int64, each in 0..V-1, whose x part is in the table."""
@@ -291,13 +324,17 @@ cdef class Stack:
         cdef fr_sequence q = self._sequence(arrays, y, None, None, False)
         if table.stack is not self:
             raise ValueError("table was folded for another stack")
+        self._tokens(arrays, &q, tokens, table)
+        self._states(arrays, &q, h0, c0, hn, cn)
+        self._run(&q)
+
+    cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1:
         tokens = numpy.array(tokens, numpy.int64)  # a copy: nobody may change it after the check
         q.tokens = <const int64_t *>arrays.take(tokens, "tokens", (q.steps, q.rows), True, False)
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < table.tokens:
             raise ValueError(f"tokens must be 0 to {table.tokens - 1}, got {tokens.min()} to {tokens.max()}")
         q.table = table.rows
-        self._states(arrays, &q, h0, c0, hn, cn)
-        self._run(&q)
+        return 0
 
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *:
         """Sizes and strides of a call, from y and, for packed data, from starts and lengths."""
@@ -395,10 +432,12 @@ cdef class Tape:
         self.arrays = None
         return 0
 
-    def backward(self, parameters, dy=None, dhn=None, dcn=None, dx=None, dh0=None, dc0=None, flow=None):
+    def backward(self, parameters, dy=None, dhn=None, dcn=None, dx=None, dh0=None, dc0=None, flow=None,
+                 embedding=None, dembedding=None):
         """Adds to parameters (num_parameters,), fills dx, dh0, dc0 and flow (D, T, 2) as far as given.
 
-        dy like y, dhn and dcn like hn and cn, None for zeros. See fr_gradients in fastrnn.h.
+        dy like y, dhn and dcn like hn and cn, None for zeros. A tape of tokens needs the embedding (V, I)
+        that filled its table and adds to dembedding instead of filling dx. See fr_gradients in fastrnn.h.
         """
         cdef Arrays arrays = Arrays()
         cdef fr_gradients g
@@ -413,10 +452,20 @@ cdef class Tape:
             g.dy = <const float *>arrays.take(dy, "dy", self.y_shape, False, False)
             g.dhn = <const float *>arrays.take(dhn, "dhn", h_shape, False, False)
             g.dcn = <const float *>arrays.take(dcn, "dcn", c_shape, False, False)
-            g.dx = <float *>arrays.take(dx, "dx", self.x_shape, False, True)
+            g.dx = g.dembedding = NULL
+            g.embedding = NULL
+            if self.table is None:
+                g.dx = <float *>arrays.take(dx, "dx", self.x_shape, False, True)
+            else:
+                shape = (self.table.tokens, self.stack.shape.input_size)
+                g.embedding = <const float *>arrays.add(embedding, "embedding", False, False).buf
+                check_shape("embedding", shape_of(&arrays.views[arrays.count - 1]), shape)
+                g.dembedding = <float *>arrays.take(dembedding, "dembedding", shape, False, True)
             g.dh0 = <float *>arrays.take(dh0, "dh0", h_shape, False, True)
             g.dc0 = <float *>arrays.take(dc0, "dc0", c_shape, False, True)
-            g.parameters = <float *>arrays.take(parameters, "parameters", (self.stack.num_parameters,), False, True)
+            arrays.add(parameters, "parameters", False, True)
+            check_shape("parameters", shape_of(&arrays.views[arrays.count - 1]), (self.stack.num_parameters,))
+            g.parameters = <float *>arrays.views[arrays.count - 1].buf
             g.flow = <float *>arrays.take(flow, "flow", (self.directions, self.sequence.steps, 2), False, True)
         except BaseException:
             fr_leave(&self.used)

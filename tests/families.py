@@ -53,3 +53,30 @@ def states(rng: np.random.Generator, layer: Any, rows: int) -> tuple[Any, Any]:
     depth = layer.num_layers * layer.num_directions
     h = normal(rng, depth, rows, layer.state_size)
     return h, normal(rng, depth, rows, layer.hidden_size) if layer.has_cell else None
+
+
+def of_one(layer: Any, h: Any, c: Any) -> Any:
+    """The layer's state argument from h and c: h, the pair, or None."""
+    return (h, c) if layer.has_cell and h is not None else h
+
+
+def vjp(layer: Any, x: Any, h: Any = None, c: Any = None, lengths: Any = None) -> tuple[Any, Any]:
+    """y, h_n and c_n as from `call`, and a pullback dy, dh_n, dc_n -> dx, dh_0, dc_0."""
+    (y, last), back = layer.vjp(x, of_one(layer, h, c), lengths=lengths)
+
+    def pullback(dy: Any = None, dh: Any = None, dc: Any = None) -> Any:
+        dx, dstate = back(dy, of_one(layer, dh, dc))
+        return (dx, *dstate) if layer.has_cell else (dx, dstate, None)
+
+    return (y, *last) if layer.has_cell else (y, last, None), pullback
+
+
+def outer(rng: np.random.Generator, layer: Any, steps: int, rows: int) -> tuple[Any, Any, Any]:
+    """Random gradients dy (T, N, *), dh_n and dc_n to start a pullback from."""
+    return normal(rng, steps, rows, layer.output_size), *states(rng, layer, rows)
+
+
+def same_bits(got: Any, wanted: Any) -> bool:
+    """All arrays have the same bits; None stands for a state the family does not have."""
+    pairs = [(a, b) for a, b in zip(got, wanted, strict=True) if a is not None or b is not None]
+    return all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in pairs)

@@ -57,30 +57,52 @@ def lstm_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
 
     With peepholes p: i = s(... + p_i c'), f = s(... + p_f c'), o = s(... + p_o c).
     """
-    i, f, g, o = np.split(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh, 4, axis=1)
-    p_i, p_f, p_o = np.zeros((3, c.shape[1])) if w.ch is None else np.split(w.ch, 3)
-    c1 = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * np.tanh(g)
-    h1 = sigmoid(o + p_o * c1) * np.tanh(c1)
+    *_, o, c1 = lstm_gates(x, h, c, w)
+    h1 = o * np.tanh(c1)
     return (h1 if w.hr is None else h1 @ w.hr.T), c1
+
+
+def lstm_gates(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, ...]:
+    """i, f, g, o and the new c."""
+    i, f, g, o = np.split(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh, 4, axis=1)
+    p_i, p_f, p_o = peepholes(w, c.shape[1])
+    i, f, g = sigmoid(i + p_i * c), sigmoid(f + p_f * c), np.tanh(g)
+    c1 = f * c + i * g
+    return i, f, g, sigmoid(o + p_o * c1), c1
+
+
+def peepholes(w: Weights, units: int) -> Array:
+    """p_i, p_f, p_o as (3, H); zero where the cell has none."""
+    return np.zeros((3, units)) if w.ch is None else w.ch.reshape(3, units)
 
 
 def gru_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
     """r, z = s(...); n = tanh(W_in x + b_in + r (W_hn h' + b_hn)); h = (1 - z) n + z h'."""
+    _, z, n, _ = gru_gates(x, h, w)
+    return (1 - z) * n + z * h, c
+
+
+def gru_gates(x: Array, h: Array, w: Weights) -> tuple[Array, ...]:
+    """r, z, n, and what r multiplies: W_hn h' + b_hn."""
     x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
     h_r, h_z, h_n = np.split(h @ w.hh.T + w.b_hh, 3, axis=1)
     r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
-    n = np.tanh(x_n + r * h_n)
-    return (1 - z) * n + z * h, c
+    return r, z, np.tanh(x_n + r * h_n), h_n
 
 
 def gru_reset_before_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
     """As above, but n = tanh(W_in x + b_in + W_hn (r h') + b_hn)."""
+    _, z, n = gru_reset_before_gates(x, h, w)
+    return (1 - z) * n + z * h, c
+
+
+def gru_reset_before_gates(x: Array, h: Array, w: Weights) -> tuple[Array, ...]:
+    """r, z, n."""
     x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
     w_r, w_z, w_n = np.split(w.hh, 3)
     b_r, b_z, b_n = np.split(w.b_hh, 3)
     r, z = sigmoid(x_r + h @ w_r.T + b_r), sigmoid(x_z + h @ w_z.T + b_z)
-    n = np.tanh(x_n + (r * h) @ w_n.T + b_n)
-    return (1 - z) * n + z * h, c
+    return r, z, np.tanh(x_n + (r * h) @ w_n.T + b_n)
 
 
 STEPS: dict[str, Callable[..., tuple[Array, Array]]] = {
@@ -131,25 +153,41 @@ def run(
     first, or the sum of both halves with merge="sum". Layers and directions are told by the names.
     """
     x = np.asarray(x, np.float64)
-    steps, rows = x.shape[:2]
-    lengths = np.full(rows, steps) if lengths is None else np.asarray(lengths)
+    lengths = every_length(lengths, x)
+    h0, c0 = first_states(tensors, x.shape[1], h0, c0)
     h_n, c_n = [], []
-    for layer in range(sum(name.startswith("weight_hh") for name in tensors)):
+    for level in levels(tensors):
         outputs = []
-        for suffix in ("", "_reverse"):
-            if f"weight_hh_l{layer}{suffix}" not in tensors:
-                continue
-            w = weights(tensors, f"_l{layer}{suffix}")
-            units = w.hh.shape[1] if w.hr is None else w.hr.shape[1]
-            h = np.zeros((rows, w.hh.shape[1])) if h0 is None else np.float64(h0[len(h_n)])
-            c = np.zeros((rows, units)) if c0 is None else np.float64(c0[len(h_n)])
-            y, h, c = run_direction(cell, x, h, c, w, lengths, suffix != "")
+        for suffix in level:
+            w, at = weights(tensors, suffix), len(h_n)
+            y, h, c = run_direction(cell, x, h0[at], c0[at], w, lengths, suffix in level[1:])
             outputs.append(y)
             h_n.append(h)
             c_n.append(c)
-        if outputs:
-            x = sum(outputs) if merge == "sum" else np.concatenate(outputs, axis=2)
+        x = sum(outputs) if merge == "sum" else np.concatenate(outputs, axis=2)
     return x, np.stack(h_n), np.stack(c_n)
+
+
+def levels(tensors: Mapping[str, Any]) -> list[list[str]]:
+    """For every layer the suffixes of its tensors' names, one per direction, forward first."""
+    ends = ["", "_reverse"] if "weight_hh_l0_reverse" in tensors else [""]
+    count = sum(name.startswith("weight_hh") for name in tensors) // len(ends)
+    return [[f"_l{layer}{end}" for end in ends] for layer in range(count)]
+
+
+def every_length(lengths: Any, x: Array) -> Array:
+    """How many steps every row of x (T, N, I) has: all T unless told."""
+    return np.full(x.shape[1], len(x)) if lengths is None else np.asarray(lengths)
+
+
+def first_states(tensors: Mapping[str, Any], rows: int, h0: Any, c0: Any) -> tuple[Array, Array]:
+    """h0 (layers*D, N, R) and c0 (layers*D, N, H) in float64; zeros unless given."""
+    flat = [suffix for level in levels(tensors) for suffix in level]
+    w = weights(tensors, flat[0])
+    r = w.hh.shape[1]
+    units = r if w.hr is None else w.hr.shape[1]
+    h = np.zeros((len(flat), rows, r)) if h0 is None else np.asarray(h0, np.float64)
+    return h, np.zeros((len(flat), rows, units)) if c0 is None else np.asarray(c0, np.float64)
 
 
 def weights(tensors: Mapping[str, Any], suffix: str) -> Weights:

@@ -18,17 +18,17 @@ INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neo
 # A module may import from its own layer and from those below it. From the top down:
 LAYERS = [
     {"__main__"},
-    {"cli"},
+    {"cli", "plot"},
     {"__init__"},
     {"train", "decode"},
-    {"models", "data", "process"},
-    {"rnn", "layers", "losses", "optim", "schedules", "checkpoint"},
+    {"models", "data", "files", "process"},
+    {"rnn", "layers", "losses", "optim", "schedules", "checkpoint", "init"},
     {"_recurrent", "_cells", "_composite", "_optimizer"},
     {"_backward"},
     {"_module", "packed", "streams"},
     {"_core"},
     {"_flow"},
-    {"_arrays", "_names"},
+    {"_arrays", "_atomic", "_names", "_pullback"},
 ]
 
 

@@ -84,11 +84,11 @@ def _read(file: BufferedReader, size: int) -> Checkpoint:
         raise CheckpointError("the file is empty")
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _read_archive(file, size)
-    if start[:1] == b"\x80":
-        return _from_records("pytorch-legacy", *read_legacy(file, size))
     if start[8:9] == b"{":
         tensors, skipped, metadata, widened = read_safetensors(file, size)
         return _finished("safetensors", tensors, skipped, [], metadata, widened)
+    if start[:1] == b"\x80":  # after safetensors, whose first byte may be any
+        return _from_records("pytorch-legacy", *read_legacy(file, size))
     raise CheckpointError(_unknown(start))
 
 

@@ -175,6 +175,7 @@ typedef struct fr_tape_plan {
     int64_t steps, rows; /* T, N */
     int64_t elements;    /* sum of the lengths; T * N without lengths */
     int64_t kept_steps;  /* 1 to T */
+    int64_t vocabulary;  /* V, if the sequence has tokens; else 0 */
 } fr_tape_plan;
 
 FR_API size_t fr_tape_size(const fr_model *model, const fr_tape_plan *plan);
@@ -195,6 +196,8 @@ typedef struct fr_gradients {
     float *dx;               /* like x, zero past a row's end; NULL: not wanted */
     float *dh0, *dc0;        /* like h0, c0; NULL: not wanted */
     float *parameters;       /* (fr_parameter_count): added to; NULL: not wanted */
+    const float *embedding;  /* with tokens (then parameters are wanted, dx is not): what filled the table, */
+    float *dembedding;       /* (V, I), and its gradient, added to; NULL: not wanted */
     float *flow;             /* (D, T, 2): for time t the sum over rows and units of the squares of the
                                 gradient of h (of an LSTM's o tanh(c) before a projection), and how many
                                 gates are saturated; NULL: not wanted */
@@ -205,7 +208,8 @@ typedef struct fr_gradients {
  * what is there and takes the steps from the last to the first (of the reverse direction its own last,
  * t rising), the rows of a step in rising order; that of a state or an input takes the slots of the
  * gates in the order of the tape, the forward direction first. So no bit depends on threads,
- * neighbours or kept_steps. */
+ * neighbours or kept_steps. With tokens, gates' gradients are first added up per token, in the same
+ * order, and weight_ih's gradient takes the tokens in rising order: V rows instead of T * N. */
 FR_API void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
                         const fr_gradients *gradients, void *workspace, int32_t threads);
 

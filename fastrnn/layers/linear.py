@@ -1,7 +1,8 @@
-"""The layers around a recurrent one: Embedding and Linear."""
+"""The affine map."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,46 +14,11 @@ from fastrnn._arrays import (
     FloatArray,
     as_flag,
     as_float32,
-    as_int64,
-    as_seed,
     as_size,
-    check_indices,
 )
 from fastrnn._module import Module, fill_uniform, one_after_another
-
-
-class Embedding(Module):
-    """A table of vectors: indices (*) ints from 0 to num-1 -> (*, dim).
-
-    Starts as standard normal draws. Source: torch.nn.Embedding.
-    """
-
-    def __init__(self, num: int, dim: int) -> None:
-        self.num = as_size(num, "num")
-        self.dim = as_size(dim, "dim", MAX_SIZE)
-        self._allocate(one_after_another([("weight", (self.num, self.dim))]))
-        self._fill()
-
-    @property
-    def weight(self) -> FloatArray:
-        """The table (num, dim), a view."""
-        return self.parameters["weight"]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"num": self.num, "dim": self.dim}
-
-    def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw all parameters anew."""
-        generator = np.random.default_rng(as_seed(seed))
-        generator.standard_normal(dtype=np.float32, out=self.weight)
-        self.repack()
-
-    def __call__(self, indices: ArrayLike) -> FloatArray:
-        """The vectors at `indices`, a copy; an index outside is a ValueError."""
-        positions = as_int64(indices, "indices")
-        check_indices(positions, self.num, "indices")
-        return np.take(self.weight, positions, axis=0)
+from fastrnn._pullback import once
+from fastrnn.layers.embedding import check_shape
 
 
 class Linear(Module):
@@ -62,6 +28,8 @@ class Linear(Module):
     """
 
     _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
+    _transposed: _core.Dense | None = None  # for the way back
+    _transposed_is_current = False
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
@@ -90,6 +58,7 @@ class Linear(Module):
         if self._dense_is_shared:  # by a stream, which keeps the weights it was made with
             self._dense, self._dense_is_shared = self._new_dense(), False
         self._dense.pack(self.parameters["weight"], self.parameters.get("bias"))
+        self._transposed_is_current = False
         super().repack()
 
     def tie(self, weight: FloatArray, grad: FloatArray) -> None:
@@ -123,13 +92,56 @@ class Linear(Module):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The map applied to every vector of x."""
-        x = as_float32(x, "x")
+        return self._forward(self._checked(x))
+
+    def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
+        """y as the call gives it, and a pullback (*, out_features) -> (*, in_features).
+
+        x and the parameters must stay as they are until the pullback is called.
+        """
+        x = self._checked(x)
+        y = self._forward(x)
+
+        def pullback(dy: ArrayLike) -> FloatArray:
+            dy = as_float32(dy, "dy")
+            check_shape(dy, y.shape, "dy")
+            return self._backward(x, dy)
+
+        return y, once(pullback, "a Linear")
+
+    def _backward(self, x: FloatArray, dy: FloatArray) -> FloatArray:
+        """dx = dy W; dW += dy^T x and db += the sum of dy, the last step first."""
+        dx = np.zeros_like(x)
+        if not x.size:
+            return dx
+        steps = len(x) if x.ndim > 1 else 1
+        inputs = x.reshape(steps, -1, self.in_features)
+        outputs = dy.reshape(steps, -1, self.out_features)
+        _core.linear_gradient(inputs, outputs, self.grads["weight"], self.grads.get("bias"))
+        rows = dy.reshape(-1, self.out_features)
+        self._back().forward(rows, dx.reshape(-1, self.in_features))
+        return dx
+
+    def _back(self) -> _core.Dense:
+        """The map y -> y W, packed."""
+        if self._transposed is None:
+            self._transposed = _core.Dense(self.out_features, self.in_features, False)
+        if not self._transposed_is_current:
+            self._transposed.pack_transposed(self.parameters["weight"])
+            self._transposed_is_current = True
+        return self._transposed
+
+    def _checked(self, value: ArrayLike) -> FloatArray:
+        x = as_float32(value, "x")
         if x.ndim == 0:
             raise ValueError("x has 0 dimensions, this Linear expects at least 1")
         if x.shape[-1] != self.in_features:
             raise ValueError(
                 f"x has {x.shape[-1]} features, this Linear expects {self.in_features}"
             )
+        return x
+
+    def _forward(self, x: FloatArray) -> FloatArray:
         y = np.empty((*x.shape[:-1], self.out_features), np.float32)
         if y.size:
             self._dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, self.out_features))

@@ -1,8 +1,8 @@
-"""Whole models made of layers."""
+"""Language models: the next token from all tokens before it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,42 +16,44 @@ from fastrnn._arrays import (
     as_choice,
     as_flag,
     as_float32,
-    as_int64,
     as_probability,
     as_seed,
     as_size,
-    check_indices,
 )
-from fastrnn._composite import Composite
-from fastrnn._module import LoadReport, Module, fill_uniform, unfilled, with_shapes
+from fastrnn._module import LoadReport, fill_uniform, unfilled, with_shapes
 from fastrnn._names import find_parts
+from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
-from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.losses import LossResult
+from fastrnn.models._base import RNNS
+from fastrnn.models._objective import Backward, as_ignored, as_smoothing, classes, scaled
+from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.streams import Stream, TokenStream
-
-__all__ = ["LanguageModel"]
-
-_RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 # A stream looks tokens up in a folded table (embedding times W_ih) up to this size, because a
 # table that leaves the L2 cache would cost more to read than the product it saves.
 _TABLE_BUDGET_BYTES = 4 << 20
 
 
-class LanguageModel(Composite):
+class LanguageModel(SequenceModel):
     """Embedding, recurrent layers and a linear head: tokens (T, N) ints -> logits (T, N, V).
 
-    `dropout` acts in training only; `tie_weights` makes the head use the embedding's table, which
-    needs embedding_dim == hidden_size and then starts like a head's weight. Parameters are named
-    embedding.weight, rnn.weight_ih_l0, ..., head.weight, head.bias. Source: the word language
-    model of PyTorch's examples.
+    In training only: `dropout` acts on the embedding's output, between recurrent layers and before
+    the head, with `locked_dropout` by one mask for all steps; `weight_drop` on recurrent weights.
+    `tie_weights` makes the head use the embedding's table, which needs embedding_dim ==
+    hidden_size and then starts like a head's weight. The loss is the mean cross-entropy of the
+    targets that are not `ignore_index`, with `label_smoothing` of them spread over all tokens.
+    Parameters are named embedding.weight, rnn.weight_ih_l0, ..., head.weight, head.bias.
+    Source: the word language model of PyTorch's examples.
     """
 
     embedding: Embedding
-    rnn: RNN | LSTM | GRU
-    head: Linear
-    dropout: float
     tie_weights: bool
+    label_smoothing: float
+    ignore_index: int | None
+    _inputs = "tokens"
+    _options = ("dropout", "tie_weights")
+    _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
 
     def __init__(
         self,
@@ -63,32 +65,65 @@ class LanguageModel(Composite):
         cell: str = "lstm",
         dropout: float = 0.0,
         tie_weights: bool = False,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        weight_drop: float = 0.0,
+        locked_dropout: bool = False,
     ) -> None:
         vocab_size = as_size(vocab_size, "vocab_size", MAX_SIZE)
         embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
         num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
         embedding = Embedding(vocab_size, embedding_dim)
-        self.dropout = as_probability(dropout, "dropout")
-        rnn = _RNNS[as_choice(cell, "cell", tuple(_RNNS))](
+        dropout = as_probability(dropout, "dropout")
+        rnn = RNNS[as_choice(cell, "cell", tuple(RNNS))](
             embedding_dim,
             hidden_size,
             num_layers,
-            dropout=self.dropout if num_layers != 1 else 0.0,
+            dropout=dropout if num_layers != 1 else 0.0,
         )
         if as_flag(tie_weights, "tie_weights"):
             fill_uniform(embedding.weight, rnn.output_size**-0.5)
-        self._compose(embedding, rnn, Linear(rnn.output_size, vocab_size), tie_weights)
+        self._compose(
+            embedding,
+            rnn,
+            Linear(rnn.output_size, vocab_size),
+            tie_weights=tie_weights,
+            dropout=dropout,
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+            weight_drop=weight_drop,
+            locked_dropout=locked_dropout,
+        )
 
     def _compose(
-        self, embedding: Embedding, rnn: RNN | LSTM | GRU, head: Linear, tie_weights: bool
+        self,
+        embedding: Embedding,
+        rnn: Rnn,
+        head: Linear,
+        *,
+        tie_weights: bool,
+        dropout: float,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        weight_drop: float = 0.0,
+        locked_dropout: bool = False,
     ) -> None:
         """Take the parts as they are."""
-        if tie_weights and embedding.dim != rnn.output_size:
+        if as_flag(tie_weights, "tie_weights") and embedding.dim != rnn.output_size:
             raise ValueError(
                 f"tie_weights needs embedding_dim equal to the {rnn.output_size} features of the "
                 f"recurrent layers, got embedding_dim {embedding.dim}"
             )
-        self.embedding, self.rnn, self.head, self.tie_weights = embedding, rnn, head, tie_weights
+        if head.out_features != embedding.num:
+            raise ValueError(
+                f"the head gives {head.out_features} logits, expected {embedding.num} tokens"
+            )
+        self._take_parts(embedding, rnn, head, dropout)
+        self.label_smoothing = as_smoothing(label_smoothing)
+        self.ignore_index = as_ignored(ignore_index)
+        self.weight_drop = as_probability(weight_drop, "weight_drop")
+        self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
+        self.tie_weights = tie_weights
         if tie_weights:
             head.tie(embedding.weight, embedding.grads["weight"])
         self._assemble()
@@ -101,41 +136,97 @@ class LanguageModel(Composite):
         """V, the number of tokens."""
         return self.embedding.num
 
-    @property
-    def config(self) -> dict[str, Any]:
-        parts = {name: (type(p).__name__, p.config) for name, p in self._parts.items()}
-        return {**parts, "dropout": self.dropout, "tie_weights": self.tie_weights}
-
-    @property
-    def _parts(self) -> dict[str, Module]:
-        return {"embedding": self.embedding, "rnn": self.rnn, "head": self.head}
-
     def _name_parameters(self) -> None:
         if self.tie_weights:  # the table has moved
             self.head.share(self.embedding.weight, self.embedding.grads["weight"])
         super()._name_parameters()
 
-    def __call__(self, tokens: ArrayLike, state: ArrayLike | None = None) -> tuple[FloatArray, Any]:
+    def __call__(
+        self,
+        tokens: ArrayLike,
+        state: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[FloatArray, Any]:
         """logits (T, N, V) and the last state; tokens (T,) of one row give logits (T, V).
 
-        The state is that of the recurrent layers: h, or (h, c) for an LSTM.
+        The state is that of the recurrent layers: h, or (h, c) for an LSTM; `lengths` as theirs.
         """
-        tokens = self._checked(tokens, "tokens")
-        if tokens.ndim not in (1, 2):
-            raise ValueError(f"tokens has {tokens.ndim} dimensions, expected (T, N) or (T,)")
-        if len(tokens) == 0:
-            raise ValueError("tokens has 0 steps, this LanguageModel expects at least 1")
+        tokens = self._checked(tokens)
         self._refresh()
-        if tokens.size < self.vocab_size or not self._folds():
-            y, state = self.rnn(np.take(self.embedding.weight, tokens, axis=0), state)
+        if lengths is not None or tokens.size < self.vocab_size or not self._folds():
+            y, state = self._run(tokens, state, lengths)
         else:  # fewer products with W_ih than steps, the same bits
             y, state = self.rnn._run_tokens(tokens, self._folded(), state)
         return self.head(y), state
 
-    def _checked(self, tokens: ArrayLike, name: str) -> Any:
-        indices = as_int64(tokens, name)
-        check_indices(indices, self.vocab_size, name)
-        return indices
+    def vjp(
+        self,
+        tokens: ArrayLike,
+        state: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[tuple[FloatArray, Any], Callable[..., tuple[None, Any]]]:
+        """As the call, in training mode, and pullback(dlogits, dstate=None) -> None, dstate_0."""
+        tokens = self._checked(tokens)
+        self._refresh()
+        (y, state_n), to_tokens = self._run_vjp(tokens, state, lengths)
+        logits, to_y = self._logits_vjp(y)
+
+        def pullback(dlogits: ArrayLike, dstate: ArrayLike | None = None) -> tuple[None, Any]:
+            return None, to_tokens(to_y(dlogits), dstate)[1]
+
+        return (logits, state_n), once(pullback, "a LanguageModel")
+
+    def loss(
+        self,
+        tokens: ArrayLike,
+        targets: ArrayLike,
+        state: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> LossResult:
+        """The mean cross-entropy of targets (T, N) without dropout, and the last state.
+
+        `lengths` (N,): steps past a row's end do not count.
+        """
+        logits, state_n = self(tokens, state, lengths=lengths)
+        result, _ = self._objective(logits, targets, lengths, gradient=False)
+        return result._replace(state=state_n)
+
+    def loss_vjp(
+        self,
+        tokens: ArrayLike,
+        targets: ArrayLike,
+        state: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[LossResult, Backward]:
+        """The same in training mode, and backward(scale=1.0, dstate=None) -> dstate_0.
+
+        backward adds scale times the loss's gradient to `grads`.
+        """
+        (logits, state_n), pullback = self.vjp(tokens, state, lengths=lengths)
+        result, gradient = self._objective(logits, targets, lengths)
+
+        def backward(scale: float = 1.0, dstate: ArrayLike | None = None) -> Any:
+            return pullback(scaled(gradient, scale), dstate)[1]
+
+        return result._replace(state=state_n), once(backward, "a LanguageModel's loss")
+
+    def _objective(
+        self,
+        logits: FloatArray,
+        targets: ArrayLike,
+        lengths: ArrayLike | None,
+        gradient: bool = True,
+    ) -> tuple[LossResult, Any]:
+        return classes(
+            logits,
+            targets,
+            lengths,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            gradient=gradient,
+        )
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream whose `step(token)` takes an int or ints (N,) and gives logits (V,) or (N, V).
@@ -207,38 +298,21 @@ class LanguageModel(Composite):
             )
         mapping = with_shapes(mapping)
         names = find_parts(mapping, prefix)
-        rnn = _RNNS[names.cell.lower()].from_state_dict(mapping, names.rnn, **overrides)
+        rnn = RNNS[names.cell.lower()].from_state_dict(mapping, names.rnn, **overrides)
         table = as_float32(mapping[names.embedding], names.embedding)
         own = None if names.head is None else as_float32(mapping[names.head], names.head)
         model = cls.__new__(cls)
-        model.dropout = rnn.dropout
         with unfilled():
             embedding = Embedding(*table.shape)
             head = Linear(rnn.output_size, len(table), names.bias is not None)
-        model._compose(embedding, rnn, head, own is None or np.array_equal(own, table))
+        is_tied = own is None or np.array_equal(own, table)
+        model._compose(embedding, rnn, head, tie_weights=is_tied, dropout=rnn.dropout)
         own_names = {"embedding.weight": names.embedding, "head.weight": names.head}
         renamed = {f"rnn.{key}": mapping[names.rnn + key] for key in rnn.parameters}
         for new, old in {**own_names, "head.bias": names.bias}.items():
             renamed |= {} if old is None else {new: mapping[old]}
         model.load_state_dict(renamed)
         return model
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        parts = (self.embedding, self.rnn, self.head, self.tie_weights)
-        return _reassembled, (*parts, self.dropout)
-
-
-def _reassembled(
-    embedding: Embedding,
-    rnn: RNN | LSTM | GRU,
-    head: Linear,
-    tie_weights: bool,
-    dropout: float,
-) -> LanguageModel:
-    model = LanguageModel.__new__(LanguageModel)
-    model.dropout = dropout
-    model._compose(embedding, rnn, head, tie_weights)
-    return model
 
 
 def _with_both(mapping: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -1,0 +1,92 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float32, as_size
+from fastrnn._module import Module, one_after_another
+from fastrnn._pullback import once
+from fastrnn.layers.embedding import check_shape
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias over the last axis: (*, size).
+
+    Means and variances are summed in float64. Starts with weight 1 and bias 0.
+    Source: torch.nn.LayerNorm; Ba, Kiros and Hinton 2016.
+    """
+
+    def __init__(self, size: int, eps: float = 1e-5) -> None:
+        self.size = as_size(size, "size", MAX_SIZE)
+        if not isinstance(eps, (int, float)) or not 0 < eps < 1:
+            raise ValueError(f"eps is {eps!r}, expected a number between 0 and 1")
+        self.eps = float(eps)
+        self._allocate(one_after_another([("weight", (self.size,)), ("bias", (self.size,))]))
+        self._fill()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"size": self.size, "eps": self.eps}
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Set weight to 1 and bias to 0."""
+        self.parameters["weight"].fill(1.0)
+        self.parameters["bias"].fill(0.0)
+        self.repack()
+
+    def __call__(self, x: ArrayLike) -> FloatArray:
+        """Every vector of x, normalised."""
+        normal, _ = self._normalised(x)
+        return self._affine(normal)
+
+    def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
+        """y as the call gives it, and a pullback (*, size) -> (*, size)."""
+        normal, inverse = self._normalised(x)
+        weight = self.parameters["weight"]
+
+        def pullback(dy: ArrayLike) -> FloatArray:
+            dy = as_float32(dy, "dy")
+            check_shape(dy, normal.shape, "dy")
+            self.grads["weight"] += _sum_rows(dy * normal)
+            self.grads["bias"] += _sum_rows(dy)
+            # With n the normal vector: dx = inverse * (dn - mean(dn) - n mean(dn n)).
+            d_normal: FloatArray = dy * weight
+            slope = _mean(d_normal * normal)
+            d_normal -= _mean(d_normal)
+            d_normal -= normal * slope
+            d_normal *= inverse
+            return d_normal
+
+        return self._affine(normal), once(pullback, "a LayerNorm")
+
+    def _affine(self, normal: FloatArray) -> FloatArray:
+        y: FloatArray = normal * self.parameters["weight"]
+        y += self.parameters["bias"]
+        return y
+
+    def _normalised(self, x: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        """(x - mean) / deviation, and 1 / deviation (*, 1)."""
+        x = as_float32(x, "x")
+        if x.ndim == 0 or x.shape[-1] != self.size:
+            raise ValueError(f"x has shape {x.shape}, this LayerNorm expects (*, {self.size})")
+        # The subtraction is exact where it matters: mean and x are close to each other there.
+        centred: FloatArray = (x - x.mean(axis=-1, keepdims=True, dtype=np.float64)).astype(
+            np.float32
+        )
+        variance = np.square(centred).mean(axis=-1, keepdims=True, dtype=np.float64)
+        inverse: FloatArray = (1 / np.sqrt(variance + self.eps)).astype(np.float32)
+        return centred * inverse, inverse
+
+
+def _mean(x: FloatArray) -> FloatArray:
+    means: FloatArray = x.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+    return means
+
+
+def _sum_rows(x: FloatArray) -> FloatArray:
+    sums: FloatArray = x.reshape(-1, x.shape[-1]).sum(axis=0, dtype=np.float64).astype(np.float32)
+    return sums

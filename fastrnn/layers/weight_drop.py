@@ -1,0 +1,106 @@
+"""Dropout of recurrent weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastrnn._arrays import ArrayLike, FloatArray, as_probability, with_article
+from fastrnn._composite import Composite
+from fastrnn._module import Module, unfilled
+from fastrnn._pullback import once
+from fastrnn._recurrent import Recurrent
+from fastrnn.layers.dropout import draw_mask
+
+
+class WeightDrop(Composite):
+    """In training, drops entries of a recurrent layer's weight_hh, one mask for all time steps.
+
+    Entries are zeroed with probability p and the others divided by 1 - p, anew in every `vjp`; the
+    call and streams use the raw weights. Parameters have the names of `rnn`, whose buffers move
+    here. Source: Merity et al., Regularizing and optimizing LSTM language models, 2018.
+    """
+
+    def __init__(self, rnn: Recurrent, p: float = 0.5) -> None:
+        if not isinstance(rnn, Recurrent):
+            kind = with_article(type(rnn).__name__)
+            raise TypeError(f"rnn is {kind}, expected an RNN, an LSTM or a GRU")
+        self.rnn = rnn
+        self.p = as_probability(p, "p")
+        self._spare: list[Recurrent] = []
+        self._assemble()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"rnn": (type(self.rnn).__name__, self.rnn.config), "p": self.p}
+
+    @property
+    def _parts(self) -> dict[str, Module]:
+        return {"rnn": self.rnn}
+
+    def _name_parameters(self) -> None:
+        self.parameters, self.grads = dict(self.rnn.parameters), dict(self.rnn.grads)
+
+    def __call__(self, x: ArrayLike, state: ArrayLike | None = None, **options: Any) -> Any:
+        """What `rnn` gives, with its raw weights."""
+        return self.rnn(x, state, **options)  # type: ignore[operator]
+
+    def vjp(
+        self, x: ArrayLike, state: ArrayLike | None = None, **options: Any
+    ) -> tuple[Any, Callable[..., Any]]:
+        """As the layer's own `vjp`, under a new mask of its recurrent weights."""
+        return dropped_vjp(self.rnn, self.p, self._spare, x, state, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.rnn, self.p)
+
+
+def dropped_vjp(
+    rnn: Recurrent,
+    p: float,
+    spare: list[Recurrent],
+    x: ArrayLike,
+    state: ArrayLike | None = None,
+    **options: Any,
+) -> tuple[Any, Callable[..., Any]]:
+    """The vjp of `rnn` through a masked twin; `spare` keeps twins between calls."""
+    if p == 0:
+        return rnn.vjp(x, state, **options)
+    twin = spare.pop() if spare else _twin(rnn)
+    masks = _mask_weights(rnn, twin, p)
+    results, twin_pullback = twin.vjp(x, state, **options)
+
+    def pullback(dy: ArrayLike | None, dstate: ArrayLike | None = None) -> Any:
+        twin.zero_grad()
+        found = twin_pullback(dy, dstate)
+        for name, mask in masks.items():
+            twin.grads[name] *= mask
+        rnn.flat_grad += twin.flat_grad
+        rnn.last_flow, twin.last_flow = twin.last_flow or rnn.last_flow, None
+        spare.append(twin)
+        return found
+
+    return results, once(pullback, "a WeightDrop")
+
+
+def _twin(rnn: Recurrent) -> Recurrent:
+    """A layer like `rnn` with parameters of its own, none of them set."""
+    config = rnn.config
+    if rnn.num_layers == 1:
+        config["dropout"] = 0.0  # acts between layers only, and would warn again
+    with unfilled():
+        twin: Recurrent = type(rnn)(**config)
+    return twin
+
+
+def _mask_weights(rnn: Recurrent, twin: Recurrent, p: float) -> dict[str, FloatArray]:
+    """Give the twin the layer's parameters, the recurrent weights under masks; the masks."""
+    twin.flat[...] = rnn.flat
+    names = [name for name in rnn.parameters if name.startswith("weight_hh")]
+    masks = {name: draw_mask(rnn.generator, p, rnn.parameters[name].shape) for name in names}
+    for name, mask in masks.items():
+        twin.parameters[name] *= mask
+    twin._share_generator(rnn.generator)
+    twin._memory_budget = rnn._memory_budget
+    twin.repack()
+    return masks

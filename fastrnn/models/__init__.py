@@ -1,0 +1,30 @@
+"""Whole models made of layers.
+
+Each has the call (inference), `vjp` and `loss_vjp` (training), `loss`, `save`, PyTorch's names in
+`state_dict`, and `stream` where a step makes sense.
+"""
+
+from fastrnn.models._base import Model
+from fastrnn.models.autoregression import AutoRegression
+from fastrnn.models.classifier import SequenceClassifier
+from fastrnn.models.forecaster import Forecaster
+from fastrnn.models.language import LanguageModel
+from fastrnn.models.tagger import SequenceTagger
+
+__all__ = [
+    "AutoRegression",
+    "Forecaster",
+    "LanguageModel",
+    "Model",
+    "SequenceClassifier",
+    "SequenceTagger",
+]
+
+# What `fastrnn.load` makes.
+KINDS: tuple[type[Model], ...] = (
+    AutoRegression,
+    Forecaster,
+    LanguageModel,
+    SequenceClassifier,
+    SequenceTagger,
+)

@@ -1,0 +1,82 @@
+"""What every model shares: being made of parts, saved, loaded, and described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fastrnn import files
+from fastrnn._arrays import FloatArray
+from fastrnn._atomic import FilePath
+from fastrnn._composite import Composite
+from fastrnn._module import Module, unfilled
+from fastrnn.layers import Embedding, Linear
+from fastrnn.rnn import GRU, LSTM, RNN
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+_KINDS: dict[str, dict[str, type[Module]]] = {
+    "embedding": {"Embedding": Embedding},
+    "rnn": {kind.__name__: kind for kind in RNNS.values()},
+    "head": {"Linear": Linear},
+}
+
+
+class Model(Composite):
+    """Parts under fixed names, options that shape the network, and settings that only train it.
+
+    `vocabulary` and `extra`: anything that JSON can hold; saved and loaded with the model.
+    """
+
+    vocabulary: Any = None
+    extra: Any = None
+    _options: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the architecture
+    _settings: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the loss
+
+    # Takes parts, options and settings as they are, after checking that they fit together.
+    _compose: Callable[..., None]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        parts = {name: (type(p).__name__, p.config) for name, p in self._parts.items()}
+        return {**parts, **{name: getattr(self, name) for name in self._options}}
+
+    def save(self, path: FilePath) -> None:
+        """Write the model to a .safetensors file, whole or not at all; `fastrnn.load` reads it."""
+        files.save(self, path)
+
+    def _described(self) -> dict[str, Any]:
+        """All but the parameters, for JSON."""
+        settings = {name: getattr(self, name) for name in self._settings}
+        own = {"vocabulary": self.vocabulary, "extra": self.extra}
+        return {"config": self.config, "settings": settings, **own}
+
+    @classmethod
+    def _from_description(cls, description: Mapping[str, Any]) -> Self:
+        """The model that `_described` this, with zeros as parameters."""
+        config = dict(description["config"])
+        with unfilled():
+            parts = {name: _part(name, config.pop(name)) for name in _KINDS if name in config}
+            model = cls.__new__(cls)
+            model._compose(**parts, **config, **description["settings"])
+        model.vocabulary, model.extra = description["vocabulary"], description["extra"]
+        return model
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self._described(), self.state_dict())
+
+
+def _remade(kind: type[Model], description: dict[str, Any], state: dict[str, FloatArray]) -> Model:
+    model = kind._from_description(description)
+    model.load_state_dict(state)
+    return model
+
+
+def _part(name: str, description: Any) -> Module:
+    kind, config = description
+    if kind not in _KINDS[name]:
+        raise ValueError(f"{name} is a {kind!r}, expected one of {', '.join(_KINDS[name])}")
+    return _KINDS[name][kind](**config)

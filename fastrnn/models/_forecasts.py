@@ -1,0 +1,196 @@
+"""What models that forecast series share.
+
+Letters: T steps, N rows, I features, F = len(targets) features that are forecast, K horizon.
+The network itself lives in scaled numbers, as `Windows` with the same scaler gives them: so do the
+call, `vjp`, `loss` and `loss_vjp`. `predict` and streams take and give the series' own units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn._arrays import (
+    ArrayLike,
+    FloatArray,
+    as_array,
+    as_choice,
+    as_float32,
+    as_int,
+    as_size,
+    with_article,
+)
+from fastrnn.data.scaling import Scaler
+from fastrnn.layers import Linear
+from fastrnn.losses import LossResult
+from fastrnn.models._base import Model
+from fastrnn.models._objective import (
+    REGRESSIONS,
+    Backward,
+    numbers,
+    refuse_state,
+    stateless_backward,
+)
+
+
+class Forecasts(Model):
+    """inputs (T, N, I) or (T, I) -> the next `horizon` steps (horizon, N, F) or (horizon, F).
+
+    `targets`: which features are forecast. `scaler`: a Scaler of all I features, or None.
+    `objective`: "mse", "mae" or "huber", the loss's mean over all numbers.
+    """
+
+    head: Linear
+    horizon: int
+    targets: tuple[int, ...]
+    objective: str
+
+    def _take_head(
+        self,
+        head: Linear,
+        input_size: int,
+        horizon: int,
+        targets: Sequence[int] | None,
+        scaler: Any,
+        objective: str,
+    ) -> None:
+        self.head, self.input_size = head, input_size
+        self.horizon = as_size(horizon, "horizon")
+        self.targets = checked_targets(targets, input_size)
+        if head.out_features != self.horizon * len(self.targets):
+            raise ValueError(
+                f"the head gives {head.out_features} numbers, expected {self.horizon} steps of "
+                f"{len(self.targets)} features"
+            )
+        self.objective = as_choice(objective, "objective", tuple(REGRESSIONS))
+        self._scaler: Scaler | None = None
+        self.scaler = Scaler.from_dict(scaler) if isinstance(scaler, dict) else scaler
+
+    @property
+    def scaler(self) -> Scaler | None:
+        """From the series' own units to the network's; fit it on the training part."""
+        return self._scaler
+
+    @scaler.setter
+    def scaler(self, scaler: Scaler | None) -> None:
+        if scaler is not None and not isinstance(scaler, Scaler):
+            kind = with_article(type(scaler).__name__)
+            raise TypeError(f"scaler is {kind}, expected a Scaler or None")
+        if scaler is not None and len(scaler.shift) != self.input_size:
+            raise ValueError(
+                f"scaler has {len(scaler.shift)} features, expected the {self.input_size} of the "
+                f"inputs"
+            )
+        self._scaler = scaler
+        self._fingerprint = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        scaler = None if self.scaler is None else self.scaler.to_dict()
+        return {**super().config, "targets": list(self.targets), "scaler": scaler}
+
+    def _advance(self, inputs: FloatArray, past: Any) -> tuple[FloatArray, Any]:
+        """The horizon after `inputs`, which follow `past`, and the past of what comes next."""
+        raise NotImplementedError
+
+    def vjp(
+        self, inputs: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
+        """The forecast in training mode, and pullback(dforecast) -> dinputs."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
+        """The forecast (horizon, N, F) of scaled inputs (T, N, I), scaled; N may be missing."""
+        raise NotImplementedError
+
+    def _checked(self, inputs: ArrayLike) -> FloatArray:
+        x = as_float32(inputs, "inputs")
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size or len(x) == 0:
+            wanted = f"(T, N, {self.input_size}) or (T, {self.input_size})"
+            raise ValueError(f"inputs has shape {x.shape}, expected {wanted} with T >= 1")
+        return x
+
+    def _as_steps(self, flat: FloatArray) -> FloatArray:
+        """(N, horizon * F) as (horizon, N, F)."""
+        shape = (*flat.shape[:-1], self.horizon, len(self.targets))
+        return np.ascontiguousarray(np.moveaxis(flat.reshape(shape), -2, 0))
+
+    def _as_flat(self, steps: ArrayLike) -> FloatArray:
+        """The way back of `_as_steps`."""
+        rows = np.moveaxis(as_float32(steps, "dforecast"), 0, -2)
+        return rows.reshape(*rows.shape[:-2], self.head.out_features)
+
+    def loss(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> LossResult:
+        """The mean loss of scaled numbers `targets` (horizon, N, F) without dropout."""
+        refuse_state(state, self)
+        return numbers(self(inputs, lengths), targets, self.objective)[0]
+
+    def loss_vjp(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[LossResult, Backward]:
+        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
+        refuse_state(state, self)
+        forecast, pullback = self.vjp(inputs, lengths)
+        result, gradient = numbers(forecast, targets, self.objective)
+        return result, stateless_backward(pullback, gradient, f"a {type(self).__name__}")
+
+    def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray:
+        """The `steps` after a series (T, I) or (T, N, I), in its own units: (steps, [N,] F).
+
+        Up to `horizon` steps (the default) are forecast directly. Forecasts further ahead are made
+        from earlier ones, fed back as inputs, which needs all features to be forecast.
+        """
+        steps = self.horizon if steps is None else as_size(steps, "steps")
+        if steps > self.horizon and self.targets != tuple(range(self.input_size)):
+            raise ValueError(
+                f"steps is {steps}, but this {type(self).__name__} forecasts {self.horizon} steps "
+                f"of {len(self.targets)} of {self.input_size} features: only forecasts of all "
+                f"features, in order, can be fed back"
+            )
+        x = self._scaled(series)
+        forecast, past = self._advance(x, None)
+        found = [forecast]
+        while len(found) * self.horizon < steps:
+            forecast, past = self._advance(forecast, past)
+            found.append(forecast)
+        return self._unscaled(np.concatenate(found)[:steps])
+
+    def _scaled(self, series: ArrayLike) -> FloatArray:
+        x = as_array(series, "series")
+        if x.ndim == 1 and self.input_size == 1:
+            x = x[:, None]
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size or len(x) == 0:
+            wanted = f"(T, {self.input_size}) or (T, N, {self.input_size})"
+            raise ValueError(f"series has shape {x.shape}, expected {wanted} with T >= 1")
+        return as_float32(x if self.scaler is None else self.scaler(x), "series")
+
+    def _unscaled(self, forecast: FloatArray) -> FloatArray:
+        if self.scaler is None:
+            return forecast
+        return self.scaler.select(self.targets).inverse(forecast)
+
+
+def checked_targets(targets: Sequence[int] | None, input_size: int) -> tuple[int, ...]:
+    """Distinct features, all of them by default."""
+    if targets is None:
+        return tuple(range(input_size))
+    columns = tuple(as_int(column, "targets") for column in targets)
+    if not columns or len(set(columns)) < len(columns):
+        raise ValueError(f"targets is {list(columns)}, expected some features, each once")
+    if min(columns) < 0 or max(columns) >= input_size:
+        raise ValueError(
+            f"targets is {list(columns)}, expected features from 0 to {input_size - 1}"
+        )
+    return columns

@@ -1,0 +1,102 @@
+"""From a model's outputs and its targets to a loss, and to its gradient by the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastrnn import losses
+from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_int, as_int64, as_lengths
+from fastrnn._pullback import once
+from fastrnn.losses import LossResult
+
+Backward = Callable[..., Any]
+
+REGRESSIONS: dict[str, Callable[..., tuple[Any, FloatArray]]] = {
+    "mse": losses.mse,
+    "mae": losses.mae,
+    "huber": losses.huber,
+}
+
+
+def as_smoothing(value: object) -> float:
+    """How much of a target's probability is spread over all classes."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"label_smoothing is {value!r}, expected a number from 0 to below 1")
+    return float(value)
+
+
+def as_ignored(value: int | None) -> int | None:
+    """The target that does not count, if there is one."""
+    return None if value is None else as_int(value, "ignore_index")
+
+
+def refuse_state(state: object, model: object) -> None:
+    """Models that start every sequence anew have no state to carry."""
+    if state is not None:
+        kind = type(model).__name__
+        raise ValueError(f"state is given, but a {kind} starts every sequence from zero")
+
+
+def classes(
+    logits: FloatArray,
+    targets: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    gradient: bool = True,
+) -> tuple[LossResult, Any]:
+    """Cross-entropy over all targets (*) but padded and ignored ones, and dlogits (*, C).
+
+    The gradient takes the memory of the logits.
+    """
+    wanted = as_int64(targets, "targets")
+    return losses.classify(
+        logits,
+        wanted,
+        ignore_index=ignore_index,
+        label_smoothing=label_smoothing,
+        mask=None if lengths is None else _real_steps(lengths, wanted.shape),
+        gradient=gradient,
+        overwrite=True,
+    )
+
+
+def numbers(prediction: FloatArray, targets: ArrayLike, kind: str) -> tuple[LossResult, FloatArray]:
+    """A regression's loss over all numbers, and the gradient by the prediction."""
+    wanted = as_float32(targets, "targets")
+    if wanted.shape != prediction.shape:
+        raise ValueError(f"targets has shape {wanted.shape}, expected {prediction.shape}")
+    loss, gradient = REGRESSIONS[kind](prediction, wanted)
+    return LossResult(loss, wanted.size, None, None), gradient
+
+
+def scaled(gradient: FloatArray, scale: float) -> FloatArray:
+    """The gradient times a number, in place: it is used once."""
+    if scale != 1:
+        gradient *= np.float32(scale)
+    return gradient
+
+
+def stateless_backward(
+    pullback: Callable[[FloatArray], Any], gradient: FloatArray, owner: str
+) -> Backward:
+    """backward(scale=1.0) of a model without a state to carry."""
+
+    def backward(scale: float = 1.0, dstate: None = None) -> None:
+        pullback(scaled(gradient, scale))
+
+    return once(backward, f"{owner}'s loss")
+
+
+def _real_steps(lengths: ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """(T, N): whether a step is before its row's end."""
+    if len(shape) != 2:
+        raise ValueError("lengths needs a batch, expected targets (T, N)")
+    ends = as_lengths(lengths, shape[1], shape[0])
+    real: npt.NDArray[np.bool_] = np.arange(shape[0])[:, None] < ends
+    return real

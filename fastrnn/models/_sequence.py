@@ -1,0 +1,207 @@
+"""What models over sequences share: an optional embedding, recurrent layers, a head.
+
+Letters: T steps, N rows, I features, V tokens, R features of the recurrent layers' output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrnn._arrays import (
+    MAX_LAYERS,
+    MAX_SIZE,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_choice,
+    as_float32,
+    as_int64,
+    as_probability,
+    as_size,
+    check_indices,
+)
+from fastrnn._backward import Tokens
+from fastrnn._module import Module
+from fastrnn.layers import Embedding, Linear
+from fastrnn.layers.dropout import dropped, locked_shape
+from fastrnn.layers.weight_drop import dropped_vjp
+from fastrnn.models._base import RNNS, Model
+from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.streams import Stream, TokenStream
+
+Rnn = RNN | LSTM | GRU
+
+
+class SequenceModel(Model):
+    """Inputs (T, N) ints with an embedding, (T, N, I) floats without, or one row without N."""
+
+    embedding: Embedding | None
+    rnn: Rnn
+    head: Linear
+    dropout: float  # of the embedding's output and of the head's input
+    weight_drop: float = 0.0
+    locked_dropout: bool = False
+    flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow
+    _inputs: str = "inputs"  # how errors call them
+
+    def _take_parts(
+        self, embedding: Embedding | None, rnn: Rnn, head: Linear, dropout: float
+    ) -> None:
+        """Keep parts that fit together."""
+        if embedding is not None and embedding.dim != rnn.input_size:
+            raise ValueError(
+                f"embedding_dim is {embedding.dim}, the recurrent layers expect {rnn.input_size}"
+            )
+        if head.in_features != rnn.output_size:
+            raise ValueError(
+                f"the head takes {head.in_features} features, expected the {rnn.output_size} of "
+                f"the recurrent layers"
+            )
+        if rnn.batch_first:
+            raise ValueError("batch_first is True, but a model's inputs are always (T, N, ...)")
+        self.embedding, self.rnn, self.head = embedding, rnn, head
+        self.dropout = as_probability(dropout, "dropout")
+        self._spare: list[Any] = []
+
+    @property
+    def _parts(self) -> dict[str, Module]:
+        parts: dict[str, Module] = {"rnn": self.rnn, "head": self.head}
+        return parts if self.embedding is None else {"embedding": self.embedding, **parts}
+
+    @property
+    def vocab_size(self) -> int | None:
+        """V, the number of tokens; None if the inputs are features."""
+        return None if self.embedding is None else self.embedding.num
+
+    def _checked(self, inputs: ArrayLike) -> Any:
+        """Tokens (T, N) or (T,) in the vocabulary, or features (T, N, I) or (T, I)."""
+        name = self._inputs
+        if self.embedding is None:
+            array: Any = as_float32(inputs, name)
+            wanted = f"(T, N, {self.rnn.input_size}) or (T, {self.rnn.input_size})"
+            if array.ndim not in (2, 3) or array.shape[-1] != self.rnn.input_size:
+                raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")
+        else:
+            array = as_int64(inputs, name)
+            check_indices(array, self.embedding.num, name)
+            if array.ndim not in (1, 2):
+                raise ValueError(f"{name} has {array.ndim} dimensions, expected (T, N) or (T,)")
+        if len(array) == 0:
+            raise ValueError(f"{name} has 0 steps, this {type(self).__name__} expects at least 1")
+        return array
+
+    def _run(self, inputs: Any, state: ArrayLike | None, lengths: ArrayLike | None) -> Any:
+        """y and the last state of checked inputs."""
+        x = inputs if self.embedding is None else np.take(self.embedding.weight, inputs, axis=0)
+        return self.rnn(x, state, lengths=lengths)
+
+    def _run_vjp(
+        self, inputs: Any, state: ArrayLike | None, lengths: ArrayLike | None
+    ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
+        """The same with the dropouts of training, and the way back: (dy, dstate) -> dx, dstate_0.
+
+        dx is None for tokens.
+        """
+        if self._folds_in_training(inputs):
+            return self._folded_vjp(inputs, state, lengths)
+        x, to_inputs = self._embedded_vjp(inputs)
+        results, to_x = dropped_vjp(
+            self.rnn,
+            self.weight_drop,
+            self._spare,
+            x,
+            state,
+            lengths=lengths,
+            flow=self.flow,
+        )
+
+        def back(dy: FloatArray | None, dstate: ArrayLike | None) -> tuple[Any, Any]:
+            dx, dstate_0 = to_x(dy, dstate)
+            return to_inputs(dx), dstate_0
+
+        return results, back
+
+    def _folds_in_training(self, inputs: Any) -> bool:
+        """Whether the first layer's products with all tokens cost less than those with all steps.
+
+        Dropout would make every step's vector another one.
+        """
+        if self.embedding is None or self.rnn.bidirectional or self.dropout or self.weight_drop:
+            return False
+        return 2 * self.embedding.num <= int(inputs.size)
+
+    def _folded_vjp(
+        self, inputs: IntArray, state: ArrayLike | None, lengths: ArrayLike | None
+    ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
+        assert self.embedding is not None
+        table, grad = self.embedding.weight, self.embedding.grads["weight"]
+        tokens = Tokens(inputs, table, grad)
+        return self.rnn._vjp_tokens(tokens, state, lengths, bool(self.flow))
+
+    def _embedded_vjp(self, inputs: Any) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
+        generator = self.generator  # makes it the generator of all parts
+        if self.embedding is None:
+            return inputs, lambda dx: dx
+        x, to_table = self.embedding.vjp(inputs)
+        x, undropped = self._dropped(x, generator)
+        return x, lambda dx: to_table(undropped(dx))
+
+    def _dropped(
+        self, x: FloatArray, generator: np.random.Generator
+    ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+        shape = locked_shape(x) if self.locked_dropout else None
+        return dropped(x, self.dropout, generator, shape)
+
+    def _logits_vjp(self, y: FloatArray) -> tuple[FloatArray, Callable[[Any], FloatArray]]:
+        """The head over every step of y, dropped, and the way back."""
+        y, undropped = self._dropped(y, self.generator)
+        logits, to_y = self.head.vjp(y)
+        return logits, lambda dlogits: undropped(to_y(dlogits))
+
+    def _step_stream(self, batch_size: int) -> Stream:
+        """A stream of steps through all parts."""
+        self.rnn._check_streams()
+        arguments = (self.rnn, batch_size, self.fingerprint(), None, self.head._shared_dense())
+        if self.embedding is None:
+            return Stream.over(*arguments)
+        stream = TokenStream.over(*arguments)
+        stream.embedding = self.embedding.weight.copy()
+        return stream
+
+
+def new_parts(
+    vocab_size: int | None,
+    embedding_dim: int | None,
+    input_size: int | None,
+    hidden_size: int,
+    num_layers: int,
+    cell: str,
+    dropout: float,
+    bidirectional: bool = False,
+) -> tuple[Embedding | None, Rnn]:
+    """An embedding where there is a vocabulary, and recurrent layers over it or over features."""
+    if (vocab_size is None) == (input_size is None):
+        raise ValueError(
+            f"vocab_size is {vocab_size} and input_size is {input_size}, expected one of them: "
+            f"vocab_size for tokens, input_size for features"
+        )
+    if vocab_size is None and embedding_dim is not None:
+        raise ValueError(f"embedding_dim is {embedding_dim}, but features have no embedding")
+    num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
+    dropout = as_probability(dropout, "dropout")
+    kind = RNNS[as_choice(cell, "cell", tuple(RNNS))]
+    embedding = None
+    if vocab_size is not None:
+        dim = as_size(embedding_dim or hidden_size, "embedding_dim", MAX_SIZE)
+        embedding = Embedding(as_size(vocab_size, "vocab_size", MAX_SIZE), dim)
+    rnn = kind(
+        input_size if embedding is None else embedding.dim,  # type: ignore[arg-type]
+        hidden_size,
+        num_layers,
+        dropout=dropout if num_layers > 1 else 0.0,
+        bidirectional=bidirectional,
+    )
+    return embedding, rnn

@@ -1,0 +1,144 @@
+"""Sequence tagging: one class for every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_size
+from fastrnn._pullback import once
+from fastrnn.layers import Embedding, Linear
+from fastrnn.losses import LossResult
+from fastrnn.models._objective import (
+    Backward,
+    as_ignored,
+    as_smoothing,
+    classes,
+    refuse_state,
+    stateless_backward,
+)
+from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
+from fastrnn.streams import Stream
+
+
+class SequenceTagger(SequenceModel):
+    """Recurrent layers and one linear head for every step: logits (T, N, num_tags).
+
+    inputs: tokens (T, N) ints below `vocab_size`, or features (T, N, input_size) floats; without N
+    for one sequence. `lengths` (N,): steps past a row's end are skipped and do not count in the
+    loss, the mean cross-entropy of the tags that are not `ignore_index`, with `label_smoothing` of
+    every tag spread over all. `embedding_dim` is hidden_size by default. `dropout` acts in training
+    only, on the embedding's output, between recurrent layers and before the head.
+    Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
+    """
+
+    label_smoothing: float
+    ignore_index: int | None
+    _options = ("dropout",)
+    _settings = ("label_smoothing", "ignore_index")
+
+    def __init__(
+        self,
+        num_tags: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        vocab_size: int | None = None,
+        embedding_dim: int | None = None,
+        input_size: int | None = None,
+        cell: str = "lstm",
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+    ) -> None:
+        embedding, rnn = new_parts(
+            vocab_size, embedding_dim, input_size, hidden_size, num_layers, cell, dropout,
+            bidirectional,
+        )  # fmt: skip
+        head = Linear(rnn.output_size, as_size(num_tags, "num_tags", MAX_SIZE))
+        self._compose(
+            embedding=embedding, rnn=rnn, head=head, dropout=dropout,
+            label_smoothing=label_smoothing, ignore_index=ignore_index,
+        )  # fmt: skip
+
+    def _compose(
+        self,
+        *,
+        rnn: Rnn,
+        head: Linear,
+        dropout: float,
+        embedding: Embedding | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+    ) -> None:
+        self._take_parts(embedding, rnn, head, dropout)
+        self.label_smoothing = as_smoothing(label_smoothing)
+        self.ignore_index = as_ignored(ignore_index)
+        self._assemble()
+
+    @property
+    def num_tags(self) -> int:
+        """How many tags there are."""
+        return self.head.out_features
+
+    def __call__(self, inputs: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
+        """logits (T, N, num_tags), or (T, num_tags) for one sequence."""
+        y, _ = self._run(self._checked(inputs), None, lengths)
+        return self.head(y)
+
+    def vjp(
+        self, inputs: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, Callable[[ArrayLike], Any]]:
+        """As the call, in training mode, and pullback(dlogits) -> dinputs, None for tokens."""
+        (y, _), to_inputs = self._run_vjp(self._checked(inputs), None, lengths)
+        logits, to_y = self._logits_vjp(y)
+
+        def pullback(dlogits: ArrayLike) -> Any:
+            return to_inputs(to_y(dlogits), None)[0]
+
+        return logits, once(pullback, "a SequenceTagger")
+
+    def loss(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> LossResult:
+        """The mean cross-entropy of tags `targets` (T, N) ints without dropout."""
+        refuse_state(state, self)
+        return self._objective(self(inputs, lengths), targets, lengths, gradient=False)[0]
+
+    def loss_vjp(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[LossResult, Backward]:
+        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
+        refuse_state(state, self)
+        logits, pullback = self.vjp(inputs, lengths)
+        result, gradient = self._objective(logits, targets, lengths)
+        return result, stateless_backward(pullback, gradient, "a SequenceTagger")
+
+    def _objective(
+        self,
+        logits: FloatArray,
+        targets: ArrayLike,
+        lengths: ArrayLike | None,
+        gradient: bool = True,
+    ) -> tuple[LossResult, Any]:
+        return classes(
+            logits,
+            targets,
+            lengths,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            gradient=gradient,
+        )
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stream whose `step` gives one step's logits; not for two directions (ValueError)."""
+        return self._step_stream(batch_size)

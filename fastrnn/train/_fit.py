@@ -1,0 +1,206 @@
+"""The loop of a training, which can be stopped at any moment and continued with the same bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ._checkpoint import beginning, load_training, save_best, save_training
+from ._errors import TrainingDiverged
+from ._gradient import Total, evaluated
+from ._protocols import Source
+from ._report import Report
+from ._run import FitResult, RunState, Settings
+from ._signals import Interruption
+
+if TYPE_CHECKING:
+    from ._trainer import Trainer
+
+_SAVE_SECONDS = 60.0  # between two checkpoints unless the caller says when
+
+
+class Fit:
+    """One call of `Trainer.fit`.
+
+    A turn of the loop ends where everything can be saved: after a step, after an epoch, after a
+    validation. What is due next follows from the saved state alone, so a resumed run finds it too.
+    """
+
+    def __init__(
+        self, trainer: Trainer, source: Source, validation: Source | None, settings: Settings
+    ) -> None:
+        self.trainer, self.source, self.validation = trainer, source, validation
+        self.settings = settings
+        self.run_state = RunState()
+        self.last = settings.file("last.safetensors")
+        self.best = settings.file("best.safetensors")
+        self.report = Report(settings)
+        self.stop = Interruption()
+        self._targets: Any = None
+
+    def run(self) -> FitResult:
+        try:
+            with self.report, self.stop:
+                self._begin()
+                stopped = self._loop()
+                self._save()
+        except TrainingDiverged as error:
+            if self.last is not None:
+                error.args = (f"{error} The last checkpoint is {self.last}.",)
+            raise
+        return self._result(stopped)
+
+    def _begin(self) -> None:
+        exists = self.last is not None and self.last.exists()
+        if exists and not self.settings.resume:
+            raise FileExistsError(
+                f"{self.last} is an earlier training: go on with it by resume=True, remove it, or "
+                f"choose another out"
+            )
+        if exists and self.last is not None:
+            self.run_state = load_training(self.last, self.trainer, self.source)
+        else:
+            self.run_state.data = beginning(self.source)
+            self.run_state.first_step = self.trainer.steps
+            self.run_state.validations = self._validations_by_now()
+            self.run_state.validated_step = self.trainer.steps
+        self.report.open(self.run_state)
+        self._saved = time.monotonic()
+        if not exists:
+            self._save()  # finds out now, and not in an hour, whether it can
+        self.report.start(self._steps(), self._total_steps())
+
+    def _loop(self) -> str:
+        """Turn until the training ends; says why it did."""
+        batches = self.source.batches()
+        while not self.stop.requested:
+            finished = self._finished()
+            if self._validation_is_due(finished):
+                self._validate()
+            elif finished:
+                return finished
+            elif self.run_state.exhausted:
+                self._end_epoch()
+                batches = self.source.batches()
+            else:
+                self._step(batches)
+        return "interrupted"
+
+    def _finished(self) -> str | None:
+        settings, run = self.settings, self.run_state
+        if settings.patience is not None and run.without_gain >= settings.patience:
+            return "patience"
+        if settings.max_steps is not None and self._steps() >= settings.max_steps:
+            return "max_steps"
+        if settings.epochs is not None and run.epoch >= settings.epochs:
+            return "epochs"
+        return None
+
+    def _step(self, batches: Iterator[Any]) -> None:
+        """One optimiser step, unless the epoch turns out to have no batches left."""
+        trainer, run = self.trainer, self.run_state
+        total = trainer._step_from(self._rest(batches), run.carried, self.source.num_batches)
+        if total is None:
+            return
+        run.carried, run.loss = total.state, total.loss
+        run.epoch_steps += 1
+        self.report.step(trainer, total, self._targets)
+        self._save_if_due()
+
+    def _rest(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The rest of the epoch. A step may find its end before or when it asks for more."""
+        for batch in batches:
+            self._targets = batch.targets
+            yield batch
+        self.run_state.exhausted = True
+
+    def _end_epoch(self) -> None:
+        run = self.run_state
+        if run.epoch_steps == 0:
+            raise ValueError("source gave no batches in a whole epoch, expected at least one")
+        run.epoch, run.epoch_steps, run.exhausted = run.epoch + 1, 0, False
+
+    def _validation_is_due(self, finished: str | None) -> bool:
+        if self.validation is None or self.run_state.validated_step == self.trainer.steps:
+            return False
+        return finished is not None or self._validations_by_now() > self.run_state.validations
+
+    def _validations_by_now(self) -> int:
+        every = self.settings.validate_every
+        return self.run_state.epoch if every is None else self.trainer.steps // every
+
+    def _validate(self) -> None:
+        """The loss on validation data; when interrupted, as if it had not begun."""
+        assert self.validation is not None
+        place = self.validation.state_dict()
+        total = evaluated(
+            self.trainer.model, self.validation.batches(), lambda: self.stop.requested
+        )
+        self.validation.load_state_dict(place)
+        if self.stop.requested:
+            return
+        if not total.count:
+            raise ValueError("validation has nothing that counts, expected at least one target")
+        self._judge(total)
+
+    def _judge(self, total: Total) -> None:
+        trainer, run = self.trainer, self.run_state
+        if not math.isfinite(total.loss):
+            raise trainer._diverged(
+                "the validation loss is not finite", total.loss, None, trainer._next_lr()
+            )
+        run.validations, run.validated_step = self._validations_by_now(), trainer.steps
+        is_best = run.best_loss is None or total.loss < run.best_loss
+        run.without_gain = 0 if is_best else run.without_gain + 1
+        if is_best:
+            run.best_loss, run.best_step = total.loss, trainer.steps
+            if self.best is not None:
+                save_best(self.best, trainer.model, {"step": trainer.steps, "loss": total.loss})
+        self.report.validation(trainer, total, is_best)
+        observe = getattr(trainer.schedule, "observe", None)
+        if observe is not None:
+            observe(total.loss)
+
+    def _save_if_due(self) -> None:
+        every = self.settings.checkpoint_every
+        if every is not None:
+            due = self.trainer.steps % every == 0
+        else:
+            due = time.monotonic() - self._saved > _SAVE_SECONDS
+        if due:
+            self._save()
+
+    def _save(self) -> None:
+        if self.last is not None:
+            self.report.sync()
+            save_training(self.last, self.trainer, self.source, self.run_state)
+        self._saved = time.monotonic()
+
+    def _steps(self) -> int:
+        """Optimiser steps of this training; the trainer may have made others before it."""
+        return self.trainer.steps - self.run_state.first_step
+
+    def _total_steps(self) -> int | None:
+        """Steps of the whole training, as far as it can be known."""
+        settings, per_epoch = self.settings, self.source.num_batches
+        ends = [] if settings.max_steps is None else [settings.max_steps]
+        if settings.epochs is not None and per_epoch and self.trainer.truncation is None:
+            ends.append(settings.epochs * -(-per_epoch // self.trainer.accumulate))
+        return min(ends, default=None)
+
+    def _result(self, stopped: str) -> FitResult:
+        run = self.run_state
+        return FitResult(
+            stopped=stopped,
+            steps=self._steps(),
+            epochs=run.epoch,
+            loss=run.loss,
+            best_loss=run.best_loss,
+            best_step=run.best_step,
+            best=self.best if run.best_loss is not None else None,
+            last=self.last,
+            history=self.report.path,
+            seconds=self.report.seconds(),
+        )
