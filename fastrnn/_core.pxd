@@ -230,7 +230,7 @@ cdef class Stream:
     cdef bint small
     cdef void _run(self, const float *x, const int64_t *tokens, float *y) noexcept nogil
     cdef int _refuse(self, Py_buffer *x) except -1
-    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat)
+    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows)
     cdef tuple _y_shape(self, bint flat)
     cdef int _check(self) except -1
     cdef int _enter(self) except -1

@@ -641,7 +641,7 @@ cdef class Stream:
             if not ((flat or view.ndim == 2 and view.shape[0] == self.rows)
                     and view.shape[view.ndim - 1] == self.stack.shape.input_size):
                 self._refuse(&view)
-            out = self._advance(<const float *>view.buf, NULL, out, flat)
+            out = self._advance(<const float *>view.buf, NULL, out, flat, 1 if flat else view.shape[0])
         finally:
             PyBuffer_Release(&view)
         return out
@@ -653,8 +653,8 @@ cdef class Stream:
         expected = f"({self.rows}, {size})" + (f" or ({size},)" if self.rows == 1 else "")
         raise ValueError(f"x has shape {shape_of(x)}, this stream expects {expected}")
 
-    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat):
-        """Runs the step into `out`, or into a new array; the last chance to refuse."""
+    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows):
+        """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
         cdef Py_buffer target
         if out is None:
             out = new_array(self._y_shape(flat), float32)
@@ -664,6 +664,9 @@ cdef class Stream:
                     or (not flat and target.shape[0] != self.rows)):
                 check_shape("out", shape_of(&target), self._y_shape(flat))
             self._enter()
+            if self.rows != rows:
+                fr_leave(&self.busy)
+                raise RuntimeError("this stream is being reordered by another thread; make one stream per thread")
             if self.small:
                 self._run(x, tokens, <float *>target.buf)
             else:
@@ -693,6 +696,7 @@ cdef class Stream:
         cdef Arrays arrays
         cdef int64_t token = 0
         cdef const int64_t *tokens = &token
+        cdef int64_t rows = 1
         cdef bint flat = type(x) is int
         if not flat:
             if type(x) is not ndarray or x.dtype is not int64 or not x.flags.c_contiguous:
@@ -704,10 +708,11 @@ cdef class Stream:
             token = x
         else:
             arrays = Arrays()
-            x = x.copy()  # nobody may change it after the check
-            tokens = <const int64_t *>arrays.take(x, "x", (self.rows,), True, False)
-            check_range("x", "token", tokens, self.rows, "the vocabulary is", self.table.tokens)
-        return self._advance(NULL, tokens, out, flat)
+            rows = self.rows
+            x = numpy.array(x, int64)  # a copy: nobody may change it after the check
+            tokens = <const int64_t *>arrays.take(x, "x", (rows,), True, False)
+            check_range("x", "token", tokens, rows, "the vocabulary is", self.table.tokens)
+        return self._advance(NULL, tokens, out, flat, rows)
 
     def reorder(self, indices):
         """Row n becomes a copy of row indices[n]; there are as many rows as indices from now on."""
@@ -741,21 +746,25 @@ cdef class Stream:
         """Fills h (L, N, R) and c (L, N, H), as far as given."""
         cdef Arrays arrays = Arrays()
         self._check()
-        h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
-        c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
         self._enter()
-        fr_state_get(self.stack.model, self.state, h_out, c_out)
-        fr_leave(&self.busy)
+        try:
+            h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
+            c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
+            fr_state_get(self.stack.model, self.state, h_out, c_out)
+        finally:
+            fr_leave(&self.busy)
 
     def set_state(self, h=None, c=None):
         """Sets the state from h (L, N, R) and c (L, N, H); None means zeros."""
         cdef Arrays arrays = Arrays()
         self._check()
-        h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
-        c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
         self._enter()
-        fr_state_set(self.stack.model, self.state, h_in, c_in)
-        fr_leave(&self.busy)
+        try:
+            h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
+            c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
+            fr_state_set(self.stack.model, self.state, h_in, c_in)
+        finally:
+            fr_leave(&self.busy)
 
     cdef tuple _h_shape(self):
         return (self.stack.shape.num_layers, self.rows, self.stack.h_size)

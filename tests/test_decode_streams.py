@@ -96,6 +96,15 @@ def test_dropped_rows_cannot_be_picked_again():
         stream.reorder([1])
 
 
+def test_one_token_for_several_rows_is_refused():
+    stream = fastrnn.models.LanguageModel(5, 3, 4).stream(3)
+    for token in (2, np.array(2)):
+        with pytest.raises(ValueError, match=r"x has shape \(\)"):
+            stream.step(token)
+    stream.reorder([1])
+    assert stream.step(2).shape == (5,)
+
+
 @pytest.mark.parametrize("vocab_size", [11, 5000])
 def test_token_streams_reorder_too(vocab_size):
     """Small and large vocabularies take different ways into the first layer."""

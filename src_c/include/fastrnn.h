@@ -125,7 +125,7 @@ typedef struct fr_state fr_state;
 /* For D = 1. A state holds h and c of every layer for N rows, and what a step needs beside them. */
 FR_API size_t fr_state_size(const fr_model *model, int64_t rows);
 FR_API fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory);
-/* Sets h (L, N, R) and c (L, N, H); NULL means zeros. */
+/* Sets h (L, N, R) and c (L, N, H), N being the rows that are there now; NULL means zeros. */
 FR_API void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c);
 /* Reads them; either may be NULL. */
 FR_API void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c);
