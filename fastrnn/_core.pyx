@@ -19,6 +19,7 @@ from fastrnn._arrays import as_float32, as_int64
 cdef object ndarray = numpy.ndarray
 cdef object new_array = numpy.empty
 cdef object float32 = numpy.dtype(numpy.float32)
+cdef object int64 = numpy.dtype(numpy.int64)
 
 # Work in multiply-adds from which the GIL is released: about a microsecond.
 cdef enum:
@@ -595,7 +596,7 @@ cdef class Stream:
             raise ValueError("table was folded for another stack")
         if head is not None and head.in_features != stack.h_size:
             raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
-        self.stack, self.rows, self.table, self.head = stack, rows, table, head
+        self.stack, self.rows, self.capacity, self.table, self.head = stack, rows, rows, table, head
         self.features = stack.h_size if head is None else head.out_features
         self.num_state_bytes = fr_state_size(stack.model, rows)
         if self.num_state_bytes == 0:
@@ -640,7 +641,7 @@ cdef class Stream:
             if not ((flat or view.ndim == 2 and view.shape[0] == self.rows)
                     and view.shape[view.ndim - 1] == self.stack.shape.input_size):
                 self._refuse(&view)
-            out = self._advance(<const float *>view.buf, NULL, out, flat)
+            out = self._advance(<const float *>view.buf, NULL, out, flat, 1 if flat else view.shape[0])
         finally:
             PyBuffer_Release(&view)
         return out
@@ -652,8 +653,8 @@ cdef class Stream:
         expected = f"({self.rows}, {size})" + (f" or ({size},)" if self.rows == 1 else "")
         raise ValueError(f"x has shape {shape_of(x)}, this stream expects {expected}")
 
-    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat):
-        """Runs the step into `out`, or into a new array; the last chance to refuse."""
+    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows):
+        """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
         cdef Py_buffer target
         if out is None:
             out = new_array(self._y_shape(flat), float32)
@@ -663,6 +664,9 @@ cdef class Stream:
                     or (not flat and target.shape[0] != self.rows)):
                 check_shape("out", shape_of(&target), self._y_shape(flat))
             self._enter()
+            if self.rows != rows:
+                fr_leave(&self.busy)
+                raise RuntimeError("this stream is being reordered by another thread; make one stream per thread")
             if self.small:
                 self._run(x, tokens, <float *>target.buf)
             else:
@@ -692,52 +696,90 @@ cdef class Stream:
         cdef Arrays arrays
         cdef int64_t token = 0
         cdef const int64_t *tokens = &token
+        cdef int64_t rows = 1
         cdef bint flat = type(x) is int
         if not flat:
-            x = as_int64(x, "x")
+            if type(x) is not ndarray or x.dtype is not int64 or not x.flags.c_contiguous:
+                x = as_int64(x, "x")
             flat = x.ndim == 0
         if flat and self.rows == 1:
-            low = high = int(x)
+            if not 0 <= x < self.table.tokens:
+                raise ValueError(f"x holds token {x}, the vocabulary is 0 to {self.table.tokens - 1}")
+            token = x
         else:
             arrays = Arrays()
-            x = numpy.array(x, numpy.int64)  # a copy: nobody may change it after the check
-            tokens = <const int64_t *>arrays.take(x, "x", (self.rows,), True, False)
-            low, high = int(x.min()), int(x.max())
-        if low < 0 or high >= self.table.tokens:
-            raise ValueError(f"x holds token {low if low < 0 else high}, the vocabulary is 0 to {self.table.tokens - 1}")
-        if tokens is &token:
-            token = low
-        return self._advance(NULL, tokens, out, flat)
+            rows = self.rows
+            x = numpy.array(x, int64)  # a copy: nobody may change it after the check
+            tokens = <const int64_t *>arrays.take(x, "x", (rows,), True, False)
+            check_range("x", "token", tokens, rows, "the vocabulary is", self.table.tokens)
+        return self._advance(NULL, tokens, out, flat, rows)
+
+    def reorder(self, indices):
+        """Row n becomes a copy of row indices[n]; there are as many rows as indices from now on."""
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view
+        cdef int64_t count
+        self._check()
+        if type(indices) is not ndarray or indices.dtype is not int64 or not indices.flags.c_contiguous:
+            indices = as_int64(indices, "indices")
+        indices = indices.copy()  # nobody may change it after the check
+        view = arrays.add(indices, "indices", True, False)
+        if view.ndim != 1 or not 1 <= view.shape[0] <= self.capacity:
+            raise ValueError(f"indices has shape {shape_of(view)}, expected 1 to {self.capacity} row numbers")
+        count = view.shape[0]
+        self._enter()
+        try:
+            check_range("indices", "row", <const int64_t *>view.buf, count, "the rows are", self.rows)
+            fr_state_reorder(self.stack.model, self.state, <const int64_t *>view.buf, count)
+            self.rows = count
+        finally:
+            fr_leave(&self.busy)
 
     def reset(self):
-        """Sets the state to zeros."""
+        """Sets the state to zeros and the rows to as many as the stream was made with."""
+        self._check()
+        if self.rows != self.capacity:
+            self.reorder(numpy.zeros(self.capacity, numpy.int64))
         self.set_state(None, None)
 
     def get_state(self, h=None, c=None):
         """Fills h (L, N, R) and c (L, N, H), as far as given."""
         cdef Arrays arrays = Arrays()
         self._check()
-        h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
-        c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
         self._enter()
-        fr_state_get(self.stack.model, self.state, h_out, c_out)
-        fr_leave(&self.busy)
+        try:
+            h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
+            c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
+            fr_state_get(self.stack.model, self.state, h_out, c_out)
+        finally:
+            fr_leave(&self.busy)
 
     def set_state(self, h=None, c=None):
         """Sets the state from h (L, N, R) and c (L, N, H); None means zeros."""
         cdef Arrays arrays = Arrays()
         self._check()
-        h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
-        c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
         self._enter()
-        fr_state_set(self.stack.model, self.state, h_in, c_in)
-        fr_leave(&self.busy)
+        try:
+            h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
+            c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
+            fr_state_set(self.stack.model, self.state, h_in, c_in)
+        finally:
+            fr_leave(&self.busy)
 
     cdef tuple _h_shape(self):
         return (self.stack.shape.num_layers, self.rows, self.stack.h_size)
 
     cdef tuple _c_shape(self):
         return (self.stack.shape.num_layers, self.rows, self.stack.shape.hidden_size)
+
+
+cdef int check_range(str name, str kind, const int64_t *values, int64_t count, str range_is,
+                     int64_t limit) except -1:
+    """Every value must be 0 to limit - 1."""
+    cdef int64_t wrong = fr_first_outside(values, count, limit)
+    if wrong < count:
+        raise ValueError(f"{name} holds {kind} {values[wrong]}, {range_is} 0 to {limit - 1}")
+    return 0
 
 
 cdef int borrow_float32(object x, Py_buffer *view) except -1:
@@ -890,3 +932,143 @@ def add_rows(tokens, dy, dw, bint batch_first=False):
         raise TypeError("dy must be float32, got None")
     with nogil:
         fr_add_rows(&s, threads)
+
+
+# ---- decoding -----------------------------------------------------------------------------------
+
+cdef int check_rows(Py_buffer *view, str name) except -1:
+    if view.ndim != 2 or view.shape[0] < 1 or view.shape[1] < 1:
+        raise ValueError(f"{name} has shape {shape_of(view)}, expected (rows, V)")
+    return 0
+
+
+cdef class Sampler:
+    """Draws a token for every row of logits (N, V), whose arrays it keeps; see fr_sample.
+
+    raw (N, V) are the logits before processors, perhaps the same array; keys, positions (N,) say which
+    random number a row uses (a position below 0: none, the row is skipped); tokens, logprobs (N,)
+    receive the results.
+    """
+
+    def __init__(self, logits, raw, keys, positions, tokens, logprobs, *, double temperature=1.0, int64_t top_k=0,
+                 double top_p=1.0, double min_p=0.0, double typical_p=1.0):
+        cdef fr_sampling *s = &self.sampling
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(logits, "logits", False, False)
+        check_rows(view, "logits")
+        self.capacity, s.classes, s.logits = view.shape[0], view.shape[1], <const float *>view.buf
+        s.raw = <const float *>arrays.take(raw, "raw", shape_of(view), False, False)
+        s.keys = <const int64_t *>arrays.take(keys, "keys", (self.capacity,), True, False)
+        s.positions = <const int64_t *>arrays.take(positions, "positions", (self.capacity,), True, False)
+        s.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity,), True, True)
+        s.logprobs = <float *>arrays.take(logprobs, "logprobs", (self.capacity,), False, True)
+        s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p = temperature, top_k, top_p, min_p, typical_p
+        self.threads = num_threads
+        self.memory = Memory()
+        self.memory.data = allocate(fr_sample_size(s.classes, self.threads))
+        self.arrays = arrays
+
+    def draw(self, int64_t rows):
+        """Draws for the first `rows` rows."""
+        if self.arrays is None or not 0 <= rows <= self.capacity:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
+        self.sampling.rows = rows
+        if rows * self.sampling.classes < 1024:
+            fr_sample(&self.sampling, self.memory.data, 1)
+        else:
+            with nogil:
+                fr_sample(&self.sampling, self.memory.data, self.threads)
+
+
+cdef class Chooser:
+    """Chooses the best continuations of groups of rows, whose arrays it keeps; see fr_choose.
+
+    logprobs (N, V), scores (N,) float64; first, last (G,): group g has the rows first[g] to last[g] - 1;
+    best (G, k) float64, best_rows, tokens (G, k) receive results.
+    """
+
+    def __init__(self, logprobs, first, last, double[::1] scores not None, double[:, ::1] best not None, best_rows,
+                 tokens):
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, True)
+        check_rows(view, "logprobs")
+        self.rows, self.choice.classes, self.choice.logprobs = view.shape[0], view.shape[1], <const float *>view.buf
+        check_shape("scores", (scores.shape[0],), (self.rows,))
+        self.capacity, self.choice.k = best.shape[0], best.shape[1]
+        if self.capacity < 1 or self.choice.k < 1:
+            raise ValueError("best is empty")
+        self.choice.first = <const int64_t *>arrays.take(first, "first", (self.capacity,), True, False)
+        self.choice.last = <const int64_t *>arrays.take(last, "last", (self.capacity,), True, False)
+        self.choice.best_rows = <int64_t *>arrays.take(best_rows, "best_rows", (self.capacity, self.choice.k), True, True)
+        self.choice.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity, self.choice.k), True, True)
+        self.scores, self.best = scores, best
+        self.choice.scores, self.choice.best = &scores[0], &best[0, 0]
+        self.arrays = arrays
+
+    def normalize(self, int64_t rows):
+        """Log-softmax of the first `rows` rows of logprobs; returns the first row with NaN, or rows."""
+        cdef int32_t threads = num_threads
+        cdef float *x = <float *>self.choice.logprobs
+        if self.arrays is None or not 0 <= rows <= self.rows:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.rows}")
+        if rows * self.choice.classes < 1024:
+            return fr_normalize(rows, self.choice.classes, x, 1)
+        with nogil:
+            rows = fr_normalize(rows, self.choice.classes, x, threads)
+        return rows
+
+    def choose(self, int64_t groups):
+        """Chooses for the first `groups` groups."""
+        cdef int32_t threads = num_threads
+        if self.arrays is None or not 0 <= groups <= self.capacity:
+            raise ValueError(f"groups is {groups}, expected 0 to {self.capacity}")
+        if (fr_first_outside(self.choice.first, groups, self.rows) < groups
+                or fr_first_outside(self.choice.last, groups, self.rows + 1) < groups):
+            raise ValueError(f"first and last must lie in the {self.rows} rows")
+        self.choice.groups = groups
+        if groups * self.choice.classes < 1024:
+            fr_choose(&self.choice, 1)
+        else:
+            with nogil:
+                fr_choose(&self.choice, threads)
+
+
+cdef class Grammar:
+    """The tokens that every state of an automaton allows, applied to rows of logits; see fr_constrain.
+
+    offsets (S + 1,), tokens (E,), needed (E,); logits (N, V), states, remaining (N,) are kept.
+    """
+
+    def __init__(self, offsets, tokens, needed, logits, states, remaining):
+        cdef fr_grammar *g = &self.grammar
+        cdef Arrays arrays = Arrays(), table = Arrays()
+        cdef Py_buffer *view = arrays.add(logits, "logits", False, True)
+        check_rows(view, "logits")
+        self.capacity, g.classes, g.logits = view.shape[0], view.shape[1], <float *>view.buf
+        g.states = <const int64_t *>arrays.take(states, "states", (self.capacity,), True, False)
+        g.remaining = <const int64_t *>arrays.take(remaining, "remaining", (self.capacity,), True, False)
+        # Copies: nobody may change between check and use what is an index in the core.
+        offsets, tokens, needed = [numpy.array(a, numpy.int64) for a in (offsets, tokens, needed)]
+        self.num_states = len(offsets) - 1
+        if (self.num_states < 0 or offsets[0] != 0 or offsets[self.num_states] != len(tokens) or (numpy.diff(offsets) < 0).any()
+                or (len(tokens) and not 0 <= tokens.min() <= tokens.max() < g.classes)):
+            raise ValueError("offsets and tokens do not describe an automaton over this vocabulary")
+        g.offsets = <const int64_t *>table.take(offsets, "offsets", (self.num_states + 1,), True, False)
+        g.tokens = <const int64_t *>table.take(tokens, "tokens", (len(tokens),), True, False)
+        g.needed = <const int64_t *>table.take(needed, "needed", (len(tokens),), True, False)
+        self.arrays, self.table, self.states = arrays, table, states
+
+    def apply(self, int64_t rows):
+        """Masks the first `rows` rows; a state below 0 leaves its row as it is."""
+        if self.arrays is None or not 0 <= rows <= self.capacity:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
+        if rows and self.states[:rows].max() >= self.num_states:
+            raise ValueError(f"states holds {self.states[:rows].max()}, the states are 0 to {self.num_states - 1}")
+        self.grammar.rows = rows
+        with nogil:
+            fr_constrain(&self.grammar)
+
+
+def uniform(int64_t key, int64_t position):
+    """The random number in [0, 1) of a position of a sequence; see fr_uniform."""
+    return fr_uniform(key, position)
