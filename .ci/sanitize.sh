@@ -13,9 +13,10 @@ echo "address, undefined"
 checked=(gcc "${flags[@]}" "-fsanitize=address,undefined" -fno-sanitize-recover=all)
 export UBSAN_OPTIONS=print_stacktrace=1
 core "$folder/asan" "${checked[@]}"
-for name in test_core test_backward test_threads test_fork test_memory; do c_test "$folder/asan" "$name" "${checked[@]}"; done
+for name in test_core test_backward test_update test_threads test_fork test_memory; do c_test "$folder/asan" "$name" "${checked[@]}"; done
 "$folder/asan/test_core" "${isas[@]}"
 "$folder/asan/test_backward" "${isas[@]}"
+"$folder/asan/test_update" "${isas[@]}"
 "$folder/asan/test_threads" 10
 "$folder/asan/test_fork"
 "$folder/asan/test_memory"

@@ -9,20 +9,19 @@ core. The checkpoint is {"state_dict": parameters, "vocabulary": all characters,
 """
 
 import math
-import re
 import time
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
-from pydoc_data.topics import topics
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, softmax
 from torch.optim.lr_scheduler import OneCycleLR
 
+from fastrnn.data import standard_library_text
+
 VOCABULARY = "\n" + "".join(map(chr, range(32, 127)))  # printable ASCII: any English prompt fits
-TO_ASCII = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--")  # quotes and dashes
 
 
 def encode(text: str) -> Tensor:
@@ -45,25 +44,10 @@ class CharModel(nn.Module):
         return self.head(dropout(y, self.dropout, self.training)), state
 
 
-def read_paragraphs() -> list[str]:
-    """Distinct prose paragraphs in printable ASCII; code, grammar and headings are left out."""
-    found: dict[str, None] = {}  # a dict keeps order; topics repeat whole sections of each other
-    for name in sorted(topics):
-        for block in re.split(r"\n\s*\n|\n\s*(?=\* |\d+\. )", topics[name]):
-            block = re.sub(r"^(\*|\d+\.) ", "", " ".join(block.split()))  # list markers
-            block = re.sub(r"\*+([^*\s][^*]*)\*+", r"\1", block)  # *emphasis*
-            block = block.translate(TO_ASCII).replace('""', '"')
-            letters = sum(c.isalpha() or c == " " for c in block)
-            is_sentence = re.fullmatch(r'["A-Z].{40,}[.:]', block)
-            if is_sentence and block.isascii() and letters > 0.86 * len(block):
-                found[block] = None
-    return list(found)
-
-
 def read_text() -> tuple[Tensor, Tensor]:
     """The ids to learn from and those to validate on: 5 %, in runs of ten paragraphs."""
     parts: tuple[list[str], list[str]] = [], []
-    for i, paragraph in enumerate(read_paragraphs()):
+    for i, paragraph in enumerate(standard_library_text().split("\n\n")):
         parts[i % 200 >= 190].append(paragraph)
     return encode("\n\n".join(parts[0])), encode("\n\n".join(parts[1]))
 

@@ -14,20 +14,25 @@ FilePath = str | os.PathLike[str]
 def replacing(path: FilePath) -> Iterator[BinaryIO]:
     """A new file beside `path` that takes its place when the block ends without an error.
 
-    After an error, or a kill, what was at `path` before is still there, unchanged.
+    After an error, or a kill, what was at `path` before is still there, unchanged; what a killed
+    process left behind is overwritten by the next save. OSError names `path`.
     """
     target = os.path.realpath(os.fsdecode(path))  # a link stays a link
-    temporary = f"{target}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
+    part = os.path.join(os.path.dirname(target), f".{os.path.basename(target)}.part")
     try:
-        with open(temporary, "xb") as file:
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        with open(part, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
+        os.replace(part, target)
+    except OSError as error:
+        reason = f"{error.strerror or error}, an earlier file is untouched"
+        raise OSError(error.errno, reason, os.fsdecode(path)) from error
+    finally:
         with suppress(OSError):
-            os.unlink(temporary)
-        raise
+            os.unlink(part)
     _sync_folder(os.path.dirname(target))
 
 

@@ -4,7 +4,7 @@
 #include "team.h"
 
 enum {
-    LEAST_WORK = 65536, /* values below which a second thread does not pay */
+    LEAST_WORK = 262144, /* values below which a second thread does not pay: about 100 us */
     GRAIN = 64,         /* ranges are multiples of so many values */
 };
 

@@ -147,7 +147,7 @@ def test_a_rule_follows_its_float64_formula(kind, options, formula, isa, rng):
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_no_bit_depends_on_the_number_of_threads(name, options, rng):
-    size = 3 * 65536 + 5
+    size = 2 * 262144 + 5
     start, gradient = normal(rng, size), normal(rng, size)
     results = []
     for threads in (1, 2, 3):

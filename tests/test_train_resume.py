@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from train_fakes import Momentum, TinyRNN, Windows, kit, text
 
 import fastrnn
+from fastrnn._atomic import replacing
 from fastrnn.train import RandomTruncation, ResumeError, Trainer, read_history
-from fastrnn.train._atomic import replace_with
 
 RUN = """
 import sys, time
@@ -246,12 +246,13 @@ def test_a_write_that_fails_half_way_leaves_the_previous_file_whole(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
 
-    def half(part):
-        part.write_text("ne")
-        raise OSError(28, "No space left on device")
+    def half():
+        with replacing(path) as file:
+            file.write(b"ne")
+            raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space left on device, an earlier file is untouched"):
-        replace_with(path, half)
+        half()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file"]
 

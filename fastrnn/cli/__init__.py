@@ -1,4 +1,4 @@
-"""The command `fastrnn`: demo, inspect, bench, config."""
+"""The command `fastrnn`: train, eval, predict, inspect, demo, bench, config."""
 
 from __future__ import annotations
 
@@ -10,30 +10,65 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-# command: (module with add_arguments and run, one line for the overview)
-_COMMANDS = {
-    "demo": ("demo", "write text with the model that comes with fastrnn, and time its steps"),
-    "inspect": ("inspect", "show what a checkpoint file holds and how to load it"),
-    "bench": ("bench", "time recurrent layers against the limits of this machine"),
-    "config": ("config", "show version, instruction set and threads in use"),
+# purpose: command: (module with add_arguments and run, one line for the overview)
+_PURPOSES = {
+    "models": {
+        "train": ("train", "train a model on text, labelled or tagged text, or a time series"),
+        "eval": ("eval", "measure how good a model is on data"),
+        "predict": ("predict", "ask a model: classes, tags, probabilities, forecasts"),
+    },
+    "files": {
+        "inspect": ("inspect", "show what a checkpoint file holds and how to load it"),
+    },
+    "this machine": {
+        "demo": ("demo", "write text with the model that comes with fastrnn, and time its steps"),
+        "bench": ("bench", "time recurrent layers against the limits of this machine"),
+        "config": ("config", "show version, instruction set and threads in use"),
+    },
 }
+_COMMANDS = {name: about for group in _PURPOSES.values() for name, about in group.items()}
+_CODES = """\
+fastrnn COMMAND --help explains a command.
+
+exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted"""
 
 
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     """The whole parser; only the chosen command's module is imported for its arguments."""
     from fastrnn import __version__
+    from fastrnn.cli._arguments import Parser
 
+    summary = "Recurrent networks on a CPU: RNN, LSTM and GRU in microseconds."
     parser = argparse.ArgumentParser(
         prog="fastrnn",
-        description="Recurrent networks on a CPU: RNN, LSTM and GRU in microseconds.",
+        usage="fastrnn COMMAND ...",
+        description=f"{summary}\n\n{_overview()}",
+        epilog=_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fastrnn {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        prog="fastrnn",
+        dest="command",
+        metavar="COMMAND",
+        required=True,
+        help=argparse.SUPPRESS,
+        parser_class=Parser,
+    )
     for name, (module, summary) in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=_sentence(summary))
+        command = commands.add_parser(name, description=_sentence(summary))
         if name == chosen:
             import_module(f"fastrnn.cli.{module}").add_arguments(command)
     return parser
+
+
+def _overview() -> str:
+    """The commands by their purpose."""
+    lines = []
+    for purpose, commands in _PURPOSES.items():
+        lines.append(f"{purpose}:")
+        lines += [f"  {name:<9} {summary}" for name, (_, summary) in commands.items()]
+    return "\n".join(lines)
 
 
 def _sentence(summary: str) -> str:
@@ -54,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
         print(f"fastrnn {options.command}: {_reason(error)}", file=sys.stderr)
         return 1
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray
 
-from ._atomic import replace_with, write_safetensors
 from ._errors import ResumeError
 from ._protocols import Model, Source
 from ._run import RunState
@@ -42,19 +41,24 @@ def save_training(path: Path, trainer: Trainer, source: Source, run: RunState) -
         "first_loss": trainer.first_loss,
         "lr": float(trainer.optimizer.lr),
     }
-    metadata = {_KEY: json.dumps(about), "format": "np"}
-    replace_with(path, lambda part: write_safetensors(part, arrays, metadata))
+    _write(path, arrays, about)
 
 
 def save_best(path: Path, model: Model, about: dict[str, Any]) -> None:
-    """Write the model alone, by its own `save` if it has one."""
+    """Write the model alone, by its own `save`, which must be atomic, if it has one."""
     save = getattr(model, "save", None)
-    if save is not None:
-        replace_with(path, save)
+    if save is None:
+        _write(path, parameters_of(model), about)
     else:
-        metadata = {_KEY: json.dumps(about), "format": "np"}
-        arrays = parameters_of(model)
-        replace_with(path, lambda part: write_safetensors(part, arrays, metadata))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path)
+
+
+def _write(path: Path, arrays: dict[str, AnyArray], about: dict[str, Any]) -> None:
+    from fastrnn.checkpoint._write_safetensors import write_safetensors
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_safetensors(arrays, {_KEY: json.dumps(about), "format": "np"}, path)
 
 
 def load_training(path: Path, trainer: Trainer, source: Source) -> RunState:

@@ -137,7 +137,7 @@ static void train(const struct problem *p, fr_transpose *transpose, const fr_tap
 static void check_training(const struct problem *p, int kept_steps) {
     int64_t elements = 0;
     for (int n = 0; n < p->N; n++) elements += p->lengths ? p->lengths[n] : p->T;
-    const fr_tape_plan plan = {0, 1, p->T, p->N, elements, kept_steps};
+    const fr_tape_plan plan = {0, 1, p->T, p->N, elements, kept_steps, 0};
     const size_t floats = fr_parameter_count(&p->shape) + (size_t)(p->T * p->N * p->I) + p->h_count;
     float *parameters = random_floats(fr_parameter_count(&p->shape), 1, 0.2f), *dy = random_floats(p->y_count, 5, 1.0f);
     float *y = aligned(p->y_count * sizeof *y), *usual = calloc(floats, sizeof *usual), *out = calloc(floats, sizeof *out);

@@ -50,7 +50,7 @@ static struct answer differentiate(const struct problem *p, int threads, int kep
     a.parameters = random_floats(a.parameter_count, 9, 0.25f); /* gradients are added to */
     for (int layer = 0; layer < 2 * p->L; layer++) {
         const int backward = layer >= p->L, k = backward ? 2 * p->L - 1 - layer : layer;
-        const fr_tape_plan plan = {k, threads, p->T, p->N, elements_of(p), kept_steps};
+        const fr_tape_plan plan = {k, threads, p->T, p->N, elements_of(p), kept_steps, 0};
         if (!workspace) workspace = blank(fr_training_size(p->model, &plan));
         if (!backward) tape[k] = fr_tape_create(p->model, &plan, blank(fr_tape_size(p->model, &plan)));
         const fr_sequence q = {

@@ -1,0 +1,122 @@
+"""Options from a file: a parser that reads them before the command line, which wins."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fastrnn._atomic import replacing
+from fastrnn.cli._arguments import Parser
+
+_NOT_SAVED = {"help", "config", "resume", "out", "command", "task", "refuse", "at_most"}
+
+
+class ConfigParser(Parser):
+    """Takes options from `--config FILE`, and with `--resume` from the run that goes on."""
+
+    many = "data"
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = list(args or ())
+        values = {} if {"-h", "--help"} & set(words) else self._values(words)
+        data = values.pop("data", [])
+        options, rest = super().parse_known_args([*self._words(values), *words], namespace)
+        options.data = options.data or data
+        return options, rest
+
+    def _values(self, words: list[str]) -> dict[str, Any]:
+        """What files say about options, by their names."""
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--config")
+        first.add_argument("--out")
+        first.add_argument("--resume", action="store_true")
+        first.exit_on_error = False
+        try:
+            found = first.parse_known_args(words)[0]
+        except (argparse.ArgumentError, SystemExit):
+            return {}
+        values: dict[str, Any] = {}
+        if found.resume and found.out and saved_options(found.out).exists():
+            values |= self._read(str(saved_options(found.out)))
+        return values | (self._read(found.config) if found.config else {})
+
+    def _read(self, path: str) -> dict[str, Any]:
+        try:
+            read = _read_json if path.endswith(".json") else _read_toml
+            given = read(Path(path))
+        except OSError as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
+            self.error(f"argument --config: {path}: {reason}")
+        except ValueError as error:
+            self.error(f"argument --config: {path}: {error}")
+        values = {key.replace("-", "_"): value for key, value in given.items()}
+        known = {action.dest for action in self._actions} - _NOT_SAVED | {"out"}
+        for key in values:
+            if key not in known:
+                close = get_close_matches(key, known, 1)
+                hint = f", did you mean {close[0].replace('_', '-')}" if close else ""
+                self.error(f"argument --config: {path}: unknown key {key!r}{hint}")
+        data = values.get("data", [])
+        values["data"] = [data] if isinstance(data, str) else data
+        return values
+
+    def _words(self, values: Mapping[str, Any]) -> Iterator[str]:
+        """The same as on a command line, so that the same checks hold."""
+        for action in self._actions:
+            value = values.get(action.dest)
+            if value is None or not action.option_strings:
+                continue
+            name = action.option_strings[0]
+            if isinstance(value, bool):
+                if action.nargs != 0:
+                    self.error(f"argument --config: {action.dest} is a truth value, not expected")
+                yield from (name,) if value else _negated(action)
+            elif action.nargs == 0:
+                self.error(f"argument --config: {action.dest} is {value!r}, expected true or false")
+            else:
+                listed = value if isinstance(value, list) else [value]
+                yield f"{name}={','.join(map(str, listed))}"
+
+
+def _negated(action: argparse.Action) -> list[str]:
+    return [name for name in action.option_strings if name.startswith("--no-")]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    found = json.loads(path.read_bytes())
+    if not isinstance(found, dict):
+        raise ValueError("expected an object of options")
+    return found
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """By the standard library since Python 3.11, by the package tomli before."""
+    for name in ("tomllib", "tomli"):
+        try:
+            module = import_module(name)
+            break
+        except ImportError:
+            continue
+    else:
+        raise ValueError("TOML needs Python 3.11, or: pip install tomli; JSON works as well")
+    found: dict[str, Any] = module.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def saved_options(out: str) -> Path:
+    """Where the options of a training are, for --resume and for --config."""
+    return Path(f"{out}.options.json")
+
+
+def save_options(options: argparse.Namespace) -> None:
+    """Write them beside the checkpoints."""
+    kept = {key: value for key, value in vars(options).items() if key not in _NOT_SAVED}
+    with replacing(saved_options(options.out)) as file:
+        file.write(json.dumps(kept, indent=2).encode() + b"\n")

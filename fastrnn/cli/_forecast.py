@@ -1,0 +1,244 @@
+"""Forecasting on the command line: a series, errors beside the linear baseline, the next steps."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastrnn._arrays import AnyArray
+from fastrnn.cli._task import Figures, Job
+from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
+from fastrnn.data.readers import read_one
+from fastrnn.data.scaling import as_series
+from fastrnn.models import AutoRegression, Forecaster
+
+_MOST_SHOWN = 12  # targets with lines of their own
+_ORDER = 16  # past steps of the baseline
+_MOST_WEIGHTS = 1 << 18  # of a baseline, beyond which it is not kept: the file's header holds it
+
+
+def prepare(options: Namespace) -> Job:
+    """Scaling, windows, the fitted baseline and a new model."""
+    series, columns = _read(options.data[0], options.columns, options.encoding)
+    names = options.targets or list(columns)
+    targets = _places(names, columns)
+    parts = split(series, options.validation, 0.0, context=options.steps)
+    _check_size(parts.train, options, "to train on")
+    _check_size(parts.validation, options, "to validate on")
+    scaler = Scaler.fit(parts.train)
+    arguments: Figures = {"horizon": options.horizon, "targets": targets, "scaler": scaler}
+    model = Forecaster(
+        len(columns),
+        options.hidden,
+        options.layers,
+        cell=options.cell,
+        dropout=options.dropout,
+        objective=options.objective,
+        **arguments,
+    )
+    baseline = _baseline(parts.train, options, arguments)
+    size = (options.steps, options.batch_size)
+    stride = options.stride
+    about = {"columns": list(columns), "targets": names, "steps": options.steps, "stride": stride}
+    return Job(
+        model,
+        Windows(parts.train, *size, stride=stride, seed=options.seed, **arguments),
+        Windows(parts.validation, *size, shuffle=False, **arguments),
+        f"{len(parts.train):,} steps to learn from, {len(series) - len(parts.train):,} to "
+        f"validate on, {len(columns)} features, forecast: {', '.join(names)}",
+        shlex.quote(options.data[0]),
+        {**about, "baseline": _kept(baseline)},
+    )
+
+
+def _read(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
+    """A series and the names of its features, which are numbers where the file has none."""
+    with Path(path).open("rb") as file:
+        start = file.read(6)
+    if start[:2] != b"PK" and start != b"\x93NUMPY":
+        chosen = _with_numbers(path, encoding) if columns is None else columns
+        try:
+            return read_csv(path, chosen, encoding=encoding)
+        except ValueError as error:
+            raise ValueError(str(error).replace("`columns`", "--columns")) from None
+    values = as_series(read_numpy(path), path)
+    found = tuple(map(str, range(values.shape[1])))
+    if columns is None:
+        return Table(values, found)
+    return Table(values[:, _places(columns, found)], tuple(columns))
+
+
+def _with_numbers(path: str, encoding: str) -> list[str | int] | None:
+    """The columns of a CSV file that begin with a number, so that dates stay out; None: all."""
+    lines = [line for line in read_one(Path(path), encoding).split("\n") if line.strip()]
+    if len(lines) < 2:
+        return None
+    separator = max(",;\t", key=lines[0].count)
+    cells = next(csv.reader([lines[1]], delimiter=separator), [])
+    return [i for i, cell in enumerate(cells) if _is_number(cell)] or None
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _places(names: Sequence[str], columns: Sequence[str]) -> list[int]:
+    for name in names:
+        if name not in columns:
+            raise ValueError(f"there is no column {name!r}, the data has {', '.join(columns)}")
+    return [columns.index(name) for name in names]
+
+
+def _check_size(part: AnyArray, options: Namespace, use: str) -> None:
+    needed = options.steps + options.horizon
+    if len(part) < needed:
+        raise ValueError(
+            f"the series has {len(part)} steps {use}, --steps {options.steps} and --horizon "
+            f"{options.horizon} need {needed}"
+        )
+
+
+def _baseline(train: AnyArray, options: Namespace, arguments: Figures) -> AutoRegression:
+    order = min(options.order or _ORDER, options.steps)
+    baseline = AutoRegression(train.shape[1], order, **arguments)
+    baseline.fit(train)
+    return baseline
+
+
+def _kept(baseline: AutoRegression) -> Figures:
+    """What makes it again, for the model's file."""
+    kept: Figures = {"order": baseline.order}
+    if baseline.num_parameters <= _MOST_WEIGHTS:
+        kept["parameters"] = baseline.flat.tolist()
+    return kept
+
+
+def baseline_of(model: Forecaster) -> AutoRegression | None:
+    """The baseline that the model was compared with, from its file."""
+    kept = _about(model).get("baseline", {})
+    if "parameters" not in kept:
+        return None
+    arguments: Figures = {
+        "horizon": model.horizon,
+        "targets": model.targets,
+        "scaler": model.scaler,
+    }
+    baseline = AutoRegression(model.input_size, kept["order"], **arguments)
+    baseline.flat[...] = np.asarray(kept["parameters"], np.float32)
+    baseline.repack()
+    return baseline
+
+
+def _about(model: Forecaster) -> Figures:
+    if not isinstance(model.extra, dict) or not {"columns", "steps"} <= set(model.extra):
+        raise ValueError("the model does not name its columns, expected one of fastrnn train")
+    return model.extra
+
+
+def _series_for(model: Forecaster, path: str, encoding: str) -> AnyArray:
+    """The columns that the model knows, from another file."""
+    names = _about(model)["columns"]
+    is_numbered = all(name.isdecimal() for name in names)
+    series, found = _read(path, None if is_numbered else names, encoding)
+    if len(found) != len(names):
+        raise ValueError(f"{path} has {len(found)} columns, the model expects {len(names)}")
+    return series
+
+
+def evaluate(model: Forecaster, options: Namespace) -> Figures:
+    """Errors on all windows of a series."""
+    series = _series_for(model, options.data[0], options.encoding)
+    arguments: Figures = {
+        "horizon": model.horizon,
+        "targets": model.targets,
+        "scaler": model.scaler,
+    }
+    windows = Windows(series, _about(model)["steps"], 256, shuffle=False, **arguments)
+    return measure(model, windows)
+
+
+def measure(model: Forecaster, source: Any) -> Figures:
+    """Errors of the model and of its baseline on the same windows, in the series' own units."""
+    names = _about(model).get("targets", [str(i) for i in model.targets])
+    figures: Figures = {"windows": len(source), "targets": names, "model": _errors(model, source)}
+    baseline = baseline_of(model)
+    if baseline is not None:
+        figures["baseline"] = {"order": baseline.order, **_errors(baseline, source)}
+    return figures
+
+
+def _errors(model: Forecaster | AutoRegression, source: Any) -> Figures:
+    """Mean squared and absolute errors of each target, and of all."""
+    squares, sizes, count, loss = 0.0, 0.0, 0, 0.0
+    scale = 1.0 if model.scaler is None else model.scaler.select(model.targets).scale
+    place = source.state_dict()
+    for batch in source.batches():
+        scaled = (model(batch.inputs) - batch.targets).astype(np.float64)
+        difference = scaled * scale
+        squares = squares + (difference**2).sum(axis=(0, 1))
+        sizes = sizes + np.abs(difference).sum(axis=(0, 1))
+        loss += float((scaled**2).sum())
+        count += scaled.shape[0] * scaled.shape[1]
+    source.load_state_dict(place)
+    mse, mae = np.atleast_1d(squares / count), np.atleast_1d(sizes / count)
+    return {
+        "loss": loss / (count * len(mse)),
+        "mse": float(mse.mean()),
+        "mae": float(mae.mean()),
+        "mse_per_target": mse.tolist(),
+        "mae_per_target": mae.tolist(),
+    }
+
+
+def describe(figures: Figures) -> Iterator[str]:
+    """The figures in lines for a person."""
+    yield f"{figures['windows']:,} windows; errors in the series' own units"
+    yield f"{'':<28}{'MSE':>12}{'RMSE':>12}{'MAE':>12}"
+    rows = {"model": figures["model"]}
+    if "baseline" in figures:
+        rows[f"linear baseline of order {figures['baseline']['order']}"] = figures["baseline"]
+    for name, f in rows.items():
+        yield _error_row(name, f["mse"], f["mae"])
+        if 1 < len(figures["targets"]) <= _MOST_SHOWN:
+            parts = zip(figures["targets"], f["mse_per_target"], f["mae_per_target"], strict=True)
+            yield from (_error_row(f"  {target}", mse, mae) for target, mse, mae in parts)
+    if "baseline" in figures and figures["baseline"]["mse"] > 0:
+        ratio = figures["model"]["mse"] / figures["baseline"]["mse"]
+        words = "better" if ratio < 1 else "worse; more epochs, data or units may help"
+        yield f"the model's MSE is {ratio:.3g} times the baseline's: {words}"
+
+
+def _error_row(name: str, mse: float, mae: float) -> str:
+    return f"{name:<28}{mse:>12.5g}{mse**0.5:>12.5g}{mae:>12.5g}"
+
+
+def predict(model: Forecaster, paths: Sequence[str], options: Namespace) -> list[Figures]:
+    """The steps after the end of each series."""
+    names = _about(model).get("targets", [str(i) for i in model.targets])
+    found = []
+    for path in paths:
+        series = _series_for(model, path, options.encoding)
+        forecast = model.predict(series[-_about(model)["steps"] :], options.steps)
+        found.append({"columns": names, "forecast": forecast.astype(np.float64).tolist()})
+    return found
+
+
+def show(found: list[Figures], options: Namespace) -> Iterator[str]:
+    """CSV with the names of the columns first."""
+    for one in found:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(one["columns"])
+        writer.writerows([[f"{value:.7g}" for value in row] for row in one["forecast"]])
+        yield text.getvalue().rstrip("\n")

@@ -1,0 +1,47 @@
+"""What the values of options must be: each function makes one from a word or says what is wrong."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+
+
+def whole(low: int, high: int = 1 << 31) -> Callable[[str], int]:
+    """The type of ints of `low` or more."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ArgumentTypeError(f"must be a whole number of {low} or more, got {text}")
+        return value
+
+    return read
+
+
+def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """The type of finite numbers from `low` (`above`: greater than it) to `high`."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low < value if above else low <= value) or value > high or math.isinf(value):
+            least = f"above {low:g}" if above else f"of {low:g} or more"
+            most = "" if math.isinf(high) else f", at most {high:g}"
+            raise ArgumentTypeError(f"must be a number {least}{most}, got {text}")
+        return value
+
+    return read
+
+
+def names(text: str) -> list[str]:
+    """The type of lists: names with commas between them."""
+    found = [name.strip() for name in text.split(",")]
+    if not all(found):
+        raise ArgumentTypeError(f"must be names with commas between them, got {text!r}")
+    return found
