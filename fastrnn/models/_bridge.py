@@ -20,7 +20,7 @@ Vectors = list[FloatArray]  # (N, F): what h is made from and, for an LSTM, what
 class Bridge(Composite):
     """h_0 = tanh(W x + b), and c_0 likewise, for all layers of a decoder at once.
 
-    x (N, F) -> (L, N, H). Parameters: h.weight (L * H, F), h.bias, and for an LSTM c.weight, c.bias.
+    x (N, F) -> (L, N, H). Parameters: h.weight (L * H, F) and h.bias, for an LSTM also c.*.
     """
 
     def __init__(self, features: int, decoder: RNN | LSTM | GRU) -> None:
