@@ -100,7 +100,7 @@ def _rnn_stream(decoder: Decoder, state: list[FloatArray], has_head: bool) -> St
     head = decoder.head._shared_dense() if has_head else None
     rows, rnn = state[0].shape[1], decoder.rnn
     kind = TokenStream if table is None else Stream
-    stream = kind.over(rnn, rows, decoder.fingerprint(), table, head)
+    stream = kind.over(rnn, rows, bytes(16), table, head)  # no snapshot will be asked for
     if isinstance(stream, TokenStream):
         stream.embedding = decoder.embedding.weight
     stream.state = state[0] if len(state) == 1 else (state[0], state[1])
