@@ -13,6 +13,7 @@ from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 
 import numpy as np
 
+import fastrnn
 from fastrnn.data import ShiftedSequences, Vocabulary
 from fastrnn.models import FeaturesToSequence, Seq2Seq
 from fastrnn.optim import Adam
@@ -72,9 +73,11 @@ def fit(model: FeaturesToSequence | Seq2Seq, batches: list, lr: float, name: str
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--steps", type=int, default=800, help="batches to learn from")
+    parser.add_argument("--steps", type=int, default=2500, help="batches to learn from")
     parser.add_argument("--seed", type=int, default=0, help="of data and weights")
     options = parser.parse_args()
+
+    fastrnn.set_num_threads(1)  # the model is small
     generator = np.random.default_rng(options.seed)
     words = Vocabulary(
         ["a", "left", "of", *COLOURS, *SHAPES], level="words", specials=("pad", "bos", "eos")
@@ -119,7 +122,7 @@ def main() -> None:
         (inputs, inputs, targets, (lengths[1], lengths[1]))
         for _, inputs, targets, lengths in batches
     ]
-    fit(autoencoder, batches, 1e-2, "sequence to vector to sequence")
+    fit(autoencoder, batches, 5e-3, "sequence to vector to sequence")
     inputs, _, lengths = target_of(unseen)
     vectors = autoencoder.encode(inputs, lengths).state[-1]  # (N, 64): one for each sentence
     found = autoencoder.translate(inputs, lengths, bos=words.bos, eos=words.eos, max_new_tokens=20)

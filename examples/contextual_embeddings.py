@@ -12,6 +12,7 @@ from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
 
 import numpy as np
 
+import fastrnn
 from fastrnn.data import Buckets, Sequences, ShiftedSequences, Vocabulary
 from fastrnn.models import BidirectionalLanguageModel, SequenceTagger
 from fastrnn.optim import Adam
@@ -60,6 +61,8 @@ def main() -> None:
     parser.add_argument("--tagged", type=int, default=10, help="with tags")
     parser.add_argument("--seed", type=int, default=0, help="of data and weights")
     options = parser.parse_args()
+
+    fastrnn.set_num_threads(1)  # the model is small
     generator = np.random.default_rng(options.seed)
     words = Vocabulary(
         [*BOTH, *ADJECTIVES, *ADVERBS, "lo", "."], level="words", specials=("pad", "bos", "eos")

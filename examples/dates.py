@@ -1,7 +1,7 @@
 """Read dates as people write them: "the 3rd of May, 1998" -> 1998-05-03, with attention.
 
-Dates are generated, so nothing is downloaded. Most of 120 seconds on two cores are the training;
-the picture of the attention needs matplotlib.
+Dates are generated, so nothing is downloaded. The default run takes about half a minute on one
+core; the picture of the attention needs matplotlib.
 
     python examples/dates.py --picture attention.png
 """
@@ -131,13 +131,13 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--examples", type=int, default=20000, help="dates to learn from")
-    add("--epochs", type=int, default=6, help="passes over them")
+    add("--epochs", type=int, default=4, help="passes over them")
     add("--hidden", type=int, default=64, help="units")
     add("--batch", type=int, default=64, help="dates per step")
     add("--lr", type=float, default=5e-3, help="highest learning rate")
     add("--attention", default="additive", help="additive, multiplicative, scaled_dot or none")
     add("--seed", type=int, default=0, help="of data and weights")
-    add("--threads", type=int, default=2, help="of fastrnn")
+    add("--threads", type=int, default=1, help="of fastrnn")
     add("--picture", default="attention.png", help="file for the attention")
     options = parser.parse_args()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastrnn._arrays import (
-    AnyArray,
     ArrayLike,
     FloatArray,
     IntArray,
@@ -92,6 +90,7 @@ class DecoderStream:
             has_head = self._memory is None and self._shortlist is None
             self._rnn = _rnn_stream(self._decoder, state, has_head)
         self.sources = self.sources[rows]
+        self.weights = None if self.weights is None else self.weights[rows]
 
 
 def _rnn_stream(decoder: Decoder, state: list[FloatArray], has_head: bool) -> Stream:
@@ -139,36 +138,3 @@ def greedy(stream: DecoderStream, bos: int, eos: int, limit: int) -> list[IntArr
             stream.reorder(kept)
             alive, tokens = alive[kept], tokens[kept]
     return [np.array(ids[:-1] if ids[-1] == eos else ids, np.int64) for ids in found]
-
-
-def sampled(
-    stream: DecoderStream,
-    tokens: IntArray,
-    probability: float,
-    temperature: float,
-    generator: np.random.Generator,
-) -> IntArray:
-    """tokens (T, N) of which a share, but never the first step, is drawn by the model itself.
-
-    Temperature 0 takes the most probable one. Source: Bengio et al., Scheduled sampling, 2015.
-    """
-    mixed = tokens.copy()
-    chosen = generator.random(tokens.shape) < probability
-    for t, logits in enumerate(_steps(stream, mixed), 1):
-        mixed[t] = np.where(chosen[t], _drawn(logits, temperature, generator), mixed[t])
-    return mixed
-
-
-def _steps(stream: DecoderStream, tokens: IntArray) -> Iterator[FloatArray]:
-    """Logits of every step but the last; tokens may change while this runs."""
-    for t in range(len(tokens) - 1):
-        yield stream.step(tokens[t])
-
-
-def _drawn(logits: FloatArray, temperature: float, generator: np.random.Generator) -> IntArray:
-    """One token for each row from softmax(logits / temperature), by the Gumbel-max trick."""
-    scores: AnyArray = logits
-    if temperature > 0:
-        scores = logits / temperature + generator.gumbel(size=logits.shape)
-    ids: IntArray = scores.argmax(axis=1)
-    return ids

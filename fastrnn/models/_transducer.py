@@ -6,10 +6,7 @@ Letters: T steps of the target, N rows, S positions of the source, V tokens of t
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
 from typing import Any
-
-import numpy as np
 
 from fastrnn._arrays import (
     ArrayLike,
@@ -17,7 +14,6 @@ from fastrnn._arrays import (
     IntArray,
     as_int64,
     as_lengths,
-    as_probability,
     as_size,
     check_indices,
 )
@@ -27,7 +23,7 @@ from fastrnn.layers.shortlist import Shortlist
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
 from fastrnn.models._decoder import Decoder, Encoded
-from fastrnn.models._decoder_stream import Conditioned, DecoderStream, greedy, sampled
+from fastrnn.models._decoder_stream import Conditioned, DecoderStream, greedy
 from fastrnn.models._objective import (
     Backward,
     as_ignored,
@@ -36,24 +32,18 @@ from fastrnn.models._objective import (
     refuse_state,
     stateless_backward,
 )
+from fastrnn.models._scheduled_sampling import ScheduledSampling
 from fastrnn.models.language import _with_both
 
 Lengths = Any  # None, or the pair (source (N,), target (N,)), each of which may be None
 
 
-class Transducer(Model):
-    """A source, and a decoder with the state and the memory that come from it.
-
-    `sampling_probability`: the share of the target's inputs that training replaces by tokens of
-    the model's own, drawn with `sampling_temperature` (0: the most probable); no gradient goes
-    through the draw. Set it as training goes on for scheduled sampling.
-    """
+class Transducer(ScheduledSampling, Model):
+    """A source, and a decoder with the state and the memory that come from it."""
 
     decoder: Decoder
     label_smoothing: float
     ignore_index: int | None
-    _sampling_probability: float
-    _sampling_temperature: float
     _settings = ("label_smoothing", "ignore_index", "sampling_probability", "sampling_temperature")
 
     def _take_settings(
@@ -67,26 +57,6 @@ class Transducer(Model):
         self.ignore_index = as_ignored(ignore_index)
         self.sampling_probability = sampling_probability
         self.sampling_temperature = sampling_temperature
-
-    @property
-    def sampling_probability(self) -> float:
-        """The share of a target's inputs that training draws from the model, 0 to 1."""
-        return self._sampling_probability
-
-    @sampling_probability.setter
-    def sampling_probability(self, value: float) -> None:
-        self._sampling_probability = as_probability(value, "sampling_probability")
-
-    @property
-    def sampling_temperature(self) -> float:
-        """What logits are divided by before training draws; 0 for the most probable token."""
-        return self._sampling_temperature
-
-    @sampling_temperature.setter
-    def sampling_temperature(self, value: float) -> None:
-        if not isinstance(value, Real) or isinstance(value, bool) or not value >= 0:
-            raise ValueError(f"sampling_temperature is {value!r}, expected a number from 0")
-        self._sampling_temperature = float(value)
 
     @property
     def vocab_size(self) -> int:
@@ -139,9 +109,7 @@ class Transducer(Model):
         encoded, to_source = self._encode_vjp(source, of_source)
         tokens, counts = self._checked(target, encoded, of_target)
         if self.sampling_probability > 0:
-            stream = DecoderStream(self.decoder, encoded)
-            share, temperature = self.sampling_probability, self.sampling_temperature
-            tokens = sampled(stream, tokens, share, temperature, generator)
+            tokens = self._sampled(DecoderStream(self.decoder, encoded), tokens, generator)
         logits, to_encoded = self.decoder.vjp(tokens, encoded, counts)
 
         def pullback(dlogits: ArrayLike) -> Any:
@@ -262,12 +230,3 @@ def _inputs(inputs: Any) -> tuple[Any, Any]:
     if not isinstance(inputs, (tuple, list)) or len(inputs) != 2:
         raise ValueError("inputs is not a pair, expected (source, shifted target)")
     return inputs[0], inputs[1]
-
-
-def joined_mean(memory: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, FloatArray]:
-    """The mean (N, M) over each row's positions, and the weights (S, N, 1) it took."""
-    positions = np.arange(len(memory))[:, None]
-    counts = np.full(memory.shape[1], len(memory)) if lengths is None else lengths
-    inside = positions < counts
-    weights = (inside / np.maximum(counts, 1)).astype(np.float32)[..., None]
-    return np.where(inside[..., None], memory * weights, np.float32(0)).sum(axis=0), weights

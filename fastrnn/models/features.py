@@ -25,7 +25,7 @@ from fastrnn.layers import Embedding
 from fastrnn.models._base import RNNS
 from fastrnn.models._bridge import Bridge
 from fastrnn.models._decoder import Encoded
-from fastrnn.models._transducer import Transducer, joined_mean
+from fastrnn.models._transducer import Transducer
 from fastrnn.models.seq2seq import ATTENTIONS, new_decoder
 
 
@@ -103,7 +103,7 @@ class FeaturesToSequence(Transducer):
     def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
         """The decoder's first state, and the features (S, N, F) with their lengths."""
         memory, counts = self._checked_source(source, lengths)
-        mean, _ = joined_mean(memory, counts)
+        mean, _ = _mean(memory, counts)
         return Encoded(self._bridge(self._copies(mean)), memory, counts)
 
     def _encode_vjp(
@@ -111,7 +111,7 @@ class FeaturesToSequence(Transducer):
     ) -> tuple[Encoded, Callable[[FloatArray | None, Any], Any]]:
         memory, counts = self._checked_source(source, lengths)
         shape = as_float32(source, "source").shape
-        mean, weights = joined_mean(memory, counts)
+        mean, weights = _mean(memory, counts)
         state, to_vectors = self._bridge.vjp(self._copies(mean))
 
         def back(dmemory: FloatArray | None, dstate: Any) -> FloatArray:
@@ -140,3 +140,12 @@ class FeaturesToSequence(Transducer):
             raise ValueError("lengths needs sets (S, N, F), but source has 2 dimensions")
         x = x[None] if x.ndim == 2 else x
         return x, None if lengths is None else as_lengths(lengths, x.shape[1], len(x))
+
+
+def _mean(memory: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, FloatArray]:
+    """The mean (N, M) over each row's positions, and the weights (S, N, 1) it took."""
+    positions = np.arange(len(memory))[:, None]
+    counts = np.full(memory.shape[1], len(memory)) if lengths is None else lengths
+    inside = positions < counts
+    weights = (inside / np.maximum(counts, 1)).astype(np.float32)[..., None]
+    return np.where(inside[..., None], memory * weights, np.float32(0)).sum(axis=0), weights
