@@ -1,7 +1,8 @@
 """Write spelled-out numbers in digits: "forty two thousand and seven" -> 42007.
 
 Words in, digits out, trained with scheduled sampling: as training goes on, more and more of the
-decoder's inputs are its own guesses. Numbers are generated; the default run takes a quarter of a minute.
+decoder's inputs are its own guesses. Numbers are generated; the default run takes a quarter of a
+minute.
 
     python examples/spelled_numbers.py
 """
