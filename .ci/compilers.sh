@@ -12,8 +12,9 @@ mapfile -t isas < <(isas)
 run_tests() { # FOLDER COMPILER FLAG...
     local folder=$1 compiler=("${@:2}") isa name
     core "$folder" "${compiler[@]}"
-    for name in test_core test_threads test_fork test_alloc; do c_test "$folder" "$name" "${compiler[@]}"; done
+    for name in test_core test_backward test_threads test_fork test_alloc; do c_test "$folder" "$name" "${compiler[@]}"; done
     "$folder/test_core" "${isas[@]}"
+    "$folder/test_backward" "${isas[@]}"
     "$folder/test_threads" 40
     "$folder/test_fork"
     "$folder/test_alloc"

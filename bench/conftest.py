@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import peers
+import engines
 import pytest
+from workloads import Work
 
 import fastrnn
-from fastrnn.cli._floor import Workload
 
 COLUMNS = ["min", "median", "iqr", "ops", "rounds"]
 
@@ -36,13 +36,13 @@ def threads(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def time_engine(benchmark: Any, threads: int) -> Callable[[str, Workload], None]:
+def time_engine(benchmark: Any, threads: int) -> Callable[[str, Work], None]:
     """Times one engine on one workload, in the group of that workload."""
 
-    def run(name: str, work: Workload) -> None:
-        if not peers.available(name):
+    def run(name: str, work: Work) -> None:
+        if not engines.available(name):
             pytest.skip(f"{name} is not installed")
-        engine = peers.build(name, work, threads)
+        engine = engines.build(name, work, threads)
         benchmark.group = f"{work.label}, {threads} thread" + ("s" if threads > 1 else "")
         benchmark.name = name
         with fastrnn.num_threads(threads):

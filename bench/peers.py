@@ -46,7 +46,8 @@ class Engine:
 
     name: str
     run: Callable[[], object]  # one call
-    output: Callable[[], Floats]  # of a step: y (N, H) of the last call; else y (T, N, D*H)
+    # y (N, H) of a step's last call, y (T, N, D*H) of a sequence; of a training, arrays by name
+    output: Callable[[], Any]
     prepare: Callable[[], object] = nothing  # to be called before a series of calls
     owned: object = None  # buffers of which a runtime only knows the address
 
@@ -122,10 +123,17 @@ def _infer_only() -> None:
     import torch
 
     if not torch.is_inference_mode_enabled():
-        settings.callback(torch.set_num_threads, torch.get_num_threads())
+        flush_denormals()
         settings.enter_context(torch.inference_mode())
-        settings.callback(torch.set_flush_denormal, False)
-        torch.set_flush_denormal(True)
+
+
+def flush_denormals() -> None:
+    """PyTorch flushes them, and gets its threads back, until `settings` are closed."""
+    import torch
+
+    settings.callback(torch.set_num_threads, torch.get_num_threads())
+    settings.callback(torch.set_flush_denormal, False)
+    torch.set_flush_denormal(True)
 
 
 def _torch_step(work: Workload, x: Any) -> tuple[Callable[[], object], Callable[[], Floats]]:

@@ -36,8 +36,9 @@ from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import data, init, losses, models, optim, plot, schedules, train
+    from fastrnn import data, decode, init, losses, models, optim, plot, schedules, train
     from fastrnn.checkpoint import read_checkpoint
+    from fastrnn.decode import Generation, generate, stream_generate
     from fastrnn.files import load, save, save_pytorch
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "Embedding",
     "EmbeddingDropout",
     "GRUCell",
+    "Generation",
     "LSTMCell",
     "LayerNorm",
     "Linear",
@@ -62,6 +64,8 @@ __all__ = [
     "WeightDrop",
     "__version__",
     "data",
+    "decode",
+    "generate",
     "get_num_threads",
     "init",
     "load",
@@ -80,12 +84,16 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "stream_generate",
     "train",
 ]
 
 # Where names are from that are imported on first use; None: a module of this package.
 _LATER = {
+    "Generation": "decode",
     "data": None,
+    "decode": None,
+    "generate": "decode",
     "init": None,
     "load": "files",
     "losses": None,
@@ -96,6 +104,7 @@ _LATER = {
     "save": "files",
     "save_pytorch": "files",
     "schedules": None,
+    "stream_generate": "decode",
     "train": None,
 }
 

@@ -6,11 +6,12 @@ between them; directions, time and rows are the kernels' business.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, FloatArray, IntArray, as_float32, as_int
+from fastrnn._core import Table, allocation_size
 from fastrnn._flow import GradientFlow
 
 if TYPE_CHECKING:
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
     from fastrnn._recurrent import Recurrent
 
 
+class Tokens(NamedTuple):
+    """In place of x: indices (T, N) into an embedding (V, I), whose gradient is added to."""
+
+    indices: IntArray
+    embedding: FloatArray
+    gradient: FloatArray
+
+
 class Batch:
     """The arrays of one call as the kernels take them: x (T, N, I), (N, T, I) or packed (*, I)."""
 
     def __init__(
         self,
-        x: FloatArray,
+        x: FloatArray | Tokens,
         h: FloatArray | None,
         c: FloatArray | None,
         lengths: IntArray | None,
@@ -35,7 +44,14 @@ class Batch:
         if starts is not None and lengths is not None:
             self.steps, self.rows = len(starts), len(lengths)
         else:
-            self.steps, self.rows = x.shape[:2][::-1] if batch_first else x.shape[:2]
+            self.steps, self.rows = (
+                self.elements_shape[::-1] if batch_first else self.elements_shape
+            )
+
+    @property
+    def elements_shape(self) -> tuple[int, ...]:
+        """The shape of x without its features."""
+        return self.x.indices.shape if isinstance(self.x, Tokens) else self.x.shape[:-1]
 
     @property
     def elements(self) -> int:
@@ -53,15 +69,28 @@ class Recording:
         kept = kept_steps(layer, batch.steps, batch.rows, batch.elements) if batch.rows else 1
         transpose = layer._current_transpose()
         x = batch.x
-        for k in range(layer.num_layers if batch.rows else 0):
-            y = np.empty((*x.shape[:-1], layer.output_size), np.float32)
-            tape = layer._stack.record(
-                k, transpose, x, y, batch.h, batch.c, h_n, c_n,
-                batch.lengths, batch.starts, batch.batch_first, kept,
-            )  # fmt: skip
-            self.tapes.append(tape)
+        for k in range(layer.num_layers):
+            y = np.empty((*batch.elements_shape, layer.output_size), np.float32)
+            if batch.rows:
+                self.tapes.append(self._record(k, transpose, x, y, h_n, c_n, kept))
             x = self._dropped(y) if k + 1 < layer.num_layers else y
-        self.y = x if batch.rows else np.empty((*x.shape[:-1], layer.output_size), np.float32)
+        self.y = y
+
+    def _record(
+        self, k: int, transpose: _core.Transpose, x: FloatArray | Tokens, y: FloatArray,
+        h_n: FloatArray, c_n: FloatArray | None, kept: int,
+    ) -> _core.Tape:  # fmt: skip
+        """Layer k alone, from x to y."""
+        batch, stack = self.batch, self.layer._stack
+        if isinstance(x, Tokens):
+            table = Table(stack, x.embedding)
+            return stack.record_tokens(
+                transpose, x.indices, table, y, batch.h, batch.c, h_n, c_n, batch.lengths, kept
+            )
+        return stack.record(
+            k, transpose, x, y, batch.h, batch.c, h_n, c_n,
+            batch.lengths, batch.starts, batch.batch_first, kept,
+        )  # fmt: skip
 
     def _dropped(self, y: FloatArray) -> FloatArray:
         """y with a random share of zeros, the rest scaled up."""
@@ -75,26 +104,28 @@ class Recording:
 
     def backward(
         self, dy: FloatArray | None, dh_n: FloatArray | None, dc_n: FloatArray | None, flow: bool
-    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-        """dx, dh_0 and dc_0; adds to the layer's gradients."""
+    ) -> tuple[FloatArray | None, FloatArray, FloatArray | None]:
+        """dx (None for tokens), dh_0 and dc_0; adds to the layer's gradients."""
         layer, batch = self.layer, self.batch
         depth = layer.num_layers * layer.num_directions
         dh_0 = np.empty((depth, batch.rows, layer.state_size), np.float32)
         dc_0 = np.empty((depth, batch.rows, layer.hidden_size), np.float32)
         observed = np.zeros((layer.num_layers, layer.num_directions, batch.steps, 2), np.float32)
         for k in reversed(range(len(self.tapes))):
+            tokens = batch.x if k == 0 and isinstance(batch.x, Tokens) else None
             features = layer.output_size if k else layer.input_size
-            dx = np.empty((*batch.x.shape[:-1], features), np.float32)
+            dx = np.empty((*batch.elements_shape, features), np.float32) if tokens is None else None
             self.tapes.pop().backward(
                 layer.flat_grad, dy, dh_n, dc_n, dx, dh_0, dc_0 if layer.has_cell else None,
-                observed[k] if flow else None,
+                observed[k] if flow else None, *(tokens[1:] if tokens else ()),
             )  # fmt: skip
             mask = self.masks[k - 1] if k else None
-            dy = dx if mask is None else _masked(dx, mask, layer.dropout)
+            dy = dx if mask is None or dx is None else _masked(dx, mask, layer.dropout)
         if flow:
             layer.last_flow = self._flow(observed.reshape(depth, batch.steps, 2))
-        dx = np.empty_like(batch.x) if batch.rows == 0 or dy is None else dy
-        return dx, dh_0, dc_0 if layer.has_cell else None
+        if batch.rows == 0 and not isinstance(batch.x, Tokens):
+            dy = np.empty_like(batch.x)
+        return dy, dh_0, dc_0 if layer.has_cell else None
 
     def _flow(self, observed: FloatArray) -> GradientFlow:
         batch = self.batch
@@ -123,7 +154,7 @@ def kept_steps(layer: Recurrent, steps: int, rows: int, elements: int) -> int:
     kept, least = steps, 0
     while True:
         tape, workspace = layer._stack.training_bytes(steps, rows, elements, kept)
-        need = layer.num_layers * tape + workspace
+        need = layer.num_layers * allocation_size(tape) + allocation_size(workspace + 64)
         if need <= budget:
             return kept
         least = min(need, least or need)
@@ -174,7 +205,7 @@ class Pullback:
         dh, dc = frame.states_in(dstate, recording)
         self._recording = None
         dx, dh_0, dc_0 = recording.backward(grad, dh, dc, self._flow)
-        return frame.output(dx), frame.states_out(dh_0, dc_0)
+        return None if dx is None else frame.output(dx), frame.states_out(dh_0, dc_0)
 
 
 class Frame:

@@ -39,7 +39,7 @@ cdef extern from "include/fastrnn.h" nogil:
 
     ctypedef struct fr_tape_plan:
         int32_t layer, threads
-        int64_t steps, rows, elements, kept_steps
+        int64_t steps, rows, elements, kept_steps, vocabulary
 
     ctypedef struct fr_gradients:
         const float *dy
@@ -49,6 +49,8 @@ cdef extern from "include/fastrnn.h" nogil:
         float *dh0
         float *dc0
         float *parameters
+        const float *embedding
+        float *dembedding
         float *flow
 
     int32_t fr_cell(const char *name)
@@ -70,6 +72,7 @@ cdef extern from "include/fastrnn.h" nogil:
     void fr_step(const fr_model *model, fr_state *state, const float *x, float *y)
     void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
                         const int64_t *tokens, float *y)
+    void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices, int64_t rows)
     const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row)
 
     size_t fr_table_size(const fr_model *model, int64_t tokens)
@@ -163,13 +166,14 @@ cdef extern from "include/fastrnn.h" nogil:
 
 cdef extern from "host.h" nogil:
     void *fr_allocate(size_t bytes)
+    size_t fr_allocation_size(size_t bytes)
     int fr_enter(int *mark)
     void fr_leave(int *mark)
     void *fr_swap(void **spare, void *memory)
 
 
 cdef class Arrays:
-    cdef Py_buffer[8] views
+    cdef Py_buffer[10] views
     cdef int count
     cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL
     cdef void *take(self, object array, str name, tuple shape, bint integer, bint writable) except? NULL
@@ -196,8 +200,10 @@ cdef class Stack:
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
     cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1
     cdef int _run(self, fr_sequence *q) except -1
+    cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1
     cdef Memory _tape_memory(self, size_t size)
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *
+    cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1
 
 
 cdef class Transpose:
@@ -213,6 +219,7 @@ cdef class Tape:
     cdef Arrays arrays
     cdef Memory memory
     cdef tuple x_shape, y_shape
+    cdef Table table
     cdef int32_t threads
     cdef int64_t directions
     cdef size_t workspace_size
@@ -239,14 +246,14 @@ cdef class Stream:
     cdef readonly Stack stack
     cdef readonly Table table
     cdef readonly Dense head
-    cdef readonly int64_t rows
+    cdef readonly int64_t rows, capacity
     cdef readonly size_t num_state_bytes
     cdef int32_t features
     cdef int busy
     cdef bint small
     cdef void _run(self, const float *x, const int64_t *tokens, float *y) noexcept nogil
     cdef int _refuse(self, Py_buffer *x) except -1
-    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat)
+    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows)
     cdef tuple _y_shape(self, bint flat)
     cdef int _check(self) except -1
     cdef int _enter(self) except -1
@@ -258,3 +265,70 @@ cdef class Stream:
 cdef class Attended:
     cdef fr_attention attention
     cdef Arrays arrays
+
+
+# ---- decoding -----------------------------------------------------------------------------------
+
+cdef extern from "include/fastrnn.h" nogil:
+    ctypedef struct fr_sampling:
+        int64_t rows, classes
+        const float *logits
+        const float *raw
+        const int64_t *keys
+        const int64_t *positions
+        int64_t *tokens
+        float *logprobs
+        float temperature, min_p
+        double top_p, typical_p
+        int64_t top_k
+
+    ctypedef struct fr_choice:
+        int64_t groups, classes, k
+        const int64_t *first
+        const int64_t *last
+        const float *logprobs
+        const double *scores
+        double *best
+        int64_t *best_rows
+        int64_t *tokens
+
+    ctypedef struct fr_grammar:
+        int64_t rows, classes
+        float *logits
+        const int64_t *states
+        const int64_t *remaining
+        const int64_t *offsets
+        const int64_t *tokens
+        const int64_t *needed
+
+    double fr_uniform(int64_t key, int64_t position)
+    size_t fr_sample_size(int64_t classes, int32_t threads)
+    void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads)
+    void fr_choose(const fr_choice *choice, int32_t threads)
+    int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads)
+    void fr_constrain(const fr_grammar *grammar)
+    int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit)
+
+
+cdef class Sampler:
+    cdef fr_sampling sampling
+    cdef Arrays arrays
+    cdef Memory memory
+    cdef int64_t capacity
+    cdef int32_t threads
+
+
+cdef class Chooser:
+    cdef fr_choice choice
+    cdef Arrays arrays
+    cdef double[::1] scores
+    cdef double[:, ::1] best
+    cdef int64_t capacity, rows
+
+
+cdef class Grammar:
+    cdef fr_grammar grammar
+    cdef Arrays arrays
+    cdef Arrays table
+    cdef object states
+    cdef int64_t capacity, num_states

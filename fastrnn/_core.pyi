@@ -67,6 +67,19 @@ class Stack:
         batch_first: bool,
         kept_steps: int,
     ) -> Tape: ...
+    def record_tokens(
+        self,
+        transpose: Transpose,
+        tokens: _Ints,
+        table: Table,
+        y: _Floats,
+        h0: _Floats | None,
+        c0: _Floats | None,
+        hn: _Floats | None,
+        cn: _Floats | None,
+        lengths: _Ints | None,
+        kept_steps: int,
+    ) -> Tape: ...
 
 class Transpose:
     def __init__(self, stack: Stack) -> None: ...
@@ -87,6 +100,8 @@ class Tape:
         dh0: _Floats | None,
         dc0: _Floats | None,
         flow: _Floats | None,
+        embedding: _Floats | None = None,
+        dembedding: _Floats | None = None,
     ) -> None: ...
 
 class Dense:
@@ -105,6 +120,11 @@ class Stream:
         self, stack: Stack, rows: int, table: Table | None = None, head: Dense | None = None
     ) -> None: ...
     def step(self, x: Any, out: _Floats | None = None) -> _Floats: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    def reorder(self, indices: Any) -> None: ...
     def reset(self) -> None: ...
     def get_state(self, h: _Floats, c: _Floats | None) -> None: ...
     def set_state(self, h: _Floats, c: _Floats | None) -> None: ...
@@ -117,6 +137,7 @@ def get_num_threads() -> int: ...
 def select_isa(name: str) -> None: ...
 def get_isa() -> str: ...
 def threads_available() -> bool: ...
+def allocation_size(size: int) -> int: ...
 def activation(function: int, x: _Floats, y: _Floats) -> None: ...
 def calibrate_fma(rounds: int) -> int: ...
 def calibrate_read(x: _Floats, sweeps: int) -> int: ...
@@ -178,3 +199,49 @@ class Attended:
         dscore: _Floats | None,
         workspace: _Floats,
     ) -> None: ...
+
+class Sampler:
+    def __init__(
+        self,
+        logits: _Floats,
+        raw: _Floats,
+        keys: _Ints,
+        positions: _Ints,
+        tokens: _Ints,
+        logprobs: _Floats,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        typical_p: float = 1.0,
+    ) -> None: ...
+    def draw(self, rows: int) -> None: ...
+
+class Chooser:
+    def __init__(
+        self,
+        logprobs: _Floats,
+        first: _Ints,
+        last: _Ints,
+        scores: npt.NDArray[np.float64],
+        best: npt.NDArray[np.float64],
+        best_rows: _Ints,
+        tokens: _Ints,
+    ) -> None: ...
+    def normalize(self, rows: int) -> int: ...
+    def choose(self, groups: int) -> None: ...
+
+class Grammar:
+    def __init__(
+        self,
+        offsets: _Ints,
+        tokens: _Ints,
+        needed: _Ints,
+        logits: _Floats,
+        states: _Ints,
+        remaining: _Ints,
+    ) -> None: ...
+    def apply(self, rows: int) -> None: ...
+
+def uniform(key: int, position: int) -> float: ...

@@ -19,6 +19,7 @@ from fastrnn._arrays import as_float32, as_int64
 cdef object ndarray = numpy.ndarray
 cdef object new_array = numpy.empty
 cdef object float32 = numpy.dtype(numpy.float32)
+cdef object int64 = numpy.dtype(numpy.int64)
 
 # Work in multiply-adds from which the GIL is released: about a microsecond.
 cdef enum:
@@ -86,6 +87,11 @@ def calibrate_read(const float[::1] x not None, int64_t sweeps):
     return count
 
 
+def allocation_size(size_t size):
+    """Bytes that an allocation of `size` bytes takes: whole cache lines, or whole huge pages."""
+    return fr_allocation_size(size)
+
+
 cdef int check_shape(str name, tuple got, tuple expected) except -1:
     if got != expected:
         raise ValueError(f"{name} has shape {got}, expected {expected}")
@@ -136,8 +142,8 @@ cdef class Arrays:
             PyBuffer_Release(&self.views[i])
 
     cdef Py_buffer *add(self, object array, str name, bint integer, bint writable) except NULL:
-        if self.count == 8:
-            raise SystemError("a call borrows at most 8 arrays")
+        if self.count == 10:
+            raise SystemError("a call borrows at most 10 arrays")
         acquire(&self.views[self.count], array, name, integer, writable)
         self.count += 1
         return &self.views[self.count - 1]
@@ -221,13 +227,18 @@ cdef class Stack:
 
     def training_bytes(self, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps):
         """Bytes of the tape of one layer, and of the workspace that its training needs beside it."""
-        cdef fr_tape_plan plan = self._plan(0, steps, rows, elements, kept_steps)
-        return fr_tape_size(self.model, &plan), fr_training_size(self.model, &plan)
+        cdef fr_tape_plan plan
+        # The first layer and the others differ in their inputs.
+        cdef int last = self.shape.num_layers - 1
+        plan = self._plan(last, steps, rows, elements, kept_steps)
+        workspace = fr_training_size(self.model, &plan)
+        plan.layer = 0
+        return fr_tape_size(self.model, &plan), max(workspace, fr_training_size(self.model, &plan))
 
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *:
         cdef fr_tape_plan plan
         plan.layer, plan.threads, plan.steps, plan.rows = layer, num_threads, steps, rows
-        plan.elements, plan.kept_steps = elements, kept_steps
+        plan.elements, plan.kept_steps, plan.vocabulary = elements, kept_steps, 0
         if fr_tape_size(self.model, &plan) == 0:
             raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
         return plan
@@ -253,9 +264,7 @@ cdef class Stack:
         kept_steps: how many steps the tape keeps, 0: all.
         """
         cdef Tape tape = Tape.__new__(Tape)
-        cdef fr_tape_plan plan
         cdef Py_buffer *view
-        cdef void *workspace
         if not 0 <= layer < self.shape.num_layers or transpose.stack is not self:
             raise ValueError("layer and transpose must belong to this stack")
         lengths, starts = [None if a is None else numpy.array(a, numpy.int64) for a in (lengths, starts)]
@@ -267,10 +276,35 @@ cdef class Stack:
         check_shape("x", tape.x_shape, shape_of(&tape.arrays.views[0], self.features if layer else self.shape.input_size))
         tape.sequence.x = <const float *>view.buf
         self._states(tape.arrays, &tape.sequence, h0, c0, hn, cn)
+        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
+        self._start(tape, layer, transpose, elements, kept_steps)
+        return tape
+
+    def record_tokens(self, Transpose transpose not None, tokens, Table table not None, y, h0=None, c0=None,
+                      hn=None, cn=None, lengths=None, int64_t kept_steps=0):
+        """The same for the first layer on tokens (T, N), whose x part is in the table."""
+        cdef Tape tape = Tape.__new__(Tape)
+        if transpose.stack is not self or table.stack is not self:
+            raise ValueError("table and transpose must belong to this stack")
+        lengths = None if lengths is None else numpy.array(lengths, numpy.int64)
+        tape.arrays, tape.stack, tape.transpose, tape.table = Arrays(), self, transpose, table
+        tape.sequence = self._sequence(tape.arrays, y, lengths, None, False)
+        tape.y_shape = shape_of(&tape.arrays.views[0])
+        self._tokens(tape.arrays, &tape.sequence, tokens, table)
+        self._states(tape.arrays, &tape.sequence, h0, c0, hn, cn)
+        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
+        self._start(tape, 0, transpose, elements, kept_steps)
+        return tape
+
+    cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1:
+        """Makes the tape and runs the layer."""
+        cdef fr_tape_plan plan
+        cdef void *workspace
         if tape.sequence.steps == 0 or tape.sequence.rows == 0:
             raise ValueError("x has 0 steps or rows, expected at least 1")
-        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
         plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements, kept_steps or tape.sequence.steps)
+        if tape.table is not None:
+            plan.vocabulary = tape.table.tokens
         tape.memory = self._tape_memory(fr_tape_size(self.model, &plan))
         tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
         tape.threads, tape.directions = plan.threads, self.shape.num_directions
@@ -282,7 +316,7 @@ cdef class Stack:
         with nogil:
             fr_forward(self.model, &tape.sequence, workspace, plan.threads)
         self._give_back(workspace)
-        return tape
+        return 0
 
     def forward_tokens(self, tokens, Table table not None, y, h0=None, c0=None, hn=None, cn=None):
         """The same for tokens (T, N), int64, each in 0..V-1, whose x part is in the table."""
@@ -290,13 +324,17 @@ cdef class Stack:
         cdef fr_sequence q = self._sequence(arrays, y, None, None, False)
         if table.stack is not self:
             raise ValueError("table was folded for another stack")
+        self._tokens(arrays, &q, tokens, table)
+        self._states(arrays, &q, h0, c0, hn, cn)
+        self._run(&q)
+
+    cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1:
         tokens = numpy.array(tokens, numpy.int64)  # a copy: nobody may change it after the check
         q.tokens = <const int64_t *>arrays.take(tokens, "tokens", (q.steps, q.rows), True, False)
         if tokens.size and not 0 <= tokens.min() <= tokens.max() < table.tokens:
             raise ValueError(f"tokens must be 0 to {table.tokens - 1}, got {tokens.min()} to {tokens.max()}")
         q.table = table.rows
-        self._states(arrays, &q, h0, c0, hn, cn)
-        self._run(&q)
+        return 0
 
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *:
         """Sizes and strides of a call, from y and, for packed data, from starts and lengths."""
@@ -394,10 +432,12 @@ cdef class Tape:
         self.arrays = None
         return 0
 
-    def backward(self, parameters, dy=None, dhn=None, dcn=None, dx=None, dh0=None, dc0=None, flow=None):
+    def backward(self, parameters, dy=None, dhn=None, dcn=None, dx=None, dh0=None, dc0=None, flow=None,
+                 embedding=None, dembedding=None):
         """Adds to parameters (num_parameters,), fills dx, dh0, dc0 and flow (D, T, 2) as far as given.
 
-        dy like y, dhn and dcn like hn and cn, None for zeros. See fr_gradients in fastrnn.h.
+        dy like y, dhn and dcn like hn and cn, None for zeros. A tape of tokens needs the embedding (V, I)
+        that filled its table and adds to dembedding instead of filling dx. See fr_gradients in fastrnn.h.
         """
         cdef Arrays arrays = Arrays()
         cdef fr_gradients g
@@ -412,10 +452,20 @@ cdef class Tape:
             g.dy = <const float *>arrays.take(dy, "dy", self.y_shape, False, False)
             g.dhn = <const float *>arrays.take(dhn, "dhn", h_shape, False, False)
             g.dcn = <const float *>arrays.take(dcn, "dcn", c_shape, False, False)
-            g.dx = <float *>arrays.take(dx, "dx", self.x_shape, False, True)
+            g.dx = g.dembedding = NULL
+            g.embedding = NULL
+            if self.table is None:
+                g.dx = <float *>arrays.take(dx, "dx", self.x_shape, False, True)
+            else:
+                shape = (self.table.tokens, self.stack.shape.input_size)
+                g.embedding = <const float *>arrays.add(embedding, "embedding", False, False).buf
+                check_shape("embedding", shape_of(&arrays.views[arrays.count - 1]), shape)
+                g.dembedding = <float *>arrays.take(dembedding, "dembedding", shape, False, True)
             g.dh0 = <float *>arrays.take(dh0, "dh0", h_shape, False, True)
             g.dc0 = <float *>arrays.take(dc0, "dc0", c_shape, False, True)
-            g.parameters = <float *>arrays.take(parameters, "parameters", (self.stack.num_parameters,), False, True)
+            arrays.add(parameters, "parameters", False, True)
+            check_shape("parameters", shape_of(&arrays.views[arrays.count - 1]), (self.stack.num_parameters,))
+            g.parameters = <float *>arrays.views[arrays.count - 1].buf
             g.flow = <float *>arrays.take(flow, "flow", (self.directions, self.sequence.steps, 2), False, True)
         except BaseException:
             fr_leave(&self.used)
@@ -546,7 +596,7 @@ cdef class Stream:
             raise ValueError("table was folded for another stack")
         if head is not None and head.in_features != stack.h_size:
             raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
-        self.stack, self.rows, self.table, self.head = stack, rows, table, head
+        self.stack, self.rows, self.capacity, self.table, self.head = stack, rows, rows, table, head
         self.features = stack.h_size if head is None else head.out_features
         self.num_state_bytes = fr_state_size(stack.model, rows)
         if self.num_state_bytes == 0:
@@ -591,7 +641,7 @@ cdef class Stream:
             if not ((flat or view.ndim == 2 and view.shape[0] == self.rows)
                     and view.shape[view.ndim - 1] == self.stack.shape.input_size):
                 self._refuse(&view)
-            out = self._advance(<const float *>view.buf, NULL, out, flat)
+            out = self._advance(<const float *>view.buf, NULL, out, flat, 1 if flat else view.shape[0])
         finally:
             PyBuffer_Release(&view)
         return out
@@ -603,8 +653,8 @@ cdef class Stream:
         expected = f"({self.rows}, {size})" + (f" or ({size},)" if self.rows == 1 else "")
         raise ValueError(f"x has shape {shape_of(x)}, this stream expects {expected}")
 
-    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat):
-        """Runs the step into `out`, or into a new array; the last chance to refuse."""
+    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows):
+        """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
         cdef Py_buffer target
         if out is None:
             out = new_array(self._y_shape(flat), float32)
@@ -614,6 +664,9 @@ cdef class Stream:
                     or (not flat and target.shape[0] != self.rows)):
                 check_shape("out", shape_of(&target), self._y_shape(flat))
             self._enter()
+            if self.rows != rows:
+                fr_leave(&self.busy)
+                raise RuntimeError("this stream is being reordered by another thread; make one stream per thread")
             if self.small:
                 self._run(x, tokens, <float *>target.buf)
             else:
@@ -643,52 +696,90 @@ cdef class Stream:
         cdef Arrays arrays
         cdef int64_t token = 0
         cdef const int64_t *tokens = &token
+        cdef int64_t rows = 1
         cdef bint flat = type(x) is int
         if not flat:
-            x = as_int64(x, "x")
+            if type(x) is not ndarray or x.dtype is not int64 or not x.flags.c_contiguous:
+                x = as_int64(x, "x")
             flat = x.ndim == 0
         if flat and self.rows == 1:
-            low = high = int(x)
+            if not 0 <= x < self.table.tokens:
+                raise ValueError(f"x holds token {x}, the vocabulary is 0 to {self.table.tokens - 1}")
+            token = x
         else:
             arrays = Arrays()
-            x = numpy.array(x, numpy.int64)  # a copy: nobody may change it after the check
-            tokens = <const int64_t *>arrays.take(x, "x", (self.rows,), True, False)
-            low, high = int(x.min()), int(x.max())
-        if low < 0 or high >= self.table.tokens:
-            raise ValueError(f"x holds token {low if low < 0 else high}, the vocabulary is 0 to {self.table.tokens - 1}")
-        if tokens is &token:
-            token = low
-        return self._advance(NULL, tokens, out, flat)
+            rows = self.rows
+            x = numpy.array(x, int64)  # a copy: nobody may change it after the check
+            tokens = <const int64_t *>arrays.take(x, "x", (rows,), True, False)
+            check_range("x", "token", tokens, rows, "the vocabulary is", self.table.tokens)
+        return self._advance(NULL, tokens, out, flat, rows)
+
+    def reorder(self, indices):
+        """Row n becomes a copy of row indices[n]; there are as many rows as indices from now on."""
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view
+        cdef int64_t count
+        self._check()
+        if type(indices) is not ndarray or indices.dtype is not int64 or not indices.flags.c_contiguous:
+            indices = as_int64(indices, "indices")
+        indices = indices.copy()  # nobody may change it after the check
+        view = arrays.add(indices, "indices", True, False)
+        if view.ndim != 1 or not 1 <= view.shape[0] <= self.capacity:
+            raise ValueError(f"indices has shape {shape_of(view)}, expected 1 to {self.capacity} row numbers")
+        count = view.shape[0]
+        self._enter()
+        try:
+            check_range("indices", "row", <const int64_t *>view.buf, count, "the rows are", self.rows)
+            fr_state_reorder(self.stack.model, self.state, <const int64_t *>view.buf, count)
+            self.rows = count
+        finally:
+            fr_leave(&self.busy)
 
     def reset(self):
-        """Sets the state to zeros."""
+        """Sets the state to zeros and the rows to as many as the stream was made with."""
+        self._check()
+        if self.rows != self.capacity:
+            self.reorder(numpy.zeros(self.capacity, numpy.int64))
         self.set_state(None, None)
 
     def get_state(self, h=None, c=None):
         """Fills h (L, N, R) and c (L, N, H), as far as given."""
         cdef Arrays arrays = Arrays()
         self._check()
-        h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
-        c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
         self._enter()
-        fr_state_get(self.stack.model, self.state, h_out, c_out)
-        fr_leave(&self.busy)
+        try:
+            h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
+            c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
+            fr_state_get(self.stack.model, self.state, h_out, c_out)
+        finally:
+            fr_leave(&self.busy)
 
     def set_state(self, h=None, c=None):
         """Sets the state from h (L, N, R) and c (L, N, H); None means zeros."""
         cdef Arrays arrays = Arrays()
         self._check()
-        h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
-        c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
         self._enter()
-        fr_state_set(self.stack.model, self.state, h_in, c_in)
-        fr_leave(&self.busy)
+        try:
+            h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
+            c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
+            fr_state_set(self.stack.model, self.state, h_in, c_in)
+        finally:
+            fr_leave(&self.busy)
 
     cdef tuple _h_shape(self):
         return (self.stack.shape.num_layers, self.rows, self.stack.h_size)
 
     cdef tuple _c_shape(self):
         return (self.stack.shape.num_layers, self.rows, self.stack.shape.hidden_size)
+
+
+cdef int check_range(str name, str kind, const int64_t *values, int64_t count, str range_is,
+                     int64_t limit) except -1:
+    """Every value must be 0 to limit - 1."""
+    cdef int64_t wrong = fr_first_outside(values, count, limit)
+    if wrong < count:
+        raise ValueError(f"{name} holds {kind} {values[wrong]}, {range_is} 0 to {limit - 1}")
+    return 0
 
 
 cdef int borrow_float32(object x, Py_buffer *view) except -1:
@@ -901,3 +992,143 @@ cdef class Attended:
             raise TypeError("dcontext, dqueries, dkeys, dvalues and workspace must be float32 arrays, got None")
         with nogil:
             fr_attend_back(a, &g, threads)
+
+
+# ---- decoding -----------------------------------------------------------------------------------
+
+cdef int check_rows(Py_buffer *view, str name) except -1:
+    if view.ndim != 2 or view.shape[0] < 1 or view.shape[1] < 1:
+        raise ValueError(f"{name} has shape {shape_of(view)}, expected (rows, V)")
+    return 0
+
+
+cdef class Sampler:
+    """Draws a token for every row of logits (N, V), whose arrays it keeps; see fr_sample.
+
+    raw (N, V) are the logits before processors, perhaps the same array; keys, positions (N,) say which
+    random number a row uses (a position below 0: none, the row is skipped); tokens, logprobs (N,)
+    receive the results.
+    """
+
+    def __init__(self, logits, raw, keys, positions, tokens, logprobs, *, double temperature=1.0, int64_t top_k=0,
+                 double top_p=1.0, double min_p=0.0, double typical_p=1.0):
+        cdef fr_sampling *s = &self.sampling
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(logits, "logits", False, False)
+        check_rows(view, "logits")
+        self.capacity, s.classes, s.logits = view.shape[0], view.shape[1], <const float *>view.buf
+        s.raw = <const float *>arrays.take(raw, "raw", shape_of(view), False, False)
+        s.keys = <const int64_t *>arrays.take(keys, "keys", (self.capacity,), True, False)
+        s.positions = <const int64_t *>arrays.take(positions, "positions", (self.capacity,), True, False)
+        s.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity,), True, True)
+        s.logprobs = <float *>arrays.take(logprobs, "logprobs", (self.capacity,), False, True)
+        s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p = temperature, top_k, top_p, min_p, typical_p
+        self.threads = num_threads
+        self.memory = Memory()
+        self.memory.data = allocate(fr_sample_size(s.classes, self.threads))
+        self.arrays = arrays
+
+    def draw(self, int64_t rows):
+        """Draws for the first `rows` rows."""
+        if self.arrays is None or not 0 <= rows <= self.capacity:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
+        self.sampling.rows = rows
+        if rows * self.sampling.classes < 1024:
+            fr_sample(&self.sampling, self.memory.data, 1)
+        else:
+            with nogil:
+                fr_sample(&self.sampling, self.memory.data, self.threads)
+
+
+cdef class Chooser:
+    """Chooses the best continuations of groups of rows, whose arrays it keeps; see fr_choose.
+
+    logprobs (N, V), scores (N,) float64; first, last (G,): group g has the rows first[g] to last[g] - 1;
+    best (G, k) float64, best_rows, tokens (G, k) receive results.
+    """
+
+    def __init__(self, logprobs, first, last, double[::1] scores not None, double[:, ::1] best not None, best_rows,
+                 tokens):
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, True)
+        check_rows(view, "logprobs")
+        self.rows, self.choice.classes, self.choice.logprobs = view.shape[0], view.shape[1], <const float *>view.buf
+        check_shape("scores", (scores.shape[0],), (self.rows,))
+        self.capacity, self.choice.k = best.shape[0], best.shape[1]
+        if self.capacity < 1 or self.choice.k < 1:
+            raise ValueError("best is empty")
+        self.choice.first = <const int64_t *>arrays.take(first, "first", (self.capacity,), True, False)
+        self.choice.last = <const int64_t *>arrays.take(last, "last", (self.capacity,), True, False)
+        self.choice.best_rows = <int64_t *>arrays.take(best_rows, "best_rows", (self.capacity, self.choice.k), True, True)
+        self.choice.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity, self.choice.k), True, True)
+        self.scores, self.best = scores, best
+        self.choice.scores, self.choice.best = &scores[0], &best[0, 0]
+        self.arrays = arrays
+
+    def normalize(self, int64_t rows):
+        """Log-softmax of the first `rows` rows of logprobs; returns the first row with NaN, or rows."""
+        cdef int32_t threads = num_threads
+        cdef float *x = <float *>self.choice.logprobs
+        if self.arrays is None or not 0 <= rows <= self.rows:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.rows}")
+        if rows * self.choice.classes < 1024:
+            return fr_normalize(rows, self.choice.classes, x, 1)
+        with nogil:
+            rows = fr_normalize(rows, self.choice.classes, x, threads)
+        return rows
+
+    def choose(self, int64_t groups):
+        """Chooses for the first `groups` groups."""
+        cdef int32_t threads = num_threads
+        if self.arrays is None or not 0 <= groups <= self.capacity:
+            raise ValueError(f"groups is {groups}, expected 0 to {self.capacity}")
+        if (fr_first_outside(self.choice.first, groups, self.rows) < groups
+                or fr_first_outside(self.choice.last, groups, self.rows + 1) < groups):
+            raise ValueError(f"first and last must lie in the {self.rows} rows")
+        self.choice.groups = groups
+        if groups * self.choice.classes < 1024:
+            fr_choose(&self.choice, 1)
+        else:
+            with nogil:
+                fr_choose(&self.choice, threads)
+
+
+cdef class Grammar:
+    """The tokens that every state of an automaton allows, applied to rows of logits; see fr_constrain.
+
+    offsets (S + 1,), tokens (E,), needed (E,); logits (N, V), states, remaining (N,) are kept.
+    """
+
+    def __init__(self, offsets, tokens, needed, logits, states, remaining):
+        cdef fr_grammar *g = &self.grammar
+        cdef Arrays arrays = Arrays(), table = Arrays()
+        cdef Py_buffer *view = arrays.add(logits, "logits", False, True)
+        check_rows(view, "logits")
+        self.capacity, g.classes, g.logits = view.shape[0], view.shape[1], <float *>view.buf
+        g.states = <const int64_t *>arrays.take(states, "states", (self.capacity,), True, False)
+        g.remaining = <const int64_t *>arrays.take(remaining, "remaining", (self.capacity,), True, False)
+        # Copies: nobody may change between check and use what is an index in the core.
+        offsets, tokens, needed = [numpy.array(a, numpy.int64) for a in (offsets, tokens, needed)]
+        self.num_states = len(offsets) - 1
+        if (self.num_states < 0 or offsets[0] != 0 or offsets[self.num_states] != len(tokens) or (numpy.diff(offsets) < 0).any()
+                or (len(tokens) and not 0 <= tokens.min() <= tokens.max() < g.classes)):
+            raise ValueError("offsets and tokens do not describe an automaton over this vocabulary")
+        g.offsets = <const int64_t *>table.take(offsets, "offsets", (self.num_states + 1,), True, False)
+        g.tokens = <const int64_t *>table.take(tokens, "tokens", (len(tokens),), True, False)
+        g.needed = <const int64_t *>table.take(needed, "needed", (len(tokens),), True, False)
+        self.arrays, self.table, self.states = arrays, table, states
+
+    def apply(self, int64_t rows):
+        """Masks the first `rows` rows; a state below 0 leaves its row as it is."""
+        if self.arrays is None or not 0 <= rows <= self.capacity:
+            raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
+        if rows and self.states[:rows].max() >= self.num_states:
+            raise ValueError(f"states holds {self.states[:rows].max()}, the states are 0 to {self.num_states - 1}")
+        self.grammar.rows = rows
+        with nogil:
+            fr_constrain(&self.grammar)
+
+
+def uniform(int64_t key, int64_t position):
+    """The random number in [0, 1) of a position of a sequence; see fr_uniform."""
+    return fr_uniform(key, position)

@@ -31,7 +31,7 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn._backward import Batch, Frame, Pullback, Recording, as_budget
+from fastrnn._backward import Batch, Frame, Pullback, Recording, Tokens, as_budget
 from fastrnn._flow import GradientFlow
 from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
 from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
@@ -192,6 +192,25 @@ class Recurrent(Module):
         counts = None if lengths is None else as_lengths(lengths, rows, steps)
         h, c, h_n, c_n = self._states(h, c, rows)
         batch = Batch(x, h, c, counts, None, self.batch_first)
+        return self._record(batch, h_n, c_n, Frame(row_axis), flow)
+
+    def _vjp_tokens(
+        self, tokens: Tokens, state: Any, lengths: ArrayLike | None, flow: bool
+    ) -> tuple[tuple[Any, Any], Pullback]:
+        """`vjp` of x = embedding[indices], indices (T, N) or (T,), one direction; dx is None.
+
+        The first layer multiplies every token of the vocabulary with its weights once, not every
+        step: the same y, and gradients that are first added up per token.
+        """
+        h, c = self._split_state(state, "state")
+        row_axis = 1 if tokens.indices.ndim == 1 else None
+        if row_axis is not None:
+            tokens = tokens._replace(indices=tokens.indices[:, None])
+            h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
+        steps, rows = tokens.indices.shape
+        counts = None if lengths is None else as_lengths(lengths, rows, steps)
+        h, c, h_n, c_n = self._states(h, c, rows)
+        batch = Batch(tokens, h, c, counts, None, False)
         return self._record(batch, h_n, c_n, Frame(row_axis), flow)
 
     def _vjp_packed(

@@ -33,14 +33,16 @@ class Stream(_core.Stream):
     """A running network: `step(x)` takes one time step through all layers and keeps the state.
 
     x (I,) or (N, I) gives y (R,) or (N, R) with N = batch_size; `step(x, out=y)` writes into y and
-    allocates nothing; `reset()` returns to the zero state. A stream keeps the weights the model
-    had when the stream was made, and shares them with the model's other streams. One stream
-    belongs to one thread at a time. Made by `layer.stream()`, not by hand.
+    allocates nothing; `reset()` returns to the zero state with all rows. `reorder(indices)` makes
+    row n a copy of what was row indices[n]: rows may be repeated and dropped, and `rows`, from 1
+    to batch_size (`capacity`), is how many `step` expects from then on. A stream keeps the weights
+    the model had when the stream was made, and shares them with the model's other streams. One
+    stream belongs to one thread at a time. Made by `layer.stream()`, not by hand.
     """
 
     _fingerprint: bytes
-    _h_shape: tuple[int, int, int]
-    _c_shape: tuple[int, int, int] | None
+    _layers: int
+    _sizes_of_row: tuple[int, int]  # R, H (0: no c)
 
     @classmethod
     def over(
@@ -55,9 +57,18 @@ class Stream(_core.Stream):
         rows = as_size(batch_size, "batch_size")
         stream = cls(layer._shared_stack(), rows, table, head)
         stream._fingerprint = fingerprint
-        stream._h_shape = (layer.num_layers, rows, layer.state_size)
-        stream._c_shape = (layer.num_layers, rows, layer.hidden_size) if layer.has_cell else None
+        stream._layers = layer.num_layers
+        stream._sizes_of_row = (layer.state_size, layer.hidden_size if layer.has_cell else 0)
         return stream
+
+    @property
+    def _h_shape(self) -> tuple[int, int, int]:
+        return self._layers, self.rows, self._sizes_of_row[0]
+
+    @property
+    def _c_shape(self) -> tuple[int, int, int] | None:
+        size = self._sizes_of_row[1]
+        return (self._layers, self.rows, size) if size else None
 
     @property
     def state(self) -> FloatArray | tuple[FloatArray, FloatArray]:
@@ -130,7 +141,7 @@ class Stream(_core.Stream):
         return h, c
 
     def _sizes(self) -> list[int]:
-        return [*self._h_shape, 0 if self._c_shape is None else self._c_shape[2]]
+        return [*self._h_shape, self._sizes_of_row[1]]
 
     def _header(self) -> bytes:
         return _HEADER.pack(_MAGIC, _VERSION, self._fingerprint, *self._sizes())

@@ -42,6 +42,7 @@ struct lists {
 struct row {
     float *gates, *dx;
     const float *x, *h0, *u, *dq, *c0, *c1;
+    int64_t token;
 };
 
 struct back {
@@ -53,6 +54,7 @@ struct back {
     struct pass *pass;   /* (parts, D) */
     struct lists *lists; /* (threads) */
     struct fr_meeting_point *points; /* one per pass, and one for all */
+    float *by_token; /* (V, blocks, slots, U): gradients of gates added up per token; NULL: x is given */
     int32_t D, threads;
     int32_t h_apart;      /* the slots of h lie between others: they need a copy side by side */
     size_t h_row, u_row, dq_row; /* floats of a row of dz_h, dz_u and dq */
@@ -243,12 +245,15 @@ static int walk_next(struct walk *w, struct row *row) {
             const struct fr_layer *l = p->layer;
             const size_t kept = record_row(&work->record, w->s) + (size_t)r, units = fr_unit_row(l);
             *row = (struct row){
-                .gates = work->record.gates + kept * fr_gate_row(l), .x = view_at(&p->x, t, r),
+                .gates = work->record.gates + kept * fr_gate_row(l),
                 .h0 = fr_h_before(p, w->s, r), .u = row_of(work->record.u, kept, units),
                 .dq = row_of(work->dq, kept, b->dq_row), .c1 = row_of(work->record.c, kept, units),
                 .c0 = work->record.c ? c_before(p, &work->record, w->s, w->s0, r) : NULL,
             };
-            if (b->g->dx) row->dx = b->g->dx + (row->x - b->call.sequence->x);
+            const size_t element = view_index(&p->x, t, r);
+            if (p->tokens) row->token = p->tokens[element];
+            else row->x = p->x.base + element * p->x.width;
+            if (b->g->dx) row->dx = b->g->dx + element * p->x.width;
             w->n++;
             return 1;
         }
@@ -299,6 +304,15 @@ static void add_peepholes(const struct back *b, const struct lists *q, const str
     }
 }
 
+/* Gradients of 16 gates, to the sums of the rows' tokens. */
+static void add_to_tokens(const struct back *b, const float *const *a, const struct row *row, int32_t rows, size_t column) {
+    const size_t gate_row = fr_gate_row(b->layers);
+    for (int32_t k = 0; k < rows; k++) {
+        float *sum = b->by_token + (size_t)row[k].token * gate_row + column;
+        for (int32_t i = 0; i < FR_GROUP; i++) sum[i] += a[k][i];
+    }
+}
+
 /* The weights that a panel of rows adds to: of 16 units of one slot. */
 static void add_group(const struct back *b, const struct fr_tensors *g, const struct lists *q, const struct row *row,
                       int32_t rows, int32_t group) {
@@ -314,7 +328,9 @@ static void add_group(const struct back *b, const struct fr_tensors *g, const st
     find_columns(q->a, row, offsetof(struct row, gates), rows, (size_t)column);
     if (x >= 0) {
         const size_t at = (size_t)(x * H + unit);
-        add_outer(b, q, q->panel_x, rows, g->ih + at * I, g->b_ih ? g->b_ih + at : NULL, outputs, l->inputs);
+        if (b->by_token) add_to_tokens(b, q->a, row, rows, (size_t)column);
+        add_outer(b, q, q->panel_x, rows, g->ih + at * I, g->b_ih ? g->b_ih + at : NULL, outputs,
+                  b->by_token ? 0 : l->inputs);
     }
     if (h >= 0 || u >= 0) {
         const size_t at = (size_t)((h >= 0 ? h : u) * H + unit);
@@ -330,7 +346,7 @@ static void add_panel(const struct back *b, const struct fr_tensors *g, const st
     const struct row *row = q->row;
     const int32_t P = l->projection.outputs, groups = l->blocks * l->slots * l->unit / FR_GROUP;
     const int32_t projected = (P + FR_GROUP - 1) / FR_GROUP, all = groups + projected;
-    fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
+    if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
     fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->recurrent);
     if (q->panel_u) fill_panel(q, q->panel_u, offsetof(struct row, u), rows, l->units);
     for (int32_t i = share_begin(all, thread, threads); i < share_begin(all, thread + 1, threads); i++) {
@@ -392,6 +408,50 @@ static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, 
         out[rows++] = row.dx;
         if (rows < INPUT_ROWS && i + 1 < last) continue;
         const struct fr_product product = {m, in, out, rows, 0, m->blocks, .accumulate = d > 0, .reversed = 0};
+        b->call.kernels->product(&product);
+        rows = 0;
+    }
+}
+
+/* weight_ih's gradient from the sums per token: of a thread's own rows. */
+static void add_token_weights(const struct back *b, int32_t thread, int32_t threads) {
+    const struct fr_layer *l = b->layers;
+    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const struct lists *q = &b->lists[thread];
+    const size_t I = (size_t)l->inputs, gate_row = fr_gate_row(l);
+    const int32_t groups = l->blocks * l->slots * l->unit / FR_GROUP, U = l->unit, H = l->units;
+    const int64_t V = b->call.tape->plan.vocabulary;
+    const struct fr_tensors g = fr_layer_tensors(&b->call.model->shape, 0, b->g->parameters);
+    for (int64_t first = 0; first < V; first += FR_PANEL_ROWS) {
+        const int32_t rows = V - first < FR_PANEL_ROWS ? (int32_t)(V - first) : FR_PANEL_ROWS;
+        for (int32_t k = 0; k < rows; k++) q->a[k] = b->g->embedding + (size_t)(first + k) * I;
+        fr_fill_panel(q->panel_x, q->a, rows, l->inputs);
+        for (int32_t i = share_begin(groups, thread, threads); i < share_begin(groups, thread + 1, threads); i++) {
+            const int32_t column = i * FR_GROUP, slot = column / U % l->slots;
+            const int32_t unit = column / (U * l->slots) * U + column % U;
+            const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
+            const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot);
+            if (x < 0 || outputs <= 0) continue;
+            for (int32_t k = 0; k < rows; k++) q->a[k] = b->by_token + (size_t)(first + k) * gate_row + column;
+            add_outer(b, q, q->panel_x, rows, g.ih + (size_t)(x * H + unit) * I, NULL, outputs, l->inputs);
+        }
+    }
+}
+
+/* The embedding's gradient likewise. */
+static void add_token_inputs(const struct back *b, int32_t thread, int32_t threads) {
+    const struct lists *q = &b->lists[thread];
+    const struct fr_matrix *m = &b->backs[0].x;
+    const int64_t V = b->call.tape->plan.vocabulary;
+    float *out[INPUT_ROWS];
+    const float *in[INPUT_ROWS];
+    int32_t rows = 0;
+    for (int64_t v = V * thread / threads, last = V * (thread + 1) / threads; v < last; v++) {
+        const float *sums = b->by_token + (size_t)v * fr_gate_row(b->layers);
+        in[rows] = x_slots(b->layers, sums, q->compact + (size_t)rows * off_kib((size_t)m->inputs));
+        out[rows++] = b->g->dembedding + (size_t)v * (size_t)m->outputs;
+        if (rows < INPUT_ROWS && v + 1 < last) continue;
+        const struct fr_product product = {m, in, out, rows, 0, m->blocks, .accumulate = 1, .reversed = 0};
         b->call.kernels->product(&product);
         rows = 0;
     }
@@ -489,6 +549,10 @@ static void run_thread(void *context, int thread, int threads) {
         run_products(b, d, 0, steps, thread, threads);
         wait_for_all(all, threads);
     }
+    if (b->by_token) { /* the sums are complete: whoever came last has met the others */
+        add_token_weights(b, thread, threads);
+        if (b->g->dembedding) add_token_inputs(b, thread, threads);
+    }
     for (int32_t i = thread; i < b->call.parts * b->D; i += threads) finish_gradients(b, &b->pass[i], &b->work[i]);
     clear_tails(b, thread, threads);
 }
@@ -558,6 +622,9 @@ static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
         const struct work work = take_work(b, fr_part_rows(tape, i / b->D), arena);
         if (b->work) b->work[i] = work;
     }
+    if (plan->vocabulary) {
+        b->by_token = fr_take(arena, fr_times((size_t)plan->vocabulary, fr_gate_row(b->layers)), sizeof(float));
+    }
     for (int32_t i = 0; i < threads; i++) {
         const struct lists lists = take_lists(b, fr_part_rows(tape, 0), arena);
         if (b->lists) b->lists[i] = lists;
@@ -605,6 +672,7 @@ static void prepare(struct back *b) {
         }
         first += rows;
     }
+    if (b->by_token) memset(b->by_token, 0, (size_t)tape->plan.vocabulary * fr_gate_row(l) * sizeof(float));
     if (b->g->flow) memset(b->g->flow, 0, 2 * (size_t)b->D * (size_t)tape->plan.steps * sizeof(float));
     for (int32_t i = 0; i < tape->parts * b->D && b->dq_row; i++) {
         const size_t kept = (size_t)tape->plan.kept_steps * (size_t)tape->part[i / b->D].group.rows;

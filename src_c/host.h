@@ -10,17 +10,27 @@
 #include <sys/mman.h>
 #endif
 
+enum { FR_HUGE = 2 << 20 };
+
+static inline size_t fr_allocation_alignment(size_t bytes) { return bytes >= FR_HUGE / 2 ? FR_HUGE : FR_ALIGNMENT; }
+
+/* What fr_allocate takes for so many bytes: whole pages; 0 if that is impossible. */
+static inline size_t fr_allocation_size(size_t bytes) {
+    const size_t alignment = fr_allocation_alignment(bytes);
+    if (bytes > SIZE_MAX - alignment) return 0;
+    return bytes ? (bytes + alignment - 1) / alignment * alignment : alignment;
+}
+
 /* Memory at a multiple of FR_ALIGNMENT, from 1 MiB on of 2 MiB and in huge pages where the system
  * has them: fewer conflicts in L2 and fewer page walks. NULL when there is none; free() releases. */
 static inline void *fr_allocate(size_t bytes) {
-    const size_t huge = (size_t)2 << 20;
-    const size_t alignment = bytes >= huge / 2 ? huge : FR_ALIGNMENT;
+    const size_t alignment = fr_allocation_alignment(bytes);
     void *memory = NULL;
-    if (bytes > SIZE_MAX - alignment) return NULL;
-    bytes = bytes ? (bytes + alignment - 1) / alignment * alignment : alignment;
+    bytes = fr_allocation_size(bytes);
+    if (bytes == 0) return NULL;
     if (posix_memalign(&memory, alignment, bytes)) return NULL;
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-    if (alignment == huge) madvise(memory, bytes, MADV_HUGEPAGE);
+    if (alignment == FR_HUGE) madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
     return memory;
 }

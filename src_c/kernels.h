@@ -168,6 +168,11 @@ struct fr_kernels {
     /* Losses and updates (loss.c, update.c); structs of fastrnn.h, some rows or a range of each. */
     int64_t (*cross_entropy)(const struct fr_softmax *, int64_t first, int64_t last);
     void (*log_softmax)(const float *x, float *y, int64_t n);
+    /* Decoding: log_softmax x = (x - *max) - *log_sum; the first index from `from` with x > bound, or n;
+     * y = exp((x - max) / temperature). */
+    void (*normalizer)(const float *x, int64_t n, float *max, float *log_sum);
+    int64_t (*next_above)(const float *x, int64_t from, int64_t n, float bound);
+    void (*weigh)(const float *x, float *y, int64_t n, float max, float temperature);
     void (*update)(const struct fr_update *, size_t first, size_t last);
     double (*squares)(const float *x, size_t n); /* of at most FR_NORM_BLOCK values */
     void (*scale)(float *x, size_t n, float factor);

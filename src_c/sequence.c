@@ -99,13 +99,11 @@ static struct ending run_step(const struct pass *p, const struct share *share, c
 }
 
 /* Where the slots of a step go: onto the tape, or to a second phase. */
-static float *const *find_saved(const struct pass *p, const struct share *share, int64_t at, int64_t rows) {
+static float *const *find_saved(const struct pass *p, const struct share *share, size_t kept, int64_t rows) {
     float **saved = share->pointers->saved;
     if (!p->record && !share->scratch.saved) return NULL;
-    for (int64_t r = 0; r < rows; r++) {
-        saved[r] = p->record ? (float *)share->pointers->gates[at + r]
-                             : share->scratch.saved + (size_t)r * fr_gate_row(p->layer);
-    }
+    float *first = p->record ? p->record->gates + kept * fr_gate_row(p->layer) : share->scratch.saved;
+    for (int64_t r = 0; r < rows; r++) saved[r] = first + (size_t)r * fr_gate_row(p->layer);
     return saved;
 }
 
@@ -152,7 +150,7 @@ static struct ending run_steps(const struct pass *p, const struct share *share, 
             const struct fr_step step = {
                 .layer = l, .x = fused ? q->in : NULL, .gates = fused ? NULL : q->gates + at,
                 .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(s + 1) & 1], .c1 = share->scratch.c[s & 1],
-                .saved = find_saved(p, share, at, n), .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
+                .saved = find_saved(p, share, kept, n), .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
                 .u = u, .rows = (int32_t)n, .begin = begin, .end = end, .reversed = (int32_t)(s & 1),
             };
             const struct ending ending = run_step(p, share, &step, s);

@@ -6,8 +6,9 @@
 #include <string.h>
 
 struct fr_state {
-    int32_t rows;
-    int32_t newest; /* which of the two h is current */
+    int32_t rows;     /* in use */
+    int32_t capacity; /* N: rows that there is room for */
+    int32_t newest;   /* which of the two h is current */
     size_t h_stride, c_stride;
     float *h[2];  /* (L, N, h_stride) */
     float *c;     /* (L, N, c_stride), LSTM */
@@ -25,7 +26,7 @@ static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *a
     const struct fr_cell_info *cell = &fr_cells[s->cell];
     const size_t N = (size_t)rows, L = (size_t)s->num_layers, unit_row = fr_unit_row(l);
     fr_state *state = fr_take(arena, 1, sizeof *state);
-    fr_state out = {.rows = (int32_t)rows, .h_stride = padded(fr_output_size(s)), .c_stride = unit_row};
+    fr_state out = {.rows = (int32_t)rows, .capacity = (int32_t)rows, .h_stride = padded(fr_output_size(s)), .c_stride = unit_row};
     for (int i = 0; i < 2; i++) out.h[i] = fr_take(arena, L * N * out.h_stride, sizeof(float));
     if (cell->states == 2) out.c = fr_take(arena, L * N * unit_row, sizeof(float));
     if (cell->phases == 2) {
@@ -65,31 +66,67 @@ static void copy_rows(float *to, size_t to_stride, const float *from, size_t fro
     }
 }
 
+static float *h_of(const fr_state *state, size_t layer) {
+    return state->h[state->newest] + layer * (size_t)state->capacity * state->h_stride;
+}
+
+static float *c_of(const fr_state *state, size_t layer) {
+    return state->c + layer * (size_t)state->capacity * state->c_stride;
+}
+
 void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c) {
     const fr_shape *s = &model->shape;
     const size_t R = (size_t)fr_output_size(s), H = (size_t)s->hidden_size;
-    const size_t rows = (size_t)s->num_layers * (size_t)state->rows;
-    copy_rows(state->h[state->newest], state->h_stride, h, R, rows, R);
-    if (state->c) copy_rows(state->c, state->c_stride, c, H, rows, H);
+    const size_t rows = (size_t)state->rows;
+    for (size_t layer = 0; layer < (size_t)s->num_layers; layer++) {
+        copy_rows(h_of(state, layer), state->h_stride, h ? h + layer * rows * R : NULL, R, rows, R);
+        if (state->c) copy_rows(c_of(state, layer), state->c_stride, c ? c + layer * rows * H : NULL, H, rows, H);
+    }
 }
 
 void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c) {
     const fr_shape *s = &model->shape;
     const size_t R = (size_t)fr_output_size(s), H = (size_t)s->hidden_size;
-    const size_t rows = (size_t)s->num_layers * (size_t)state->rows;
-    if (h) copy_rows(h, R, state->h[state->newest], state->h_stride, rows, R);
-    if (c && state->c) copy_rows(c, H, state->c, state->c_stride, rows, H);
+    const size_t rows = (size_t)state->rows;
+    for (size_t layer = 0; layer < (size_t)s->num_layers; layer++) {
+        if (h) copy_rows(h + layer * rows * R, R, h_of(state, layer), state->h_stride, rows, R);
+        if (c && state->c) copy_rows(c + layer * rows * H, H, c_of(state, layer), state->c_stride, rows, H);
+    }
 }
 
 const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row) {
-    const size_t last = (size_t)(model->shape.num_layers - 1) * (size_t)state->rows;
-    return state->h[state->newest] + (last + (size_t)row) * state->h_stride;
+    return h_of(state, (size_t)(model->shape.num_layers - 1)) + (size_t)row * state->h_stride;
+}
+
+/* to[n] = from[indices[n]], rows of `stride` floats. */
+static void gather_rows(float *to, const float *from, size_t stride, const int64_t *indices, size_t rows) {
+    for (size_t n = 0; n < rows; n++) {
+        memcpy(to + n * stride, from + (size_t)indices[n] * stride, stride * sizeof *to);
+    }
+}
+
+/* The new h go where the next step would put its own. c exists once: its rows meet in memory that is
+ * free until that step, the h that have just been left or, where those are narrower, u. */
+void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices, int64_t rows) {
+    const size_t L = (size_t)model->shape.num_layers, N = (size_t)rows;
+    const float *left = h_of(state, 0);
+    float *spare = model->shape.proj_size ? state->u : state->h[state->newest];
+    const size_t h_layer = (size_t)state->capacity * state->h_stride;
+    state->newest = 1 - state->newest;
+    for (size_t layer = 0; layer < L; layer++) {
+        gather_rows(h_of(state, layer), left + layer * h_layer, state->h_stride, indices, N);
+    }
+    for (size_t layer = 0; state->c && layer < L; layer++) {
+        gather_rows(spare, c_of(state, layer), state->c_stride, indices, N);
+        memcpy(c_of(state, layer), spare, N * state->c_stride * sizeof *spare);
+    }
+    state->rows = (int32_t)rows;
 }
 
 /* One layer: state->in (or state->gates, when `folded`) holds its input rows already. */
 static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *l, fr_state *state,
                        size_t layer, int folded) {
-    const size_t N = (size_t)state->rows, first = layer * N;
+    const size_t N = (size_t)state->rows, first = layer * (size_t)state->capacity;
     const int old = state->newest;
     const int projected = l->projection.outputs != 0;
     for (size_t n = 0; n < N; n++) {

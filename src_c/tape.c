@@ -7,6 +7,7 @@ static int plan_fits(const fr_model *model, const fr_tape_plan *p) {
     const size_t T = (size_t)p->steps, N = (size_t)p->rows;
     return p->layer >= 0 && p->layer < model->shape.num_layers && p->steps >= 1 && p->rows >= 0 &&
            p->steps <= INT64_MAX / 64 && p->rows <= INT32_MAX && p->kept_steps >= 1 && p->kept_steps <= p->steps &&
+           p->vocabulary >= 0 && (p->vocabulary == 0 || (p->layer == 0 && model->shape.num_directions == 1)) &&
            p->elements >= 0 && (size_t)p->elements <= fr_times(T, N);
 }
 

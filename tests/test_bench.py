@@ -249,12 +249,14 @@ def test_engines_take_turns(modules: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_targets_are_met_by_the_median_of_the_rounds(modules: Any) -> None:
-    compare, timing = modules("compare"), modules("timing")
+    table, timing = modules("table"), modules("timing")
 
     def verdict(ratio: float, scaling: float | None) -> str:
         pair = timing.Ratio(ratio, 0.1, 9.0)
         threads = None if scaling is None else timing.Ratio(scaling, 0.1, 9.0)
-        return str(compare.Report("x", 2, {}, "torch", pair, 1.5, threads, 1.8, 50.0).verdict)
+        return str(
+            table.Report("x", 2, {}, "torch", pair, 1.5, threads, 1.8, 50.0, 1.0, None).verdict
+        )
 
     assert verdict(1.5, None) == "ok"
     assert verdict(1.49, None) == "short"

@@ -58,7 +58,7 @@ def objects(tmp_path_factory) -> list[Path]:
         return list(pool.map(compile_one, files))
 
 
-@pytest.mark.parametrize("name", ["test_core", "test_backward", "test_fork"])
+@pytest.mark.parametrize("name", ["test_core", "test_backward", "test_decode", "test_fork"])
 def test_the_core_passes_without_python(name, objects, tmp_path):
     program = tmp_path / name
     compile_c(THREADS, TESTS / f"{name}.c", *objects, "-o", program, "-lm")

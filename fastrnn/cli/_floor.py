@@ -6,8 +6,11 @@ float32 weights. A floor knows no activation, no barrier and no call: nothing ge
 
     step      max(MACs / F, w / BW(w))
     sequence  max(T N G H I / F, w_in / BW(w_in)) + T max(N G H H / F, w_rec / BW(w_rec))
+    training  sequence + T N G H (H+I) / F for dh and dX + the same for dW
+    model     training + 3 T N H V / F for the head + 4 p / BW(4 p) for the optimiser
 
-With n threads F counts all of them and every thread reads its own n-th of the weights.
+With n threads F counts all of them and every thread reads its own n-th of the weights. V: tokens of
+a language model, p: bytes of its parameters; Adam reads them, their gradients and two averages.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 FLOAT_BYTES = 4
+ADAM_VECTORS = 4  # parameters, gradients, and the averages of these and of their squares
 
 
 @dataclass(frozen=True)
@@ -113,3 +117,20 @@ def _sequence_seconds(work: Workload, inputs: int, steps: int, machine: Machine)
     h_read = machine.read_seconds(FLOAT_BYTES * gate_rows * work.hidden)
     x_part = max(x_macs / machine.macs_per_second, x_read)
     return x_part + steps * max(h_macs / machine.macs_per_second, h_read)
+
+
+def training_floor_seconds(work: Workload, machine: Machine) -> float:
+    """The least time in seconds of a sequence forward and backward: y, dx and all gradients."""
+    return floor_seconds(work, machine) + 2 * work.macs / machine.macs_per_second
+
+
+def model_floor_seconds(work: Workload, vocabulary: int, machine: Machine) -> float:
+    """The same of one optimiser step of a language model: embedding, the layers, head, Adam.
+
+    The embedding costs nothing here: it multiplies nothing and touches few of its rows.
+    """
+    head = work.hidden * vocabulary
+    products = 3 * work.rows * (work.steps or 1) * head / machine.macs_per_second
+    parameters = work.weights + work.inputs * vocabulary + head
+    update = machine.read_seconds(ADAM_VECTORS * FLOAT_BYTES * parameters)
+    return training_floor_seconds(work, machine) + products + update

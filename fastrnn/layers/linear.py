@@ -29,6 +29,7 @@ class Linear(Module):
 
     _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
     _transposed: _core.Dense | None = None  # for the way back
+    _transposed_is_current = False
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
@@ -57,7 +58,7 @@ class Linear(Module):
         if self._dense_is_shared:  # by a stream, which keeps the weights it was made with
             self._dense, self._dense_is_shared = self._new_dense(), False
         self._dense.pack(self.parameters["weight"], self.parameters.get("bias"))
-        self._transposed = None
+        self._transposed_is_current = False
         super().repack()
 
     def tie(self, weight: FloatArray, grad: FloatArray) -> None:
@@ -125,7 +126,9 @@ class Linear(Module):
         """The map y -> y W, packed."""
         if self._transposed is None:
             self._transposed = _core.Dense(self.out_features, self.in_features, False)
+        if not self._transposed_is_current:
             self._transposed.pack_transposed(self.parameters["weight"])
+            self._transposed_is_current = True
         return self._transposed
 
     def _checked(self, value: ArrayLike) -> FloatArray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fastrnn._arrays import (
@@ -46,8 +44,8 @@ class DecoderStream:
         if decoder.attention is not None:
             assert encoded.memory is not None
             self._memory = decoder.attention.prepare(encoded.memory, encoded.lengths)
-        self._start = [np.take(part, self.sources, axis=1) for part in as_list(encoded.state)]
-        self._rnn = _rnn_stream(decoder, self._start, self._memory is None and shortlist is None)
+        start = [np.take(part, self.sources, axis=1) for part in as_list(encoded.state)]
+        self._rnn = _rnn_stream(decoder, start, self._memory is None and shortlist is None)
 
     @property
     def rows(self) -> int:
@@ -82,13 +80,7 @@ class DecoderStream:
                 f"indices has shape {rows.shape}, expected 1 to {self.capacity} row numbers"
             )
         check_indices(rows, self.rows, "indices")
-        reorder: Any = getattr(self._rnn, "reorder", None)
-        if reorder is not None:
-            reorder(rows)
-        else:
-            state = [np.take(part, rows, axis=1) for part in as_list(self._rnn.state)]
-            has_head = self._memory is None and self._shortlist is None
-            self._rnn = _rnn_stream(self._decoder, state, has_head)
+        self._rnn.reorder(rows)
         self.sources = self.sources[rows]
         self.weights = None if self.weights is None else self.weights[rows]
 

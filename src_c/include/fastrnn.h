@@ -125,7 +125,7 @@ typedef struct fr_state fr_state;
 /* For D = 1. A state holds h and c of every layer for N rows, and what a step needs beside them. */
 FR_API size_t fr_state_size(const fr_model *model, int64_t rows);
 FR_API fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory);
-/* Sets h (L, N, R) and c (L, N, H); NULL means zeros. */
+/* Sets h (L, N, R) and c (L, N, H), N being the rows that are there now; NULL means zeros. */
 FR_API void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c);
 /* Reads them; either may be NULL. */
 FR_API void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c);
@@ -136,6 +136,10 @@ FR_API void fr_step_tokens(const fr_model *model, fr_state *state, const float *
                            const int64_t *tokens, float *y);
 /* The last layer's newest h of row n, R floats; valid until the next step. */
 FR_API const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row);
+
+/* Row n becomes a copy of what was row indices[n] < N; `rows`, from 1 to the N that the state was made
+ * for, is how many there are from now on: rows may be repeated, dropped and put in any order. */
+FR_API void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices, int64_t rows);
 
 /* ---- folded embedding: the x part of the first layer, once per token -------------------------- */
 
@@ -171,6 +175,7 @@ typedef struct fr_tape_plan {
     int64_t steps, rows; /* T, N */
     int64_t elements;    /* sum of the lengths; T * N without lengths */
     int64_t kept_steps;  /* 1 to T */
+    int64_t vocabulary;  /* V, if the sequence has tokens; else 0 */
 } fr_tape_plan;
 
 FR_API size_t fr_tape_size(const fr_model *model, const fr_tape_plan *plan);
@@ -191,6 +196,8 @@ typedef struct fr_gradients {
     float *dx;               /* like x, zero past a row's end; NULL: not wanted */
     float *dh0, *dc0;        /* like h0, c0; NULL: not wanted */
     float *parameters;       /* (fr_parameter_count): added to; NULL: not wanted */
+    const float *embedding;  /* with tokens (then parameters are wanted, dx is not): what filled the table, */
+    float *dembedding;       /* (V, I), and its gradient, added to; NULL: not wanted */
     float *flow;             /* (D, T, 2): for time t the sum over rows and units of the squares of the
                                 gradient of h (of an LSTM's o tanh(c) before a projection), and how many
                                 gates are saturated; NULL: not wanted */
@@ -201,7 +208,8 @@ typedef struct fr_gradients {
  * what is there and takes the steps from the last to the first (of the reverse direction its own last,
  * t rising), the rows of a step in rising order; that of a state or an input takes the slots of the
  * gates in the order of the tape, the forward direction first. So no bit depends on threads,
- * neighbours or kept_steps. */
+ * neighbours or kept_steps. With tokens, gates' gradients are first added up per token, in the same
+ * order, and weight_ih's gradient takes the tokens in rising order: V rows instead of T * N. */
 FR_API void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
                         const fr_gradients *gradients, void *workspace, int32_t threads);
 
@@ -312,6 +320,67 @@ typedef struct fr_attention_gradients {
 
 FR_API void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients,
                            int32_t threads);
+
+/* ---- decoding ---------------------------------------------------------------------------------- */
+
+/* Draws one token per row from logits (rows, V), the first of equal ones coming before the others
+ * wherever an order is needed. Row n is skipped if positions[n] < 0. In turn:
+ *     temperature  w = exp((x - max x) / temperature); 0: the first largest x; infinity: w = 1 where x > -inf
+ *     top_k        only the k largest x keep their w (0: all)
+ *     top_p        only the largest x whose w together reach this share of the sum (1: all)
+ *     min_p        only w >= min_p (the largest w is 1)
+ *     typical_p    only those with the smallest | -ln p + sum p ln p | that together reach this share (1: all)
+ *     the draw     the first token, ids rising, up to which the sum of w exceeds u * (sum of w)
+ * where u = fr_uniform(keys[n], positions[n]). Sums are in float64, ids rising.
+ * tokens[n] is -1 if every x is -inf, -2 if `raw` holds a NaN or +inf; logprobs[n] is the logarithm of
+ * the softmax of `raw`, with the bits of fr_log_softmax. */
+typedef struct fr_sampling {
+    int64_t rows, classes;           /* V <= INT32_MAX */
+    const float *logits, *raw;       /* (rows, V); raw: before processors; may be logits */
+    const int64_t *keys, *positions; /* (rows) */
+    int64_t *tokens;                 /* (rows) */
+    float *logprobs;                 /* (rows) */
+    float temperature, min_p;
+    double top_p, typical_p;
+    int64_t top_k;
+} fr_sampling;
+
+/* The number in [0, 1), of 53 bits, that belongs to a position of the sequence `key`:
+ * mix(mix(key) + (position + 1) 0x9e3779b97f4a7c15) / 2^64 with the mix of splitmix64. */
+FR_API double fr_uniform(int64_t key, int64_t position);
+FR_API size_t fr_sample_size(int64_t classes, int32_t threads); /* bytes of workspace */
+FR_API void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads);
+
+/* The best k of scores[row] + logprobs[row][token] (in float64) in each of G groups of rows: higher
+ * sums, then lower rows, then lower tokens. Sums of -inf and NaN are not taken; what is missing at the
+ * end of a group has row -1. */
+typedef struct fr_choice {
+    int64_t groups, classes, k;   /* G, V */
+    const int64_t *first, *last;  /* (G): rows of a group, first <= row < last */
+    const float *logprobs;        /* (rows, V) */
+    const double *scores;         /* (rows) */
+    double *best;                 /* (G, k) sums, falling */
+    int64_t *best_rows, *tokens;  /* (G, k) */
+} fr_choice;
+
+FR_API void fr_choose(const fr_choice *choice, int32_t threads);
+/* Every row of x (rows, V) becomes its log-softmax; returns the first that holds a NaN, or rows. */
+FR_API int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads);
+
+/* Sets to -inf what an automaton does not allow: row n is in states[n] (< 0: free), whose tokens stand,
+ * rising, from offsets[state] to offsets[state + 1], each with the number of tokens that are still
+ * needed after it; those that need more than remaining[n] are not allowed. */
+typedef struct fr_grammar {
+    int64_t rows, classes;
+    float *logits;            /* (rows, V) */
+    const int64_t *states, *remaining;        /* (rows) */
+    const int64_t *offsets, *tokens, *needed; /* (S + 1), (E), (E) */
+} fr_grammar;
+
+FR_API void fr_constrain(const fr_grammar *grammar);
+
+/* The first index whose value is not 0 to limit - 1, or n: for callers that check what they pass on. */
+FR_API int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit);
 
 /* ---- process ----------------------------------------------------------------------------------- */
 

@@ -121,6 +121,37 @@ static void check_stream(const struct problem *p, float *y, const float *expecte
     free(table), free(embedding), free(state);
 }
 
+/* The first layer forward and backward; parameters, dx and dh0 one after the other into `out`. */
+static void train(const struct problem *p, fr_transpose *transpose, const fr_tape_plan *plan, void *tape, void *workspace,
+                  float *y, float *out, const float *dy) {
+    const size_t count = fr_parameter_count(&p->shape), inputs = (size_t)(p->T * p->N * p->I);
+    const fr_sequence q = {
+        .steps = p->T, .rows = p->N, .step_stride = p->N, .row_stride = 1, .lengths = p->lengths,
+        .x = p->x, .h0 = p->h0, .c0 = p->c0, .y = y, .tape = fr_tape_create(p->model, plan, tape),
+    };
+    const fr_gradients g = {.dy = dy, .dx = out + count, .dh0 = out + count + inputs, .parameters = out};
+    fr_forward(p->model, &q, workspace, 1);
+    fr_backward(p->model, transpose, &q, &g, workspace, 1);
+}
+
+static void check_training(const struct problem *p, int kept_steps) {
+    int64_t elements = 0;
+    for (int n = 0; n < p->N; n++) elements += p->lengths ? p->lengths[n] : p->T;
+    const fr_tape_plan plan = {0, 1, p->T, p->N, elements, kept_steps};
+    const size_t floats = fr_parameter_count(&p->shape) + (size_t)(p->T * p->N * p->I) + p->h_count;
+    float *parameters = random_floats(fr_parameter_count(&p->shape), 1, 0.2f), *dy = random_floats(p->y_count, 5, 1.0f);
+    float *y = aligned(p->y_count * sizeof *y), *usual = calloc(floats, sizeof *usual), *out = calloc(floats, sizeof *out);
+    void *tape = aligned(fr_tape_size(p->model, &plan)), *workspace = aligned(fr_training_size(p->model, &plan));
+    fr_transpose *transpose = fr_transpose_create(p->model, aligned(fr_transpose_size(p->model)));
+    fr_transpose_load(p->model, transpose, parameters);
+    train(p, transpose, &plan, tape, workspace, y, usual, dy);
+    begin();
+    train(p, transpose, &plan, tape, workspace, y, out, dy);
+    end("fr_backward", p->cell);
+    CHECK(memcmp(out, usual, floats * sizeof *out) == 0, "%s: the caller's rounding mode mattered to gradients", p->cell);
+    free(parameters), free(dy), free(y), free(usual), free(out), free(tape), free(workspace), free(transpose);
+}
+
 static void check_calls(struct problem p) {
     make_problem(&p);
     float *solution = aligned(solution_bytes(&p));
@@ -135,6 +166,7 @@ static void check_calls(struct problem p) {
     CHECK(solves(&p, 2, expected), "%s: the caller's rounding mode mattered to a team", p.cell);
     set_usual_mode();
     if (p.D == 1) check_stream(&p, solution, expected);
+    check_training(&p, p.T), check_training(&p, 5);
     free(solution), free(workspace), free(expected);
     free_problem(&p);
 }

@@ -1,0 +1,27 @@
+"""Which engines can do a piece of work: inference has more peers than training."""
+
+from __future__ import annotations
+
+import peers
+import training
+from peers import Engine
+from workloads import Training, Work
+
+NAMES = tuple(dict.fromkeys(peers.NAMES + training.NAMES))
+
+
+def names(work: Work) -> tuple[str, ...]:
+    """fastrnn first, whether installed or not."""
+    return training.names(work) if isinstance(work, Training) else peers.NAMES
+
+
+def available(name: str) -> bool:
+    """Whether everything that the engine needs is installed."""
+    return (training if name in training.MODEL_ONLY else peers).available(name)
+
+
+def build(name: str, work: Work, threads: int = 1) -> Engine:
+    """The engine of that name, proved; ImportError if it is not installed."""
+    if isinstance(work, Training):
+        return training.build(name, work, threads)
+    return peers.build(name, work, threads)

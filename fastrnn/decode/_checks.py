@@ -1,0 +1,62 @@
+"""Checks of single arguments; every error names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any
+
+from fastrnn._arrays import as_int, with_article
+
+
+def as_number(value: object, name: str) -> float:
+    """A real number, and no bool."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {with_article(type(value).__name__)}, expected a number")
+    return float(value)
+
+
+def as_share(value: object, name: str) -> float:
+    """A number from 0 to 1."""
+    share = as_number(value, name)
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} is {share}, expected a number from 0 to 1")
+    return share
+
+
+def at_least(low: int, value: object, name: str) -> int:
+    """An int of `low` or more."""
+    number = as_int(value, name)
+    if number < low:
+        raise ValueError(f"{name} is {number}, expected an int of {low} or more")
+    return number
+
+
+def as_id(value: object, name: str, vocab_size: int) -> int:
+    """A token of the vocabulary."""
+    token = as_int(value, name)
+    if not 0 <= token < vocab_size:
+        raise ValueError(f"{name} holds {token}, expected ids from 0 to {vocab_size - 1}")
+    return token
+
+
+def as_ids(values: Any, name: str, vocab_size: int) -> tuple[int, ...]:
+    """Tokens of the vocabulary; None for none."""
+    if values is None:
+        return ()
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {with_article(type(values).__name__)}, expected token ids")
+    return tuple(as_id(value, name, vocab_size) for value in values)
+
+
+def as_lists(values: Any, name: str, vocab_size: int) -> tuple[tuple[int, ...], ...]:
+    """Sequences of tokens, none of them empty; None for none."""
+    if values is None:
+        return ()
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        kind = with_article(type(values).__name__)
+        raise TypeError(f"{name} is {kind}, expected a list of sequences of token ids")
+    lists = tuple(as_ids(part, name, vocab_size) for part in values)
+    if () in lists:
+        raise ValueError(f"{name} holds an empty sequence, expected at least one id")
+    return lists

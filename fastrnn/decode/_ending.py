@@ -1,0 +1,63 @@
+"""When a sequence is over, and why."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from fastrnn.decode._options import Options
+from fastrnn.decode.automaton import Compiled
+
+
+class Sequence(Protocol):
+    """What is asked of a sequence whose last token has just been added."""
+
+    @property
+    def token(self) -> int: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def state(self) -> int: ...
+
+    def tokens(self, start: int = 0, /) -> list[int]:
+        """Its new tokens from position `start` on."""
+
+
+class Ending:
+    """The rules of one call."""
+
+    def __init__(self, o: Options, grammar: Compiled | None) -> None:
+        self.most, self.least = o.max_new_tokens, o.min_new_tokens
+        self.eos = frozenset(o.eos_token_id)
+        self.stops: list[list[int]] = [list(stop) for stop in o.stop]
+        self.grammar = grammar
+        self.only_eos = grammar is None and not self.stops  # nothing else ends a text early
+
+    @property
+    def final_tokens(self) -> int:
+        """The most tokens after any one sequence that can end it before the limit."""
+        last = {stop[-1] for stop in self.stops}
+        return len(self.eos | last) + (self.grammar.final_tokens if self.grammar else 0)
+
+    def follow(self, state: int, token: int) -> int:
+        """The automaton's state after a token that it allows."""
+        return self.grammar.following[state][token] if self.grammar is not None else state
+
+    def reason(self, sequence: Sequence) -> str | None:
+        """Why the sequence is over; None: it is not."""
+        if sequence.token in self.eos:
+            return "eos"
+        length = sequence.length
+        if self.stops and length >= self.least and self._is_stopped(sequence):
+            return "stop"
+        if self.grammar is not None and self.grammar.is_over(sequence.state, self.most - length):
+            return "constraint" if math.isinf(self.grammar.least[sequence.state]) else "length"
+        return None if length < self.most else "length"
+
+    def _is_stopped(self, sequence: Sequence) -> bool:
+        return any(
+            sequence.token == stop[-1]
+            and len(stop) <= sequence.length
+            and sequence.tokens(sequence.length - len(stop)) == stop
+            for stop in self.stops
+        )

@@ -1,0 +1,117 @@
+"""What changes logits before a token is chosen, in the order of Hugging Face's generate.
+
+A step takes one row of logits (V,), which it changes, the prompt and the new tokens so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from fastrnn._arrays import FloatArray, as_float32
+from fastrnn.decode._options import Options
+
+Step: TypeAlias = Callable[[FloatArray, list[int], list[int]], None]
+Words: TypeAlias = Sequence[tuple[int, ...]]
+
+
+def processors(o: Options) -> list[Step]:
+    """The steps that these options ask for; temperature and filters are in the kernels."""
+    steps: list[Step] = []
+    if o.repetition_penalty != 1.0:
+        steps.append(_repetition(np.float32(o.repetition_penalty)))
+    if o.no_repeat_ngram_size:
+        steps.append(_no_repeat(o.no_repeat_ngram_size))
+    if any(len(word) > 1 for word in o.bad_words_ids):
+        steps.append(_bad_words([word for word in o.bad_words_ids if len(word) > 1]))
+    if o.min_new_tokens and o.eos_token_id:
+        steps.append(_forbid_before(o.min_new_tokens, o.eos_token_id))
+    if o.forced_tokens:
+        steps.append(_force(o.forced_tokens))
+    singles = [word[0] for word in o.bad_words_ids if len(word) == 1]
+    if o.suppress_tokens or singles:
+        steps.append(_forbid_before(o.max_new_tokens, [*o.suppress_tokens, *singles]))
+    if o.begin_suppress_tokens:
+        steps.append(_forbid_before(1, o.begin_suppress_tokens))
+    return steps + [_hook(function) for function in o.logits_processor]
+
+
+def _repetition(penalty: np.float32) -> Step:
+    """Logits of tokens that occurred: divided by the penalty above 0, multiplied below (CTRL)."""
+
+    def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
+        seen = list({*prompt, *tokens})
+        values = x[seen]
+        x[seen] = np.where(values < 0, values * penalty, values / penalty)
+
+    return step
+
+
+def _no_repeat(size: int) -> Step:
+    """No sequence of `size` tokens twice, the prompt included."""
+
+    def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
+        text = prompt + tokens
+        tail = text[len(text) - size + 1 :]
+        starts = range(len(text) - size + 1)
+        banned = [text[i + size - 1] for i in starts if text[i : i + size - 1] == tail]
+        x[banned] = -np.inf
+
+    return step
+
+
+def _bad_words(words: Words) -> Step:
+    """The last token of a word is forbidden behind the others."""
+    pairs = [(list(word[:-1]), word[-1]) for word in words]
+
+    def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
+        text = prompt + tokens
+        for before, last in pairs:
+            if text[-len(before) :] == before:
+                x[last] = -np.inf
+
+    return step
+
+
+def _forbid_before(position: int, ids: Sequence[int]) -> Step:
+    """These tokens only from this position on."""
+    banned = np.array(ids)
+
+    def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
+        if len(tokens) < position:
+            x[banned] = -np.inf
+
+    return step
+
+
+def _force(forced: dict[int, int]) -> Step:
+    """At these positions one token and no other; it keeps its own logit."""
+
+    def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
+        token = forced.get(len(tokens))
+        if token is not None:
+            kept = x[token]
+            x[...] = -np.inf
+            x[token] = kept
+
+    return step
+
+
+def _hook(function: Callable[[Any, Any], Any]) -> Step:
+    """A caller's function(prompt and new tokens (T,), logits (V,)); it may return new ones."""
+
+    def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
+        changed = function(np.array(prompt + tokens), x)
+        if changed is not None and changed is not x:
+            changed = as_float32(changed, "the result of logits_processor")
+            if changed.shape != x.shape:
+                raise ValueError(
+                    f"logits_processor gave shape {changed.shape}, expected {x.shape} or None"
+                )
+            x[...] = changed
+        if np.isnan(x).any() or np.isposinf(x).any():
+            raise ValueError("logits_processor gave NaN or infinity, expected numbers or -inf")
+
+    return step

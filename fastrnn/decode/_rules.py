@@ -1,0 +1,63 @@
+"""The rules of one call, applied to its rows of logits: processors and the constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import FloatArray
+from fastrnn.decode._ending import Ending
+from fastrnn.decode._options import Options
+from fastrnn.decode._processors import processors
+from fastrnn.decode.automaton import compile_constraint
+
+Entry = tuple[int, list[int], list[int], int]  # row, prompt, new tokens, state of the constraint
+
+
+class Rules:
+    """What may follow a sequence, and when it is over (`ending`)."""
+
+    def __init__(self, o: Options, vocab_size: int) -> None:
+        self._steps = processors(o)
+        self._compiled = None
+        if o.constraint is not None:
+            self._compiled = compile_constraint(
+                o.constraint, vocab_size, o.eos_token_id, o.max_new_tokens
+            )
+        self._grammar: _core.Grammar | None = None
+        self.ending = Ending(o, self._compiled)
+        self.start = self._compiled.start if self._compiled else 0
+        self.change_logits = bool(self._steps or self._compiled)
+
+    def bind(self, logits: FloatArray) -> None:
+        """From now on change these logits (N, V)."""
+        self._logits = logits
+        self._states, self._remaining = np.zeros((2, len(logits)), np.int64)
+        if self._compiled is not None:
+            c = self._compiled
+            self._grammar = _core.Grammar(
+                c.offsets, c.tokens, c.needed, logits, self._states, self._remaining
+            )
+
+    def apply(self, entries: Iterable[Entry], rows: int) -> None:
+        """Changes the logits of these entries, all of them among the first `rows` rows."""
+        self._states[:rows] = -1
+        for row, prompt, tokens, state in entries:
+            for step in self._steps:
+                step(self._logits[row], prompt, tokens)
+            self._states[row], self._remaining[row] = state, self.ending.most - 1 - len(tokens)
+        if self._grammar is not None:
+            self._grammar.apply(rows)
+
+
+def refuse_row(is_nan: bool, prompt: int, position: int) -> None:
+    """The error where no token could be chosen."""
+    where = f"of prompt {prompt} at new token {position}"
+    if is_nan:
+        raise ValueError(f"the model's logits {where} hold NaN or infinity")
+    raise ValueError(
+        f"no token is allowed {where}: constraint, bad_words_ids, suppress_tokens, min_new_tokens "
+        f"and the like leave none"
+    )

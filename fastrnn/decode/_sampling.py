@@ -1,0 +1,171 @@
+"""Greedy search and sampling: one token per row and step.
+
+All rows go through one stream, each at its own place: while one still reads its prompt, another
+writes already, and none ever sees padding. A row that is finished leaves the stream.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn.decode._generation import Generation, length_penalty_of
+from fastrnn.decode._options import Options
+from fastrnn.decode._rules import Rules, refuse_row
+from fastrnn.decode._stepper import Decodable, Stepper
+
+
+@dataclass(slots=True)
+class _Row:
+    prompt: list[int]
+    number: int  # of the prompt
+    sequence: int  # of those returned for it
+    state: int  # of the constraint
+    read: int = 1  # tokens of the prompt that have been given to the stream
+    written: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    reason: str = ""
+
+    @property
+    def reads_prompt(self) -> bool:
+        return self.read < len(self.prompt)
+
+    @property
+    def token(self) -> int:
+        return self.written[-1]
+
+    @property
+    def length(self) -> int:
+        return len(self.written)
+
+    def tokens(self, start: int = 0, /) -> list[int]:
+        return self.written[start:]
+
+
+class Sampling:
+    """One call of generate without beams."""
+
+    def __init__(self, model: Decodable, prompts: list[list[int]], o: Options) -> None:
+        self.options, self.wanted = o, o.num_return_sequences
+        self.stepper = Stepper(model, len(prompts), len(prompts) * self.wanted)
+        raw = self.stepper.logits
+        self.rules = Rules(o, raw.shape[1])
+        self.logits = np.empty_like(raw) if self.rules.change_logits else raw
+        self.rules.bind(self.logits)
+        self.rows = [_Row(prompt, i, 0, self.rules.start) for i, prompt in enumerate(prompts)]
+        self.finished: list[_Row] = []
+        self.keys, self.positions, self.tokens = np.zeros((3, len(raw)), np.int64)
+        self.logprobs = np.zeros(len(raw), np.float32)
+        self.sampler = self._sampler(o)
+        # With a seed, a prompt alone gives what it gives in a batch: its place is not in the key.
+        self.seeds = [secrets.randbits(64) if o.seed is None else o.seed for _ in prompts]
+
+    def _sampler(self, o: Options) -> _core.Sampler:
+        results = (self.keys, self.positions, self.tokens, self.logprobs)
+        return _core.Sampler(
+            self.logits,
+            self.stepper.logits,
+            *results,
+            temperature=o.temperature if o.do_sample else 0.0,
+            top_k=o.top_k,
+            top_p=o.top_p,
+            min_p=o.min_p,
+            typical_p=o.typical_p,
+        )
+
+    def run(self) -> Iterator[int]:
+        """Decodes to the end; yields every token as it is drawn."""
+        stepper, sampler = self.stepper, self.sampler
+        feed = [row.prompt[0] for row in self.rows]
+        self._spread_keys()
+        while feed:
+            stepper.step(feed)
+            self._expand()
+            self._process()
+            sampler.draw(stepper.rows)
+            feed = yield from self._advance()
+
+    def _expand(self) -> None:
+        """A prompt that has just been read becomes as many rows as sequences are wanted."""
+        if self.wanted == 1 or all(row.written or row.reads_prompt for row in self.rows):
+            return
+        sources: list[int] = []
+        rows: list[_Row] = []
+        for i, row in enumerate(self.rows):
+            count = 1 if row.written or row.reads_prompt else self.wanted
+            sources += [i] * count
+            rows += (
+                [row]
+                if count == 1
+                else [_Row(row.prompt, row.number, k, row.state, row.read) for k in range(count)]
+            )
+        self.rows = rows
+        logits = self.stepper.valid[sources]
+        self.stepper.reorder(sources)
+        self.stepper.valid[...] = logits
+        self._spread_keys()
+
+    def _spread_keys(self) -> None:
+        keys = [
+            (self.seeds[row.number] + row.sequence * 0x9E3779B97F4A7C15) % (1 << 64)
+            for row in self.rows
+        ]
+        self.keys[: len(keys)] = np.array(keys, np.uint64).view(np.int64)
+
+    def _process(self) -> None:
+        rows, count = self.rows, len(self.rows)
+        self.positions[:count] = [-1 if row.reads_prompt else len(row.written) for row in rows]
+        if self.rules.change_logits:
+            self.logits[:count] = self.stepper.valid
+            entries = [
+                (i, row.prompt, row.written, row.state)
+                for i, row in enumerate(rows)
+                if not row.reads_prompt
+            ]
+            self.rules.apply(entries, count)
+
+    def _advance(self) -> Generator[int, None, list[int]]:
+        """Hands the drawn tokens to their rows; returns what to feed next."""
+        count, ending = len(self.rows), self.rules.ending
+        feed: list[int] = []
+        kept: list[int] = []
+        drawn = zip(self.tokens[:count].tolist(), self.logprobs[:count].tolist(), strict=True)
+        for i, (row, (token, logprob)) in enumerate(zip(self.rows, drawn, strict=True)):
+            if row.read < len(row.prompt):
+                token = row.prompt[row.read]
+                row.read += 1
+            else:
+                if token < 0:
+                    refuse_row(token == -2, row.number, len(row.written))
+                row.written.append(token)
+                row.logprobs.append(logprob)
+                row.state = ending.follow(row.state, token)
+                reason = ending.reason(row)
+                yield token
+                if reason is not None:
+                    row.reason = reason
+                    self.finished.append(row)
+                    continue
+            feed.append(token)
+            kept.append(i)
+        if feed and len(kept) < count:
+            self.rows = [self.rows[i] for i in kept]
+            self.stepper.reorder(kept)
+            self._spread_keys()
+        return feed
+
+    def results(self) -> list[Generation]:
+        """All sequences, by prompt and then by falling score."""
+        penalty = length_penalty_of(self.options.length_penalty_form, self.options.length_penalty)
+        found = [
+            (row.number, -sum(row.logprobs) / penalty(len(row.written)), row.sequence, row)
+            for row in self.finished
+        ]
+        return [
+            Generation(row.written, row.logprobs, -negative, row.reason)
+            for _, negative, _, row in sorted(found, key=lambda entry: entry[:3])
+        ]

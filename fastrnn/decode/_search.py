@@ -1,0 +1,181 @@
+"""The beams of all prompts in one stream: step, process, choose, reorder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn.decode._beams import Finished, Group, shared_start
+from fastrnn.decode._generation import Generation
+from fastrnn.decode._options import Options
+from fastrnn.decode._rules import Entry, Rules, refuse_row
+from fastrnn.decode._stepper import Decodable, Stepper
+
+
+@dataclass(slots=True)
+class _Prompt:
+    """One prompt and its groups; every group has a row from the start."""
+
+    number: int
+    tokens: list[int]
+    groups: list[Group]
+    read: int = 1
+    firsts: list[int] = field(default_factory=list)  # first row of every group
+
+    @property
+    def reads(self) -> bool:
+        return self.read < len(self.tokens)
+
+
+class Search:
+    """One call of generate with beams."""
+
+    def __init__(self, model: Decodable, prompts: list[list[int]], o: Options) -> None:
+        self.options, G = o, o.num_beam_groups
+        self.stepper = Stepper(model, len(prompts), len(prompts) * o.num_beams)
+        self.logits = self.stepper.logits
+        capacity, V = self.logits.shape
+        self.rules = Rules(o, V)
+        self.rules.bind(self.logits)
+        ending = self.rules.ending
+        self.prompts = [
+            _Prompt(i, tokens, [Group(o, ending, self.rules.start) for _ in range(G)])
+            for i, tokens in enumerate(prompts)
+        ]
+        self.active = self.prompts
+        self.scores = np.zeros(capacity)
+        self.same = list(range(capacity))
+        # A beam has at most `final_tokens` ways to end, so that enough candidates do not.
+        k = o.num_beams // G * min(1 + ending.final_tokens, V)
+        self.best = np.zeros((len(prompts), k))
+        self.best_rows, self.best_tokens = np.zeros((2, len(prompts), k), np.int64)
+        self.first, self.last = np.zeros((2, len(prompts)), np.int64)
+        self.chooser = _core.Chooser(
+            self.logits,
+            self.first,
+            self.last,
+            self.scores,
+            self.best,
+            self.best_rows,
+            self.best_tokens,
+        )
+        # Per prompt: where the results of its choice are.
+        self.results_of = list(zip(self.best, self.best_rows, self.best_tokens, strict=True))
+        if G > 1:
+            self.stepper.reorder([i for i in range(len(prompts)) for _ in range(G)])
+        for i, prompt in enumerate(self.prompts):
+            prompt.firsts = list(range(i * G, i * G + G))
+
+    def run(self, streams: bool = False) -> Iterator[int]:
+        """Decodes to the end; with `streams` yields the first prompt's tokens once certain."""
+        given = 0
+        feed = [p.tokens[0] for p in self.active for _ in p.groups]
+        while feed:
+            self.stepper.step(feed)
+            nan = self.chooser.normalize(len(feed))
+            if nan < len(feed):
+                self._refuse_nan(nan)
+            writing = [p for p in self.active if p.read == len(p.tokens)]
+            if writing:
+                self._choose(writing)
+            if streams and writing:
+                known = self._prefix(given)
+                yield from known
+                given += len(known)
+            feed = self._reorder(writing)
+        if streams:
+            yield from self.results()[0].tokens[given:]
+
+    def _refuse_nan(self, row: int) -> None:
+        for prompt in self.active:
+            for group, first in zip(prompt.groups, prompt.firsts, strict=True):
+                if first <= row < first + len(group.beams) and not prompt.reads:
+                    refuse_row(True, prompt.number, group.beams[0].length)
+
+    def _choose(self, writing: list[_Prompt]) -> None:
+        for g in range(self.options.num_beam_groups):
+            for prompt in writing:
+                prompt.groups[g].chosen = []
+            prompts = [p for p in writing if not p.groups[g].is_done]
+            if not prompts:
+                continue
+            for i, prompt in enumerate(prompts):
+                self.first[i] = prompt.firsts[g]
+                self.last[i] = prompt.firsts[g] + len(prompt.groups[g].beams)
+            self._process(prompts, g)
+            self.chooser.choose(len(prompts))
+            for i, prompt in enumerate(prompts):
+                self._advance(prompt, g, i)
+
+    def _advance(self, prompt: _Prompt, g: int, i: int) -> None:
+        """The next beams of a group from choice i."""
+        group = prompt.groups[g]
+        best, rows, tokens = self.results_of[i]
+        candidates = zip(best.tolist(), rows.tolist(), tokens.tolist(), strict=True)
+        length = group.beams[0].length
+        if not group.advance(candidates, prompt.firsts[g], self.logits.item) and not group.finished:
+            refuse_row(False, prompt.number, length)
+
+    def _process(self, prompts: list[_Prompt], g: int) -> None:
+        """Diversity, then processors, then the constraint, for the rows of group g."""
+        if not (g or self.rules.change_logits):
+            return
+        entries: list[Entry] = []
+        for prompt in prompts:
+            chosen = Counter(token for group in prompt.groups[:g] for token in group.chosen)
+            for row, beam in enumerate(prompt.groups[g].beams, prompt.firsts[g]):
+                for token, count in chosen.items():
+                    self.logits[row, token] -= self.options.diversity_penalty * count
+                entries.append((row, prompt.tokens, beam.tokens(), beam.state))
+        self.rules.apply(entries, self.stepper.rows)
+
+    def _reorder(self, writing: list[_Prompt]) -> list[int]:
+        """Moves the stream to the new beams; returns their last tokens, or the prompts' next."""
+        rows: list[int] = []
+        feed: list[int] = []
+        scores: list[float] = []
+        for prompt in self.active:
+            if prompt.reads:
+                rows += prompt.firsts
+                feed += [prompt.tokens[prompt.read]] * len(prompt.groups)
+                scores += [0.0] * len(prompt.groups)
+                prompt.firsts = list(range(len(rows) - len(prompt.groups), len(rows)))
+                prompt.read += 1
+                continue
+            for g, group in enumerate(prompt.groups):
+                prompt.firsts[g] = len(rows)
+                for beam in group.beams:
+                    rows.append(beam.row)
+                    feed.append(beam.token)
+                    scores.append(beam.score)
+        if any(group.is_done for prompt in writing for group in prompt.groups):
+            self.active = [p for p in self.active if not all(g.is_done for g in p.groups)]
+        self.scores[: len(scores)] = scores
+        if rows and rows != self.same[: self.stepper.rows]:
+            self.stepper.reorder(rows)
+        return feed
+
+    def _prefix(self, given: int) -> list[int]:
+        """What all beams and all finished sequences of the first prompt begin with."""
+        prompt = self.prompts[0]
+        beams = [beam for group in prompt.groups for beam in group.beams]
+        ends = [finished.beam for group in prompt.groups for finished in group.finished]
+        return shared_start([beam.tokens(given) for beam in beams + ends]) if beams else []
+
+    def results(self) -> list[Generation]:
+        """The best sequences of every prompt, by falling score."""
+        found: list[Generation] = []
+        for prompt in self.prompts:
+            every: list[Finished] = [one for group in prompt.groups for one in group.finished]
+            every.sort(key=lambda finished: -finished.score)
+            if len(every) < self.options.num_return_sequences:
+                raise ValueError(
+                    f"num_return_sequences is {self.options.num_return_sequences}, but the search "
+                    f"found only {len(every)} for prompt {prompt.number}"
+                )
+            found += [one.generation() for one in every[: self.options.num_return_sequences]]
+        return found

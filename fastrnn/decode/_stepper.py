@@ -1,0 +1,93 @@
+"""What a model must offer to be decoded, and the one stream that a call runs through it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import ArrayLike, FloatArray, IntArray, as_float32, with_article
+
+
+class TokenStream(Protocol):
+    """A running model over rows of tokens.
+
+    A new one has `batch_size` rows in their initial states; if the model belongs to several
+    sources (sentences to translate), row i starts from source i, and rows past the last source
+    from any.
+    """
+
+    def step(self, tokens: IntArray, /) -> ArrayLike:
+        """logits (N, V) of what follows, given the next token of every row: tokens (N,)."""
+
+    def reorder(self, indices: IntArray, /) -> None:
+        """Row n becomes a copy of row indices[n]; from 1 to batch_size of them, the new N."""
+
+
+class Decodable(Protocol):
+    """A model that can be decoded: the size of its vocabulary, and streams through it.
+
+    `LanguageModel` is one. Any other needs these two and nothing else.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """V; tokens are 0 to V - 1."""
+
+    def stream(self, batch_size: int, /) -> TokenStream:
+        """A stream of `batch_size` rows."""
+
+
+def check_model(model: Any) -> int:
+    """The size of the model's vocabulary; TypeError if this is no model that can be decoded."""
+    vocab_size = getattr(model, "vocab_size", None)
+    if not isinstance(vocab_size, (int, np.integer)) or not callable(
+        getattr(model, "stream", None)
+    ):
+        kind = with_article(type(model).__name__)
+        raise TypeError(
+            f"model is {kind}, expected an object with vocab_size and stream(batch_size)"
+        )
+    return int(vocab_size)
+
+
+class Stepper:
+    """The stream of one call, and the logits it wrote last: (capacity, V), the first N valid."""
+
+    def __init__(self, model: Decodable, rows: int, capacity: int) -> None:
+        self.vocab_size = check_model(model)
+        self.rows, self.capacity = rows, capacity
+        self.logits = np.empty((capacity, self.vocab_size), np.float32)
+        self._stream: Any = model.stream(capacity)
+        self._writes_out = isinstance(self._stream, _core.Stream)
+        self._view()
+        if rows < capacity:
+            self.reorder(list(range(rows)))
+
+    def step(self, tokens: list[int]) -> None:
+        """One token for every row."""
+        if not self._writes_out:
+            self._copy(as_float32(self._stream.step(np.array(tokens)), "logits"))
+        elif self.rows == 1:
+            self._stream.step(tokens[0], out=self._flat)
+        else:
+            self._stream.step(np.array(tokens), out=self.valid)
+
+    def reorder(self, indices: list[int]) -> None:
+        """The stream's rows; the logits stay where they are."""
+        self._stream.reorder(np.array(indices))
+        if len(indices) != self.rows:
+            self.rows = len(indices)
+            self._view()
+
+    def _view(self) -> None:
+        self.valid: FloatArray = self.logits[: self.rows]
+        self._flat: FloatArray = self.logits[0]
+
+    def _copy(self, logits: FloatArray) -> None:
+        if logits.shape != self.valid.shape:
+            raise ValueError(
+                f"the model's step gave logits of shape {logits.shape}, expected {self.valid.shape}"
+            )
+        self.valid[...] = logits

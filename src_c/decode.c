@@ -1,0 +1,270 @@
+/* Decoding: from logits to tokens. One token is drawn per row, or the best continuations of several
+ * rows are chosen; ties always go to the lower row, then to the lower token. */
+#include "include/fastrnn.h"
+#include "kernels.h"
+#include "team.h"
+
+#include <string.h>
+
+enum { LEAST_WORK = 16384 }; /* logits below which a second thread does not pay */
+
+/* ---- random numbers ----------------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t z) { /* splitmix64, Steele et al. 2014 */
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+double fr_uniform(int64_t key, int64_t position) {
+    const uint64_t step = ((uint64_t)position + 1) * 0x9e3779b97f4a7c15u;
+    return (double)(mix(mix((uint64_t)key) + step) >> 11) * 0x1p-53;
+}
+
+/* ---- sampling ----------------------------------------------------------------------------------- */
+
+/* Memory of one thread, V each. */
+struct scratch {
+    float *weights, *keys;
+    int32_t *heap;
+};
+
+static const double EVERYTHING = 2.0; /* a share that no sum reaches */
+
+static size_t scratch_floats(int64_t classes) { return (size_t)(classes + FR_GROUP - 1) / FR_GROUP * FR_GROUP; }
+
+size_t fr_sample_size(int64_t classes, int32_t threads) {
+    if (classes < 1 || classes > INT32_MAX || threads < 1) return 0;
+    return 3 * sizeof(float) * scratch_floats(classes) * (size_t)(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS);
+}
+
+/* Whether token a comes before token b: the larger key, then the lower id. */
+static int comes_before(const float *key, int32_t a, int32_t b) {
+    return key[a] > key[b] || (key[a] == key[b] && a < b);
+}
+
+static void sink(const float *key, int32_t *heap, int64_t n, int64_t at) {
+    const int32_t token = heap[at];
+    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && comes_before(key, heap[child + 1], heap[child])) child++;
+        if (!comes_before(key, heap[child], token)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = token;
+}
+
+/* Keeps the weights of the tokens that come first by their keys: `most` of them, or fewer that together
+ * reach `share` of the sum. The others become 0. */
+static void keep_first(const float *key, float *weights, int64_t V, int64_t most, double share, int32_t *heap) {
+    int64_t n = 0;
+    double sum = 0.0, kept = 0.0;
+    for (int64_t i = 0; i < V; i++) {
+        if (weights[i] > 0.0f) heap[n++] = (int32_t)i;
+        sum += (double)weights[i];
+    }
+    if (n <= 1) return;
+    for (int64_t at = n / 2; at-- > 0;) sink(key, heap, n, at);
+    do { /* the first stays in any case */
+        kept += (double)weights[heap[0]];
+        heap[0] = heap[--n];
+        if (n) sink(key, heap, n, 0);
+    } while (n > 0 && --most > 0 && kept < share * sum);
+    for (int64_t i = 0; i < n; i++) weights[heap[i]] = 0.0f;
+}
+
+/* -ln p = ln(sum w) - d with d = ln w, so that | -ln p - entropy | = | mean d - d |. */
+static void keep_typical(const fr_sampling *s, const float *x, float max, struct scratch *scratch) {
+    double sum = 0.0, mean = 0.0;
+    for (int64_t i = 0; i < s->classes; i++) {
+        if (!(scratch->weights[i] > 0.0f)) continue;
+        scratch->keys[i] = (x[i] - max) / s->temperature;
+        sum += (double)scratch->weights[i];
+        mean += (double)scratch->weights[i] * (double)scratch->keys[i];
+    }
+    mean /= sum;
+    for (int64_t i = 0; i < s->classes; i++) {
+        if (!(scratch->weights[i] > 0.0f)) continue;
+        const double d = mean - (double)scratch->keys[i];
+        scratch->keys[i] = (float)(d < 0.0 ? d : -d);
+    }
+    keep_first(scratch->keys, scratch->weights, s->classes, s->classes, s->typical_p, scratch->heap);
+}
+
+static void filter(const fr_sampling *s, const float *x, float max, struct scratch *scratch) {
+    const int64_t V = s->classes;
+    float *weights = scratch->weights;
+    if (s->top_k > 0 && s->top_k < V) keep_first(x, weights, V, s->top_k, EVERYTHING, scratch->heap);
+    if (s->top_p < 1.0) keep_first(x, weights, V, V, s->top_p, scratch->heap);
+    for (int64_t i = 0; s->min_p > 0.0f && i < V; i++) weights[i] = weights[i] >= s->min_p ? weights[i] : 0.0f;
+    if (s->typical_p < 1.0) keep_typical(s, x, max, scratch);
+}
+
+static int64_t draw(const float *weights, int64_t V, double u) {
+    double sum = 0.0, below = 0.0;
+    for (int64_t i = 0; i < V; i++) sum += (double)weights[i];
+    const double wanted = u * sum;
+    int64_t last = 0;
+    for (int64_t i = 0; i < V; i++) {
+        if (!(weights[i] > 0.0f)) continue;
+        below += (double)weights[i];
+        last = i;
+        if (below > wanted) break;
+    }
+    return last;
+}
+
+static int64_t sample_row(const fr_sampling *s, const float *x, double u, struct scratch *scratch) {
+    const struct fr_kernels *kernels = fr_active_kernels();
+    const int64_t V = s->classes;
+    float max = x[0];
+    for (int64_t i = 0; (i = kernels->next_above(x, i, V, max)) < V;) max = x[i];
+    if (!(max > -__builtin_inff())) return -1;
+    if (s->temperature == 0.0f) {
+        int64_t i = 0;
+        while (x[i] != max) i++;
+        return i;
+    }
+    if (s->temperature < __builtin_inff()) {
+        kernels->weigh(x, scratch->weights, V, max, s->temperature);
+    } else {
+        for (int64_t i = 0; i < V; i++) scratch->weights[i] = x[i] > -__builtin_inff() ? 1.0f : 0.0f;
+    }
+    filter(s, x, max, scratch);
+    return draw(scratch->weights, V, u);
+}
+
+struct sample_call {
+    const fr_sampling *sampling;
+    float *memory;
+};
+
+static void sample_thread(void *context, int thread, int threads) {
+    const struct sample_call *call = context;
+    const fr_sampling *s = call->sampling;
+    const size_t floats = scratch_floats(s->classes);
+    float *memory = call->memory + (size_t)thread * 3 * floats;
+    struct scratch scratch = {memory, memory + floats, (int32_t *)(memory + 2 * floats)};
+    for (int64_t row = s->rows * thread / threads; row < s->rows * (thread + 1) / threads; row++) {
+        if (s->positions[row] < 0) continue;
+        const float *raw = s->raw + row * s->classes;
+        float max, log_sum;
+        fr_active_kernels()->normalizer(raw, s->classes, &max, &log_sum);
+        s->tokens[row] = -2;
+        if (log_sum != log_sum) continue;
+        const double u = fr_uniform(s->keys[row], s->positions[row]);
+        const int64_t token = sample_row(s, s->logits + row * s->classes, u, &scratch);
+        s->tokens[row] = token;
+        s->logprobs[row] = token < 0 ? 0.0f : (raw[token] - max) - log_sum;
+    }
+}
+
+void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads) {
+    struct sample_call call = {sampling, workspace};
+    fr_team_run_if(sampling->rows * sampling->classes >= LEAST_WORK, threads, sample_thread, &call);
+}
+
+/* ---- beams -------------------------------------------------------------------------------------- */
+
+/* The best of one group: first a heap whose root is the worst, then sorted. */
+struct best {
+    double *score;
+    int64_t *row, *token;
+};
+
+static int is_worse(const struct best *b, int64_t i, int64_t j) {
+    if (b->score[i] != b->score[j]) return b->score[i] < b->score[j];
+    if (b->row[i] != b->row[j]) return b->row[i] > b->row[j];
+    return b->token[i] > b->token[j];
+}
+
+static void swap(const struct best *b, int64_t i, int64_t j) {
+    const double score = b->score[i];
+    const int64_t row = b->row[i], token = b->token[i];
+    b->score[i] = b->score[j], b->row[i] = b->row[j], b->token[i] = b->token[j];
+    b->score[j] = score, b->row[j] = row, b->token[j] = token;
+}
+
+static void settle(const struct best *b, int64_t n, int64_t at) {
+    for (int64_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && is_worse(b, child + 1, child)) child++;
+        if (!is_worse(b, child, at)) return;
+        swap(b, child, at);
+    }
+}
+
+static void rise(const struct best *b, int64_t at) {
+    for (; at > 0 && is_worse(b, at, (at - 1) / 2); at = (at - 1) / 2) swap(b, at, (at - 1) / 2);
+}
+
+/* A float below which logprobs cannot enter: the sum's rounding is far finer than the margin. */
+static float entry_bound(double worst, double parent) {
+    const double bound = worst - parent;
+    return (float)(bound - (bound < 0.0 ? -bound : bound) * 1e-6 - 1e-30);
+}
+
+/* Rows and tokens come in rising order, so that an equal sum never displaces what is there. */
+static int64_t enter_row(const fr_choice *c, const struct best *b, int64_t n, int64_t row) {
+    const struct fr_kernels *kernels = fr_active_kernels();
+    const float *x = c->logprobs + row * c->classes;
+    const double parent = c->scores[row];
+    float bound = n < c->k ? -__builtin_inff() : entry_bound(b->score[0], parent);
+    for (int64_t i = 0; (i = kernels->next_above(x, i, c->classes, bound)) < c->classes; i++) {
+        const double score = parent + (double)x[i];
+        if (n == c->k && !(score > b->score[0])) continue;
+        const int64_t at = n < c->k ? n++ : 0;
+        b->score[at] = score, b->row[at] = row, b->token[at] = i;
+        if (at) rise(b, at);
+        else settle(b, n, 0);
+        if (n == c->k) bound = entry_bound(b->score[0], parent);
+    }
+    return n;
+}
+
+static void choose_thread(void *context, int thread, int threads) {
+    const fr_choice *c = context;
+    for (int64_t g = c->groups * thread / threads; g < c->groups * (thread + 1) / threads; g++) {
+        const struct best b = {c->best + g * c->k, c->best_rows + g * c->k, c->tokens + g * c->k};
+        int64_t n = 0;
+        for (int64_t row = c->first[g]; row < c->last[g]; row++) n = enter_row(c, &b, n, row);
+        for (int64_t i = n; i < c->k; i++) b.row[i] = -1;
+        while (n-- > 1) { /* the worst goes behind the others */
+            swap(&b, 0, n);
+            settle(&b, n, 0);
+        }
+    }
+}
+
+void fr_choose(const fr_choice *choice, int32_t threads) {
+    const int64_t work = choice->groups > 1 ? choice->groups * choice->classes : 0;
+    fr_team_run_if(work >= LEAST_WORK, threads, choose_thread, (void *)choice);
+}
+
+int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads) {
+    int64_t row = 0;
+    fr_log_softmax(rows, classes, x, classes, x, classes, threads);
+    while (row < rows && x[row * classes] == x[row * classes]) row++; /* a NaN spreads to all of them */
+    return row;
+}
+
+/* ---- constraints -------------------------------------------------------------------------------- */
+
+void fr_constrain(const fr_grammar *g) {
+    for (int64_t row = 0; row < g->rows; row++) {
+        const int64_t state = g->states[row];
+        float *x = g->logits + row * g->classes;
+        int64_t next = 0; /* the first token that is not decided yet */
+        if (state < 0) continue;
+        for (int64_t e = g->offsets[state]; e < g->offsets[state + 1]; e++) {
+            if (g->needed[e] > g->remaining[row]) continue;
+            for (; next < g->tokens[e]; next++) x[next] = -__builtin_inff();
+            next++;
+        }
+        for (; next < g->classes; next++) x[next] = -__builtin_inff();
+    }
+}
+
+int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit) {
+    int64_t i = 0;
+    while (i < n && 0 <= values[i] && values[i] < limit) i++;
+    return i;
+}

@@ -1,0 +1,128 @@
+"""Models made of a table, and searches written to be read: what decoding is compared with."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+
+class TableModel:
+    """Logits are any function of the tokens so far; keeps a count of the rows it was asked for."""
+
+    def __init__(self, vocab_size, logits):
+        self.vocab_size, self.logits = vocab_size, logits
+        self.rows_seen = []
+
+    def stream(self, batch_size):
+        return TableStream(self, batch_size)
+
+
+class TableStream:
+    def __init__(self, model, rows):
+        self.model, self.texts = model, [()] * rows
+
+    def step(self, tokens):
+        assert tokens.shape == (len(self.texts),)
+        self.model.rows_seen.append(len(tokens))
+        self.texts = [(*text, int(t)) for text, t in zip(self.texts, tokens, strict=True)]
+        return np.stack([self.model.logits(text) for text in self.texts]).astype(np.float32)
+
+    def reorder(self, indices):
+        self.texts = [self.texts[i] for i in indices]
+
+
+def random_table(vocab_size, seed=0, scale=2.0):
+    """Logits drawn anew for every text."""
+
+    def logits(text):
+        return scale * np.random.default_rng([seed, *text]).standard_normal(vocab_size)
+
+    return TableModel(vocab_size, logits)
+
+
+def constant_table(logits):
+    """The same logits whatever came before."""
+    row = np.array(logits, np.float32)
+    return TableModel(len(row), lambda text: row)
+
+
+class Still:
+    """A model without memory: the same logits for every row and step."""
+
+    def __init__(self, logits):
+        self.row, self.vocab_size = np.array(logits, np.float32), len(logits)
+
+    def stream(self, batch_size):
+        return self
+
+    def step(self, tokens):
+        return np.broadcast_to(self.row, (len(tokens), self.vocab_size))
+
+    def reorder(self, indices):
+        pass
+
+
+def log_softmax(x):
+    x = np.asarray(x, np.float64)
+    return x - x.max() - math.log(np.exp(x - x.max()).sum())
+
+
+def log_probabilities(model, text):
+    """Of what follows a text, in float64 from the model's float32 logits."""
+    if isinstance(model, TableModel):
+        return log_softmax(np.asarray(model.logits(tuple(text)), np.float32))
+    logits, _ = model(np.array(text))
+    return log_softmax(logits[-1])
+
+
+def every_sequence(model, prompt, most, eos, penalty=1.0):
+    """(score, tokens) of all complete sequences, by enumeration."""
+    found = []
+    for length in range(1, most + 1):
+        for tokens in itertools.product(range(model.vocab_size), repeat=length):
+            ends = [token in eos for token in tokens]
+            if any(ends[:-1]) or (length < most and not ends[-1]):
+                continue
+            total = sum(
+                log_probabilities(model, [*prompt, *tokens[:i]])[token]
+                for i, token in enumerate(tokens)
+            )
+            found.append((total / length**penalty, list(tokens)))
+    return sorted(found, key=lambda pair: -pair[0])
+
+
+def beam_search(model, prompt, beams, most, eos, *, alpha=1.0, early=False, form="power"):
+    """The search of Hugging Face's beam scorer, one candidate after the other: (score, tokens)."""
+
+    def score_of(total, length):
+        return total / (length**alpha if form == "power" else ((5 + length) / 6) ** alpha)
+
+    live, finished = [(0.0, [])], []
+    for length in range(1, most + 1):
+        candidates = []
+        for parent, (total, tokens) in enumerate(live):
+            for token, value in enumerate(log_probabilities(model, [*prompt, *tokens])):
+                candidates.append((total + value, parent, token))
+        candidates.sort(key=lambda c: (-c[0], c[1], c[2]))
+        following = []
+        for rank, (total, parent, token) in enumerate(candidates):
+            tokens = [*live[parent][1], token]
+            if token in eos:
+                if rank < beams:
+                    finished.append((score_of(total, length), tokens))
+            else:
+                following.append((total, tokens))
+            if len(following) == beams:
+                break
+        live = following
+        finished = sorted(finished, key=lambda pair: -pair[0])[:beams]
+        if len(finished) == beams:
+            attainable = score_of(candidates[0][0], length)
+            if early == "never" and alpha > 0:
+                attainable = score_of(candidates[0][0], most)
+            if early is True or finished[-1][0] >= attainable:
+                return finished
+    finished += [(score_of(total, most), tokens) for total, tokens in live]
+    return sorted(finished, key=lambda pair: -pair[0])[:beams]
