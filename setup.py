@@ -10,6 +10,7 @@ THREADS = ["-DFR_PTHREADS"] if sys.platform == "darwin" else ["-fopenmp"]
 FLAGS = [
     "-std=gnu11",
     "-O3",
+    "-g0",  # debug information would be six times the size of the code
     "-fno-fast-math",
     "-ffp-contract=off",
     "-fno-math-errno",
