@@ -14,12 +14,14 @@ except ImportError as error:
     ) from error
 
 from fastrnn.layers import (
+    Attention,
     Dropout,
     Embedding,
     EmbeddingDropout,
     LayerNorm,
     Linear,
     LockedDropout,
+    Shortlist,
     WeightDrop,
 )
 from fastrnn.packed import (
@@ -45,6 +47,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Attention",
     "Dropout",
     "Embedding",
     "EmbeddingDropout",
@@ -56,6 +59,7 @@ __all__ = [
     "LockedDropout",
     "PackedSequence",
     "RNNCell",
+    "Shortlist",
     "Stream",
     "WeightDrop",
     "__version__",

@@ -133,6 +133,29 @@ cdef extern from "include/fastrnn.h" nogil:
     void fr_clip(size_t n, float *x, float bound, int32_t threads)
     void fr_add_rows(const fr_scatter *scatter, int32_t threads)
 
+    ctypedef struct fr_attention:
+        int64_t steps, rows, positions, memory_rows, size, features
+        const float *queries
+        const float *keys
+        const float *values
+        const float *score
+        const int64_t *lengths
+        const int64_t *sources
+        float *weights
+        float *context
+        float scale
+
+    ctypedef struct fr_attention_gradients:
+        const float *dcontext
+        float *dqueries
+        float *dkeys
+        float *dvalues
+        float *dscore
+        float *workspace
+
+    void fr_attend(const fr_attention *attention, int32_t threads)
+    void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients, int32_t threads)
+
     const char *fr_isa()
     int fr_isa_select(const char *name)
     int fr_threads_available()
@@ -237,6 +260,11 @@ cdef class Stream:
     cdef object _step_tokens(self, object x, object out)
     cdef tuple _h_shape(self)
     cdef tuple _c_shape(self)
+
+
+cdef class Attended:
+    cdef fr_attention attention
+    cdef Arrays arrays
 
 
 # ---- decoding -----------------------------------------------------------------------------------

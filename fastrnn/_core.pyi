@@ -176,6 +176,30 @@ def scale(x: _Floats, factor: float) -> None: ...
 def clip(x: _Floats, bound: float) -> None: ...
 def add_rows(tokens: _Ints, dy: _Floats, dw: _Floats, batch_first: bool = False) -> None: ...
 
+# Attention.
+class Attended:
+    def __init__(
+        self,
+        queries: _Floats,
+        keys: _Floats,
+        values: _Floats,
+        score: _Floats | None,
+        lengths: _Ints | None,
+        sources: _Ints | None,
+        weights: _Floats,
+        context: _Floats,
+        scale: float = 1.0,
+    ) -> None: ...
+    def backward(
+        self,
+        dcontext: _Floats,
+        dqueries: _Floats,
+        dkeys: _Floats,
+        dvalues: _Floats,
+        dscore: _Floats | None,
+        workspace: _Floats,
+    ) -> None: ...
+
 class Sampler:
     def __init__(
         self,

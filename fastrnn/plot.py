@@ -1,17 +1,18 @@
-"""Pictures of a training: how gradients flow, and how the loss falls. Needs matplotlib."""
+"""Pictures: how gradients flow, how the loss falls, where attention looks. Needs matplotlib."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from fastrnn._arrays import ArrayLike, as_float32
 from fastrnn._flow import GradientFlow
 
-__all__ = ["gradient_flow", "loss_curve"]
+__all__ = ["attention", "gradient_flow", "loss_curve"]
 
 _INK, _FAINT, _STRONG, _OTHER = "#333333", "#9db8d9", "#1f5fa8", "#d1495b"
 _MOST_DECADES = 12.0  # of the colour scale
@@ -81,6 +82,45 @@ def loss_curve(
         bottom.set_xlabel("step")
         figure.suptitle(title or "Loss", color=_INK)
         figure.savefig(path, dpi=150)
+
+
+def attention(
+    weights: ArrayLike,
+    source: Sequence[str],
+    target: Sequence[str],
+    path: Path,
+    *,
+    title: str | None = None,
+) -> None:
+    """A picture of attention weights (T, S) of one row, target over source, labelled by both.
+
+    What is past the ends of `source` (S' <= S) and `target` (T' <= T) is cut off. ValueError for
+    other shapes, ImportError without matplotlib.
+    """
+    shown = as_float32(weights, "weights")
+    if shown.ndim != 2 or shown.shape[0] < len(target) or shown.shape[1] < len(source):
+        raise ValueError(
+            f"weights has shape {shown.shape}, expected at least ({len(target)}, {len(source)})"
+        )
+    figure_class, settings, _ = _matplotlib()
+    with settings(_STYLE):
+        size = 2.2 + 0.24 * len(source), 1.4 + 0.24 * len(target)
+        figure = figure_class(figsize=size, layout="constrained")
+        axes = figure.subplots()
+        cells = shown[: len(target), : len(source)]
+        image = axes.imshow(cells, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
+        axes.set_xticks(range(len(source)), [_visible(label) for label in source])
+        axes.set_yticks(range(len(target)), [_visible(label) for label in target])
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        figure.colorbar(image, ax=axes, pad=0.02)
+        figure.suptitle(title or "Attention", color=_INK)
+        figure.savefig(path, dpi=150)
+
+
+def _visible(label: str) -> str:
+    """A sign in place of a space, which would be no label at all."""
+    return label if label.strip() else "\N{OPEN BOX}"
 
 
 def _matplotlib() -> tuple[Any, Any, Any]:

@@ -148,6 +148,8 @@ struct fr_columns {
 struct fr_softmax;
 struct fr_update;
 struct fr_scatter;
+struct fr_attention;
+struct fr_attention_gradients;
 
 struct fr_kernels {
     const char *name;
@@ -176,6 +178,11 @@ struct fr_kernels {
     void (*scale)(float *x, size_t n, float factor);
     void (*clip)(float *x, size_t n, float bound);
     void (*add_rows)(const struct fr_scatter *, int64_t first, int64_t last); /* columns */
+
+    /* Attention (attention.c): pairs of a row and a step, row * T + t; backwards whole rows. */
+    void (*attend)(const struct fr_attention *, int64_t first, int64_t last);
+    void (*attend_back)(const struct fr_attention *, const struct fr_attention_gradients *, int64_t first,
+                        int64_t last);
 };
 
 extern const struct fr_kernels fr_kernels_base, fr_kernels_avx2, fr_kernels_avx512, fr_kernels_neon;

@@ -4,18 +4,22 @@
 and `dx = pullback(dy)`, called once, which adds the parameters' gradients to `layer.grads`.
 """
 
+from fastrnn.layers.attention import Attention
 from fastrnn.layers.dropout import Dropout, EmbeddingDropout, LockedDropout
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.linear import Linear
 from fastrnn.layers.norm import LayerNorm
+from fastrnn.layers.shortlist import Shortlist
 from fastrnn.layers.weight_drop import WeightDrop
 
 __all__ = [
+    "Attention",
     "Dropout",
     "Embedding",
     "EmbeddingDropout",
     "LayerNorm",
     "Linear",
     "LockedDropout",
+    "Shortlist",
     "WeightDrop",
 ]

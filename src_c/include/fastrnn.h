@@ -288,6 +288,39 @@ typedef struct fr_scatter {
 
 FR_API void fr_add_rows(const fr_scatter *scatter, int32_t threads);
 
+/* ---- attention --------------------------------------------------------------------------------- */
+
+/* Queries (T, N, A) look at S positions of a memory with keys (S, B, A) and values (S, B, M); row n
+ * at those of sources[n]. Scores: scale q . k, or with `score` v (A): v . tanh(q + k). weights = softmax
+ * of the scores over the row's own positions, exactly 0 past its length; context = sum of weights
+ * times values, 0 for a row without positions. */
+typedef struct fr_attention {
+    int64_t steps, rows, positions; /* T, N, S */
+    int64_t memory_rows;            /* B; N without sources */
+    int64_t size, features;         /* A, M >= 1 */
+    const float *queries, *keys, *values;
+    const float *score;     /* (A), or NULL for products */
+    const int64_t *lengths; /* (B) from 0 to S, or NULL: all S */
+    const int64_t *sources; /* (N) from 0 to B - 1, or NULL: row n of B = N */
+    float *weights;         /* (T, N, S) */
+    float *context;         /* (T, N, M) */
+    float scale;
+} fr_attention;
+
+FR_API void fr_attend(const fr_attention *attention, int32_t threads);
+
+/* What the backward pass adds to, without sources; `weights` are those of the forward pass. Where keys
+ * are values, dkeys may be dvalues. */
+typedef struct fr_attention_gradients {
+    const float *dcontext;            /* (T, N, M) */
+    float *dqueries, *dkeys, *dvalues; /* shaped like what they are the gradients of */
+    float *dscore;                    /* (N, A): of v, row by row; NULL without score */
+    float *workspace;                 /* (N, S) */
+} fr_attention_gradients;
+
+FR_API void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients,
+                           int32_t threads);
+
 /* ---- decoding ---------------------------------------------------------------------------------- */
 
 /* Draws one token per row from logits (rows, V), the first of equal ones coming before the others

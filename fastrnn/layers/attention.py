@@ -1,0 +1,203 @@
+"""Attention: for every query, a weighted mean over a memory.
+
+Letters: T steps, N rows, S positions of the memory, Q features of a query, M of the memory, A of
+what the two are compared in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import (
+    MAX_SIZE,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_choice,
+    as_float32,
+    as_int64,
+    as_lengths,
+    as_size,
+    check_indices,
+)
+from fastrnn._composite import Composite
+from fastrnn._module import Module
+from fastrnn._pullback import once
+from fastrnn.layers.embedding import check_shape
+from fastrnn.layers.linear import Linear
+
+KINDS = ("additive", "multiplicative", "scaled_dot")
+
+Back = Callable[[ArrayLike], tuple[FloatArray, FloatArray]]
+
+
+class Memory(NamedTuple):
+    """What queries look at, made by `Attention.prepare`: keys (S, N, A), values (S, N, M)."""
+
+    keys: FloatArray
+    values: FloatArray
+    lengths: IntArray | None
+
+
+class Attention(Composite):
+    """softmax over positions s of score(q, m_s), and the mean of the m_s under these weights.
+
+    kind "additive": v . tanh(W_q q + W_m m + b) (Bahdanau, Cho and Bengio 2015);
+    "multiplicative": q . W^T m (Luong, Pham and Manning 2015, general); "scaled_dot":
+    W_q q . W_m m / sqrt(A) (Vaswani et al. 2017). `size`: A, by default query_size; for
+    "multiplicative" it is memory_size.
+    context, weights = attention(queries (T, N, Q), memory (S, N, M), lengths (N,) or None):
+    context (T, N, M), weights (T, N, S), which are exactly 0 past a row's length; a row of length
+    0 has context 0.
+    Parameters: query.weight, and key.weight (with key.bias, score.weight if additive).
+    """
+
+    def __init__(
+        self, kind: str, query_size: int, memory_size: int, size: int | None = None
+    ) -> None:
+        self.kind = as_choice(kind, "kind", KINDS)
+        self.query_size = as_size(query_size, "query_size", MAX_SIZE)
+        self.memory_size = as_size(memory_size, "memory_size", MAX_SIZE)
+        self.size = _compared_in(kind, self.query_size, self.memory_size, size)
+        self.query = Linear(self.query_size, self.size, bias=False)
+        self._others: dict[str, Linear] = {}
+        if kind != "multiplicative":
+            self._others["key"] = Linear(self.memory_size, self.size, bias=kind == "additive")
+        if kind == "additive":
+            self._others["score"] = Linear(self.size, 1, bias=False)
+        self._assemble()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        sizes = {"query_size": self.query_size, "memory_size": self.memory_size}
+        return {"kind": self.kind, **sizes, "size": self.size}
+
+    @property
+    def _parts(self) -> dict[str, Module]:
+        return {"query": self.query, **self._others}
+
+    def prepare(self, memory: ArrayLike, lengths: ArrayLike | None = None) -> Memory:
+        """The memory (S, N, M) as `attend` takes it, for many calls."""
+        values, counts = self._checked(memory, lengths)
+        key = self._others.get("key")
+        return Memory(values if key is None else key(values), values, counts)
+
+    def attend(
+        self, queries: ArrayLike, memory: Memory, sources: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """As the call; `sources` (N,) ints: which row of the memory each row of queries looks at.
+
+        So all beams of a sentence share one memory.
+        """
+        q = self._checked_queries(queries, memory, sources)
+        rows = None if sources is None else as_int64(sources, "sources")
+        if rows is not None:
+            check_indices(rows, memory.values.shape[1], "sources")
+            check_shape(rows, q.shape[1:2], "sources")  # type: ignore[arg-type]
+        context, weights, _ = self._run(self.query(q), memory, rows)
+        return context, weights
+
+    def __call__(
+        self, queries: ArrayLike, memory: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """context (T, N, M) and weights (T, N, S)."""
+        return self.attend(queries, self.prepare(memory, lengths))
+
+    def vjp(
+        self, queries: ArrayLike, memory: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[tuple[FloatArray, FloatArray], Back]:
+        """As the call, and pullback(dcontext) -> dqueries, dmemory.
+
+        queries, memory and the parameters must stay as they are until the pullback is called.
+        """
+        values, counts = self._checked(memory, lengths)
+        key = self._others.get("key")
+        keys, to_memory = (values, None) if key is None else key.vjp(values)
+        prepared = Memory(keys, values, counts)
+        projected, to_queries = self.query.vjp(self._checked_queries(queries, prepared, None))
+        context, weights, attended = self._run(projected, prepared, None)
+
+        def pullback(dcontext: ArrayLike) -> tuple[FloatArray, FloatArray]:
+            dcontext = as_float32(dcontext, "dcontext")
+            check_shape(dcontext, context.shape, "dcontext")
+            dprojected, dvalues = np.zeros_like(projected), np.zeros_like(values)
+            dkeys = dvalues if to_memory is None else np.zeros_like(keys)
+            self._back(attended, dcontext, dprojected, dkeys, dvalues)
+            if to_memory is not None:
+                dvalues += to_memory(dkeys)
+            return to_queries(dprojected), dvalues
+
+        return (context, weights), once(pullback, "an Attention")
+
+    def _run(
+        self, projected: FloatArray, memory: Memory, sources: IntArray | None
+    ) -> tuple[FloatArray, FloatArray, _core.Attended]:
+        steps, rows = projected.shape[:2]
+        positions, _, features = memory.values.shape
+        weights = np.empty((steps, rows, positions), np.float32)
+        context = np.empty((steps, rows, features), np.float32)
+        score = self._others.get("score")
+        v = None if score is None else score.parameters["weight"][0]
+        scale = self.size**-0.5 if self.kind == "scaled_dot" else 1.0
+        attended = _core.Attended(
+            projected, memory.keys, memory.values, v, memory.lengths, sources, weights, context,
+            scale,
+        )  # fmt: skip
+        return context, weights, attended
+
+    def _back(
+        self,
+        attended: _core.Attended,
+        dcontext: FloatArray,
+        dqueries: FloatArray,
+        dkeys: FloatArray,
+        dvalues: FloatArray,
+    ) -> None:
+        """Adds to all three gradients, and to that of the additive score's v, row after row."""
+        rows, positions = dcontext.shape[1], dvalues.shape[0]
+        score = self._others.get("score")
+        dscore = None if score is None else np.zeros((rows, self.size), np.float32)
+        workspace = np.empty((rows, positions), np.float32)
+        attended.backward(dcontext, dqueries, dkeys, dvalues, dscore, workspace)
+        if score is not None and dscore is not None and rows:
+            ones = np.ones((1, rows, 1), np.float32)
+            _core.linear_gradient(dscore[None], ones, score.grads["weight"], None)
+
+    def _checked(
+        self, memory: ArrayLike, lengths: ArrayLike | None
+    ) -> tuple[FloatArray, IntArray | None]:
+        values = as_float32(memory, "memory")
+        if values.ndim != 3 or values.shape[2] != self.memory_size:
+            raise ValueError(
+                f"memory has shape {values.shape}, this Attention expects (S, N, "
+                f"{self.memory_size})"
+            )
+        if lengths is None:
+            return values, None
+        return values, as_lengths(lengths, values.shape[1], values.shape[0])
+
+    def _checked_queries(
+        self, queries: ArrayLike, memory: Memory, sources: ArrayLike | None
+    ) -> FloatArray:
+        q = as_float32(queries, "queries")
+        rows = memory.values.shape[1]
+        if q.ndim != 3 or q.shape[2] != self.query_size or (sources is None and q.shape[1] != rows):
+            wanted = rows if sources is None else "N"
+            raise ValueError(
+                f"queries has shape {q.shape}, this Attention expects (T, {wanted}, "
+                f"{self.query_size})"
+            )
+        return q
+
+
+def _compared_in(kind: str, query_size: int, memory_size: int, size: int | None) -> int:
+    """A, which multiplicative attention has no choice about."""
+    if kind != "multiplicative":
+        return query_size if size is None else as_size(size, "size", MAX_SIZE)
+    if size not in (None, memory_size):
+        raise ValueError(f"size is {size}, multiplicative attention expects {memory_size} or None")
+    return memory_size

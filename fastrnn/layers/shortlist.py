@@ -1,0 +1,50 @@
+"""A head for a few of its outputs: decoding over a large vocabulary."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_int64, check_indices
+from fastrnn.layers.linear import Linear
+
+
+class Shortlist:
+    """The outputs `ids` (K,) of a linear head, without computing the others.
+
+    x (*, in_features) -> (*, K), in the order of `ids`, which are distinct ints from 0 to
+    out_features - 1. Keeps the weights that the head had when it was made. Source: Jean et al., On
+    using very large target vocabulary for neural machine translation, 2015.
+    """
+
+    def __init__(self, head: Linear, ids: ArrayLike) -> None:
+        self.ids = as_int64(ids, "ids").copy()
+        if self.ids.ndim != 1 or not self.ids.size or np.unique(self.ids).size < self.ids.size:
+            raise ValueError(
+                f"ids has shape {self.ids.shape}, expected distinct ids in one dimension"
+            )
+        check_indices(self.ids, head.out_features, "ids")
+        self.in_features, self.out_features = head.in_features, head.out_features
+        self._dense = _core.Dense(head.in_features, len(self.ids), head.bias)
+        bias = head.parameters["bias"][self.ids] if head.bias else None
+        self._dense.pack(head.parameters["weight"][self.ids], bias)
+
+    def __call__(self, x: ArrayLike) -> FloatArray:
+        """The listed outputs."""
+        x = as_float32(x, "x")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"x has shape {x.shape}, expected (..., {self.in_features})")
+        y = np.empty((*x.shape[:-1], len(self.ids)), np.float32)
+        if y.size:
+            self._dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, len(self.ids)))
+        return y
+
+    def full(self, x: ArrayLike) -> FloatArray:
+        """The same among all outputs (*, out_features), -inf for those that are not listed."""
+        y = self(x)
+        logits = np.full((*y.shape[:-1], self.out_features), -np.inf, np.float32)
+        logits[..., self.ids] = y
+        return logits
+
+    def __repr__(self) -> str:
+        return f"Shortlist({len(self.ids)} of {self.out_features} outputs)"

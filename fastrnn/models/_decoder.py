@@ -1,0 +1,158 @@
+"""A decoder: embedding, recurrent layers, attention over a memory, a head.
+
+Letters: T steps, N rows, S positions of the memory, M its features, H units, V tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import FloatArray, IntArray
+from fastrnn._composite import Composite
+from fastrnn._module import Module, fill_uniform
+from fastrnn.layers import Embedding, Linear
+from fastrnn.layers.attention import Attention, Memory
+from fastrnn.layers.dropout import dropped
+from fastrnn.rnn import GRU, LSTM, RNN
+
+_TABLE_BUDGET_BYTES = 4 << 20  # of a folded embedding, as for language models
+
+
+class Encoded(NamedTuple):
+    """What a decoder starts from: its state, and the memory (S, N, M) it may look at."""
+
+    state: Any
+    memory: FloatArray | None = None
+    lengths: IntArray | None = None
+
+
+class Decoder(Composite):
+    """tokens (T, N) -> logits (T, N, V): y = rnn(embedding), head(tanh(combine [context; y])).
+
+    Attention comes after the recurrent layers, so a whole known sequence is one call of each
+    part. Without attention: head(y). Encoded: Luong, Pham and Manning 2015, without input feeding.
+    """
+
+    def __init__(
+        self,
+        embedding: Embedding,
+        rnn: RNN | LSTM | GRU,
+        attention: Attention | None,
+        tie_weights: bool,
+        dropout: float,
+    ) -> None:
+        self.embedding, self.rnn, self.attention = embedding, rnn, attention
+        width, memory_size = rnn.output_size, 0 if attention is None else attention.memory_size
+        self.combine = None if attention is None else Linear(memory_size + width, width)
+        self.head = Linear(width, embedding.num)
+        self.tie_weights, self.dropout = tie_weights, dropout
+        if tie_weights:
+            fill_uniform(embedding.weight, width**-0.5)
+            self.head.tie(embedding.weight, embedding.grads["weight"])
+        self._assemble()
+        self._table: tuple[tuple[int, ...], _core.Table] | None = None
+
+    @property
+    def _parts(self) -> dict[str, Module]:
+        parts: dict[str, Module] = {"embedding": self.embedding, "rnn": self.rnn}
+        if self.attention is not None and self.combine is not None:
+            parts |= {"attention": self.attention, "combine": self.combine}
+        return {**parts, "head": self.head}
+
+    def _name_parameters(self) -> None:
+        if self.tie_weights:  # the table has moved
+            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
+        super()._name_parameters()
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        super().reset_parameters(seed)
+        if self.tie_weights:
+            fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, seed)
+        self.repack()
+
+    def __call__(
+        self, tokens: IntArray, source: Encoded, lengths: IntArray | None
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """logits (T, N, V) and attention weights (T, N, S)."""
+        x = np.take(self.embedding.weight, tokens, axis=0)
+        y, _ = self.rnn(x, source.state, lengths=lengths)
+        if self.attention is None:
+            return self.head(y), None
+        assert source.memory is not None
+        memory = self.attention.prepare(source.memory, source.lengths)
+        hidden, weights = self.look(y, memory)
+        return self.head(hidden), weights
+
+    def look(
+        self, y: FloatArray, memory: Memory, sources: IntArray | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """The attentional vectors of y (T, N, H), and the weights."""
+        assert self.attention is not None
+        assert self.combine is not None
+        context, weights = self.attention.attend(y, memory, sources)
+        return tanh(self.combine(np.concatenate((context, y), axis=-1))), weights
+
+    def vjp(
+        self, tokens: IntArray, source: Encoded, lengths: IntArray | None
+    ) -> tuple[FloatArray, Callable[[Any], tuple[FloatArray | None, Any]]]:
+        """logits in training mode, and pullback(dlogits) -> dmemory, dstate."""
+        generator = self.generator
+        x, to_table = self.embedding.vjp(tokens)
+        x, x_back = dropped(x, self.dropout, generator)
+        (y, _), to_x = self.rnn.vjp(x, source.state, lengths)
+        hidden, to_y = self._look_vjp(y, source)
+        hidden, hidden_back = dropped(hidden, self.dropout, generator)
+        logits, to_hidden = self.head.vjp(hidden)
+
+        def pullback(dlogits: Any) -> tuple[FloatArray | None, Any]:
+            dy, dmemory = to_y(hidden_back(to_hidden(dlogits)))
+            dx, dstate = to_x(dy)
+            to_table(x_back(dx))
+            return dmemory, dstate
+
+        return logits, pullback
+
+    def _look_vjp(
+        self, y: FloatArray, source: Encoded
+    ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None]]]:
+        if self.attention is None or self.combine is None or source.memory is None:
+            return y, lambda dhidden: (dhidden, None)
+        (context, _), to_both = self.attention.vjp(y, source.memory, source.lengths)
+        z, to_joined = self.combine.vjp(np.concatenate((context, y), axis=-1))
+        hidden = tanh(z)
+
+        def back(dhidden: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+            djoined = to_joined(tanh_back(hidden, dhidden))
+            size = context.shape[-1]
+            dqueries, dmemory = to_both(np.ascontiguousarray(djoined[..., :size]))
+            dqueries += djoined[..., size:]
+            return dqueries, dmemory
+
+        return hidden, back
+
+    def _folded(self) -> _core.Table | None:
+        """The embedding multiplied with the first layer's weights, where that is small."""
+        rows = len(self.rnn.parameters["weight_ih_l0"])
+        if 4 * rows * self.embedding.num > _TABLE_BUDGET_BYTES:
+            return None
+        versions = self._versions()
+        if self._table is None or self._table[0] != versions:
+            table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
+            self._table = versions, table
+        return self._table[1]
+
+
+def tanh(z: FloatArray) -> FloatArray:
+    """tanh, with the bits of the recurrent layers' own."""
+    y = np.empty_like(z)
+    _core.activation(2, z.reshape(-1), y.reshape(-1))
+    return y
+
+
+def tanh_back(y: FloatArray, dy: FloatArray) -> FloatArray:
+    """The gradient of z where y = tanh z."""
+    return dy * (1 - y * y)

@@ -1,0 +1,232 @@
+"""What models that write a sequence about a source share, whatever the source is.
+
+Letters: T steps of the target, N rows, S positions of the source, V tokens of the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastrnn._arrays import (
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_int64,
+    as_lengths,
+    as_size,
+    check_indices,
+)
+from fastrnn._module import LoadReport, unfilled, with_shapes
+from fastrnn._pullback import once
+from fastrnn.layers.shortlist import Shortlist
+from fastrnn.losses import LossResult
+from fastrnn.models._base import Model
+from fastrnn.models._decoder import Decoder, Encoded
+from fastrnn.models._decoder_stream import Conditioned, DecoderStream, greedy
+from fastrnn.models._objective import (
+    Backward,
+    as_ignored,
+    as_smoothing,
+    classes,
+    refuse_state,
+    stateless_backward,
+)
+from fastrnn.models._scheduled_sampling import ScheduledSampling
+from fastrnn.models.language import _with_both
+
+Lengths = Any  # None, or the pair (source (N,), target (N,)), each of which may be None
+
+
+class Transducer(ScheduledSampling, Model):
+    """A source, and a decoder with the state and the memory that come from it."""
+
+    decoder: Decoder
+    label_smoothing: float
+    ignore_index: int | None
+    _settings = ("label_smoothing", "ignore_index", "sampling_probability", "sampling_temperature")
+
+    def _take_settings(
+        self,
+        label_smoothing: float,
+        ignore_index: int | None,
+        sampling_probability: float,
+        sampling_temperature: float,
+    ) -> None:
+        self.label_smoothing = as_smoothing(label_smoothing)
+        self.ignore_index = as_ignored(ignore_index)
+        self.sampling_probability = sampling_probability
+        self.sampling_temperature = sampling_temperature
+
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of the target's tokens."""
+        return self.decoder.embedding.num
+
+    def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
+        """The decoder's first state, and the memory (S, N, M) with its lengths."""
+        raise NotImplementedError
+
+    def _encode_vjp(
+        self, source: ArrayLike, lengths: ArrayLike | None
+    ) -> tuple[Encoded, Callable[[FloatArray | None, Any], Any]]:
+        """The same in training mode, and back(dmemory, dstate) -> dsource, None for tokens."""
+        raise NotImplementedError
+
+    def __call__(self, source: ArrayLike, target: ArrayLike, lengths: Lengths = None) -> FloatArray:
+        """logits (T, N, V) after every token of target (T, N), which starts with BOS.
+
+        lengths: the pair of the sources' and the targets' (N,), or None.
+        """
+        return self._forward(source, target, lengths)[0]
+
+    def attention(
+        self, source: ArrayLike, target: ArrayLike, lengths: Lengths = None
+    ) -> FloatArray:
+        """The attention weights (T, S, N): where every step of the target looks; sums over S are 1.
+
+        ValueError for a model without attention.
+        """
+        weights = self._forward(source, target, lengths)[1]
+        if weights is None:
+            raise ValueError(f"this {type(self).__name__} has no attention")
+        return weights.transpose(0, 2, 1)
+
+    def _forward(
+        self, source: ArrayLike, target: ArrayLike, lengths: Lengths
+    ) -> tuple[FloatArray, FloatArray | None]:
+        of_source, of_target = _pair(lengths)
+        encoded = self.encode(source, of_source)
+        tokens, counts = self._checked(target, encoded, of_target)
+        return self.decoder(tokens, encoded, counts)
+
+    def vjp(
+        self, source: ArrayLike, target: ArrayLike, lengths: Lengths = None
+    ) -> tuple[FloatArray, Callable[[ArrayLike], Any]]:
+        """As the call, in training mode, and pullback(dlogits) -> dsource, None for tokens."""
+        generator = self.generator  # makes it the generator of all parts
+        of_source, of_target = _pair(lengths)
+        encoded, to_source = self._encode_vjp(source, of_source)
+        tokens, counts = self._checked(target, encoded, of_target)
+        if self.sampling_probability > 0:
+            tokens = self._sampled(DecoderStream(self.decoder, encoded), tokens, generator)
+        logits, to_encoded = self.decoder.vjp(tokens, encoded, counts)
+
+        def pullback(dlogits: ArrayLike) -> Any:
+            return to_source(*to_encoded(dlogits))
+
+        return logits, once(pullback, f"a {type(self).__name__}")
+
+    def loss(
+        self, inputs: Any, targets: ArrayLike, state: None = None, lengths: Lengths = None
+    ) -> LossResult:
+        """The mean cross-entropy of targets (T, N) without dropout and without sampling.
+
+        inputs: the pair (source, shifted target), as `fastrnn.data.Pairs` gives them.
+        """
+        refuse_state(state, self)
+        logits = self(*_inputs(inputs), lengths)
+        return self._objective(logits, targets, lengths, gradient=False)[0]
+
+    def loss_vjp(
+        self, inputs: Any, targets: ArrayLike, state: None = None, lengths: Lengths = None
+    ) -> tuple[LossResult, Backward]:
+        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
+        refuse_state(state, self)
+        logits, pullback = self.vjp(*_inputs(inputs), lengths)
+        result, gradient = self._objective(logits, targets, lengths)
+        return result, stateless_backward(pullback, gradient, f"a {type(self).__name__}")
+
+    def _objective(
+        self, logits: FloatArray, targets: ArrayLike, lengths: Lengths, gradient: bool = True
+    ) -> tuple[LossResult, Any]:
+        return classes(
+            logits,
+            targets,
+            _pair(lengths)[1],
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            gradient=gradient,
+        )
+
+    def given(
+        self,
+        source: ArrayLike,
+        lengths: ArrayLike | None = None,
+        *,
+        shortlist: ArrayLike | None = None,
+    ) -> Conditioned:
+        """The model with its sources fixed, encoded once: what can be decoded.
+
+        shortlist: the only tokens to be considered, ids (K,); the others get logits of -inf.
+        """
+        head = None if shortlist is None else Shortlist(self.decoder.head, shortlist)
+        return Conditioned(self.decoder, self.encode(source, lengths), head)
+
+    def decoder_stream(
+        self,
+        source: ArrayLike,
+        lengths: ArrayLike | None = None,
+        batch_size: int | None = None,
+        *,
+        shortlist: ArrayLike | None = None,
+    ) -> DecoderStream:
+        """A stream of `batch_size` rows, by default one for each source; see `given`."""
+        return self.given(source, lengths, shortlist=shortlist).stream(batch_size)
+
+    def translate(
+        self,
+        source: ArrayLike,
+        lengths: ArrayLike | None = None,
+        *,
+        bos: int,
+        eos: int,
+        max_new_tokens: int = 100,
+    ) -> list[IntArray]:
+        """For every source the tokens that are most probable one by one, without BOS and EOS."""
+        limit = as_size(max_new_tokens, "max_new_tokens")
+        for name, token in (("bos", bos), ("eos", eos)):
+            check_indices(as_int64(token, name), self.vocab_size, name)
+        return greedy(self.decoder_stream(source, lengths), bos, eos, limit)
+
+    def _checked(
+        self, target: ArrayLike, encoded: Encoded, lengths: ArrayLike | None
+    ) -> tuple[IntArray, IntArray | None]:
+        tokens = as_int64(target, "target")
+        state = encoded.state[0] if isinstance(encoded.state, tuple) else encoded.state
+        rows = state.shape[1]
+        if tokens.ndim != 2 or tokens.shape[1] != rows or len(tokens) == 0:
+            raise ValueError(f"target has shape {tokens.shape}, expected (T, {rows}) with T >= 1")
+        check_indices(tokens, self.vocab_size, "target")
+        return tokens, None if lengths is None else as_lengths(lengths, rows, len(tokens))
+
+    def load_state_dict(self, mapping: Any, prefix: str = "", strict: bool = True) -> LoadReport:
+        """As `Module.load_state_dict`; with tied weights, one of the two names is enough."""
+        if self.decoder.tie_weights:
+            mapping = _with_both(with_shapes(mapping), f"{prefix}decoder.")
+        return super().load_state_dict(mapping, prefix, strict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._options}
+
+    @classmethod
+    def _from_description(cls, description: Any) -> Any:
+        with unfilled():
+            model = cls(**description["config"], **description["settings"])
+        model.vocabulary, model.extra = description["vocabulary"], description["extra"]
+        return model
+
+
+def _pair(lengths: Lengths) -> tuple[Any, Any]:
+    if lengths is None:
+        return None, None
+    if not isinstance(lengths, (tuple, list)) or len(lengths) != 2:
+        raise ValueError("lengths is not a pair, expected those of the source and of the target")
+    return lengths[0], lengths[1]
+
+
+def _inputs(inputs: Any) -> tuple[Any, Any]:
+    if not isinstance(inputs, (tuple, list)) or len(inputs) != 2:
+        raise ValueError("inputs is not a pair, expected (source, shifted target)")
+    return inputs[0], inputs[1]

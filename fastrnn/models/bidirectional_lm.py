@@ -1,0 +1,232 @@
+"""Two language models, one in each direction, whose states say what a token means in its context.
+
+Letters: T steps, N rows, V tokens, H units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastrnn._arrays import (
+    MAX_LAYERS,
+    MAX_SIZE,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_choice,
+    as_int64,
+    as_lengths,
+    as_probability,
+    as_size,
+    check_indices,
+)
+from fastrnn._module import Module, unfilled
+from fastrnn.layers import Embedding, Linear
+from fastrnn.layers.dropout import dropped
+from fastrnn.losses import LossResult
+from fastrnn.models._base import RNNS, Model
+from fastrnn.models._objective import (
+    Backward,
+    as_ignored,
+    as_smoothing,
+    classes,
+    refuse_state,
+    stateless_backward,
+)
+from fastrnn.rnn import GRU, LSTM, RNN
+
+
+class BidirectionalLanguageModel(Model):
+    """Predicts every token from those before it and, by other layers, from those after it.
+
+    One embedding and one head serve both directions. `embed(tokens)` gives the states
+    (T, N, 2 * H) that have read up to and with a token from either side: features of the token in
+    its context for a SequenceTagger or a SequenceClassifier with input_size=2 * hidden_size.
+    inputs and targets as for a LanguageModel, targets one step later: forwards, inputs predict
+    targets; backwards, targets predict inputs. The loss is the mean over both, without padding and
+    targets equal to `ignore_index`. `dropout` as in a LanguageModel.
+    Parameters: embedding.weight, forward.weight_ih_l0, ..., backward.weight_ih_l0, ...,
+    head.weight, head.bias. Source: Peters et al., Deep contextualized word representations, 2018.
+    """
+
+    _options = ("vocab_size", "embedding_dim", "hidden_size", "num_layers", "cell", "dropout")
+    _settings = ("label_smoothing", "ignore_index")
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_dim: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        cell: str = "lstm",
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+    ) -> None:
+        self.vocab_size = as_size(vocab_size, "vocab_size", MAX_SIZE)
+        self.embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
+        self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
+        self.num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
+        self.cell = as_choice(cell, "cell", tuple(RNNS))
+        self.dropout = as_probability(dropout, "dropout")
+        self.label_smoothing = as_smoothing(label_smoothing)
+        self.ignore_index = as_ignored(ignore_index)
+        self.embedding = Embedding(self.vocab_size, self.embedding_dim)
+        self.forward, self.backward = self._rnn(), self._rnn()
+        self.head = Linear(self.hidden_size, self.vocab_size)
+        self._assemble()
+
+    def _rnn(self) -> RNN | LSTM | GRU:
+        between = self.dropout if self.num_layers > 1 else 0.0
+        sizes = self.embedding_dim, self.hidden_size, self.num_layers
+        return RNNS[self.cell](*sizes, dropout=between)
+
+    @property
+    def _parts(self) -> dict[str, Module]:
+        rnns = {"forward": self.forward, "backward": self.backward}
+        return {"embedding": self.embedding, **rnns, "head": self.head}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._options}
+
+    @classmethod
+    def _from_description(cls, description: Any) -> Any:
+        with unfilled():
+            model = cls(**description["config"], **description["settings"])
+        model.vocabulary, model.extra = description["vocabulary"], description["extra"]
+        return model
+
+    def embed(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
+        """The states (T, N, 2 * H) of tokens (T, N), forward half first; 0 past a row's end."""
+        ids, counts = self._checked(tokens, lengths, "tokens")
+        order = _reversed_steps(ids.shape, counts)
+        x = np.take(self.embedding.weight, ids, axis=0)
+        ahead, _ = self.forward(x, lengths=counts)
+        behind, _ = self.backward(_along(x, order), lengths=counts)
+        return np.concatenate((ahead, _along(behind, order)), axis=-1)
+
+    def __call__(
+        self, inputs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """logits (T, N, V) of the targets given the inputs, and of the inputs given the targets."""
+        first, second, counts = self._both(inputs, targets, lengths)
+        order = _reversed_steps(first.shape, counts)
+        weight = self.embedding.weight
+        ahead, _ = self.forward(np.take(weight, first, axis=0), lengths=counts)
+        x = np.take(weight, np.take_along_axis(second, order, axis=0), axis=0)
+        behind, _ = self.backward(x, lengths=counts)
+        return self.head(ahead), self.head(_along(behind, order))
+
+    def loss(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> LossResult:
+        """The mean cross-entropy over both directions without dropout."""
+        refuse_state(state, self)
+        logits = np.concatenate(self(inputs, targets, lengths))
+        return self._objective(logits, inputs, targets, lengths, gradient=False)[0]
+
+    def loss_vjp(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[LossResult, Backward]:
+        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
+        refuse_state(state, self)
+        first, second, counts = self._both(inputs, targets, lengths)
+        order = _reversed_steps(first.shape, counts)
+        ahead, to_ahead = self._states_vjp(self.forward, first, counts)
+        turned = np.take_along_axis(second, order, axis=0)
+        behind, to_behind = self._states_vjp(self.backward, turned, counts)
+        joined, undropped = dropped(
+            np.concatenate((ahead, _along(behind, order))), self.dropout, self.generator
+        )
+        logits, to_joined = self.head.vjp(joined)
+
+        def pullback(dlogits: ArrayLike) -> None:
+            dahead, dbehind = np.split(undropped(to_joined(dlogits)), 2)
+            to_behind(_along(dbehind, order))
+            to_ahead(dahead)
+
+        result, gradient = self._objective(logits, inputs, targets, lengths)
+        return result, stateless_backward(pullback, gradient, "a BidirectionalLanguageModel")
+
+    def _states_vjp(
+        self, rnn: RNN | LSTM | GRU, ids: IntArray, lengths: IntArray | None
+    ) -> tuple[FloatArray, Callable[[FloatArray], None]]:
+        generator = self.generator  # makes it the generator of all parts
+        x, to_table = self.embedding.vjp(ids)
+        x, undropped = dropped(x, self.dropout, generator)
+        (y, _), to_x = rnn.vjp(x, None, lengths)
+
+        def back(dy: FloatArray) -> None:
+            to_table(undropped(to_x(dy)[0]))
+
+        return y, back
+
+    def _objective(
+        self,
+        logits: FloatArray,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        lengths: ArrayLike | None,
+        gradient: bool = True,
+    ) -> tuple[LossResult, Any]:
+        """Over targets, then inputs, as if the backward direction were more steps."""
+        first, second = as_int64(inputs, "inputs"), as_int64(targets, "targets")
+        ignored = -1 if self.ignore_index is None else self.ignore_index
+        wanted = np.concatenate((second, first))
+        if lengths is not None:
+            inside = np.arange(len(first))[:, None] < as_int64(lengths, "lengths")
+            wanted = np.where(np.concatenate((inside, inside)), wanted, ignored)
+        smoothing = self.label_smoothing
+        return classes(
+            logits, wanted, ignore_index=ignored, label_smoothing=smoothing, gradient=gradient
+        )
+
+    def _both(
+        self, inputs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None
+    ) -> tuple[IntArray, IntArray, IntArray | None]:
+        """Both as tokens that can be read; what is past a row's end or ignored becomes 0."""
+        second = as_int64(targets, "targets")
+        if self.ignore_index is not None:
+            second = np.where(second == self.ignore_index, 0, second)
+        if lengths is not None and second.ndim == 2:
+            ends = as_lengths(lengths, second.shape[1], len(second))
+            second = np.where(np.arange(len(second))[:, None] < ends, second, 0)
+        first, counts = self._checked(inputs, lengths, "inputs")
+        second, _ = self._checked(second, lengths, "targets")
+        if first.shape != second.shape:
+            raise ValueError(f"targets has shape {second.shape}, inputs has {first.shape}")
+        return first, second, counts
+
+    def _checked(
+        self, tokens: ArrayLike, lengths: ArrayLike | None, name: str
+    ) -> tuple[IntArray, IntArray | None]:
+        ids = as_int64(tokens, name)
+        if ids.ndim != 2 or ids.size == 0:
+            raise ValueError(f"{name} has shape {ids.shape}, expected (T, N), both >= 1")
+        check_indices(ids, self.vocab_size, name)
+        return ids, None if lengths is None else as_lengths(lengths, ids.shape[1], len(ids))
+
+
+def _reversed_steps(shape: tuple[int, ...], lengths: IntArray | None) -> IntArray:
+    """(T, N): the step that stands at each place when every row is read from its own end."""
+    steps = np.broadcast_to(np.arange(shape[0])[:, None], shape)
+    ends = np.full(shape[1], shape[0]) if lengths is None else lengths
+    return np.where(steps < ends, ends - 1 - steps, steps)
+
+
+def _along(x: FloatArray, order: IntArray) -> FloatArray:
+    """x (T, N, F) in that order, which undoes itself."""
+    return np.take_along_axis(x, order[..., None], axis=0)

@@ -1,0 +1,38 @@
+"""Sequence to sequence under `fastrnn.generate`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from seq2seq_cases import BOS, EOS, SETTINGS, batch, made
+
+import fastrnn
+from fastrnn.losses import log_softmax
+
+
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+def test_greedy_generation_is_translation(options):
+    model = made(scale=3.0, **options)
+    source, _, _, lengths = batch()
+    found = fastrnn.generate(
+        model.given(source, lengths[0]), [[BOS]] * 4, max_new_tokens=9, eos_token_id=EOS
+    )
+    expected = model.translate(source, lengths[0], bos=BOS, eos=EOS, max_new_tokens=9)
+    for a, b in zip(found, expected, strict=True):
+        tokens = list(a.tokens)
+        np.testing.assert_array_equal(tokens[:-1] if tokens[-1] == EOS else tokens, b)
+
+
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+def test_beams_have_the_probabilities_of_teacher_forcing(options):
+    model = made(scale=3.0, **options)
+    source, _, _, lengths = batch()
+    conditioned = model.given(source, lengths[0])
+    found = fastrnn.generate(
+        conditioned, [[BOS]] * 4, num_beams=5, max_new_tokens=6, eos_token_id=EOS
+    )
+    for n, best in enumerate(found):
+        tokens = np.array([BOS, *best.tokens])[:, None]
+        logits = model(source[:, [n]], tokens[:-1], (lengths[0][[n]], None))
+        chosen = np.take_along_axis(log_softmax(logits)[:, 0], tokens[1:], axis=1)[:, 0]
+        np.testing.assert_allclose(best.logprobs, chosen, rtol=1e-5, atol=1e-6)
