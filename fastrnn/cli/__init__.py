@@ -1,4 +1,4 @@
-"""The command `fastrnn`: train, eval, predict, inspect, demo, bench, config."""
+"""The command `fastrnn`: train, eval, predict, generate, inspect, demo, bench, config."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _PURPOSES = {
         "train": ("train", "train a model on text, labelled or tagged text, or a time series"),
         "eval": ("eval", "measure how good a model is on data"),
         "predict": ("predict", "ask a model: classes, tags, probabilities, forecasts"),
+        "generate": ("generate", "go on with a text as a language model would"),
     },
     "files": {
         "inspect": ("inspect", "show what a checkpoint file holds and how to load it"),
