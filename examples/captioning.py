@@ -9,7 +9,7 @@ vector becomes the sentence again (vector to sequence). Takes half a minute.
 """
 
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 import numpy as np
 
@@ -72,9 +72,13 @@ def fit(model: FeaturesToSequence | Seq2Seq, batches: list, lr: float, name: str
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--steps", type=int, default=2500, help="batches to learn from")
-    parser.add_argument("--seed", type=int, default=0, help="of data and weights")
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--steps", type=int, default=2500, help="batches to learn from (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of data and weights (default: %(default)s)"
+    )
     options = parser.parse_args()
 
     fastrnn.set_num_threads(1)  # the model is small

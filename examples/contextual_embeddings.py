@@ -8,7 +8,7 @@ model learns from few sentences what one over bare words does not. Takes half a 
 """
 
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 import numpy as np
 
@@ -56,10 +56,14 @@ def fit_tagger(
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--sentences", type=int, default=6000, help="without tags")
-    parser.add_argument("--tagged", type=int, default=10, help="with tags")
-    parser.add_argument("--seed", type=int, default=0, help="of data and weights")
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--sentences", type=int, default=6000, help="without tags (default: %(default)s)"
+    )
+    parser.add_argument("--tagged", type=int, default=10, help="with tags (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of data and weights (default: %(default)s)"
+    )
     options = parser.parse_args()
 
     fastrnn.set_num_threads(1)  # the model is small

@@ -7,7 +7,7 @@ core; the picture of the attention needs matplotlib.
 """
 
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from datetime import date, timedelta
 
 import numpy as np
@@ -128,17 +128,21 @@ def draw(model: Seq2Seq, text: str, source: Vocabulary, target: Vocabulary, path
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--examples", type=int, default=20000, help="dates to learn from")
-    add("--epochs", type=int, default=4, help="passes over them")
-    add("--hidden", type=int, default=64, help="units")
-    add("--batch", type=int, default=64, help="dates per step")
-    add("--lr", type=float, default=5e-3, help="highest learning rate")
-    add("--attention", default="additive", help="additive, multiplicative, scaled_dot or none")
-    add("--seed", type=int, default=0, help="of data and weights")
-    add("--threads", type=int, default=1, help="of fastrnn")
-    add("--picture", default="attention.png", help="file for the attention")
+    add("--examples", type=int, default=20000, help="dates to learn from (default: %(default)s)")
+    add("--epochs", type=int, default=4, help="passes over them (default: %(default)s)")
+    add("--hidden", type=int, default=64, help="units (default: %(default)s)")
+    add("--batch", type=int, default=64, help="dates per step (default: %(default)s)")
+    add("--lr", type=float, default=5e-3, help="highest learning rate (default: %(default)s)")
+    add(
+        "--attention",
+        default="additive",
+        help="additive, multiplicative, scaled_dot or none (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of data and weights (default: %(default)s)")
+    add("--threads", type=int, default=1, help="of fastrnn (default: %(default)s)")
+    add("--picture", default="attention.png", help="file for the attention (default: %(default)s)")
     options = parser.parse_args()
 
     fastrnn.set_num_threads(options.threads)

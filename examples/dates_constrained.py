@@ -8,7 +8,7 @@ short months; a trie of all days of some years leaves real dates only. Takes a s
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from datetime import date
 
 from fastrnn import generate
@@ -48,7 +48,7 @@ def is_date(text: str) -> bool:
 
 
 def main() -> None:
-    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=5, help="dates of each kind (default: 5)")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     options = parser.parse_args()

@@ -8,7 +8,7 @@ minute.
 """
 
 import time
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 import numpy as np
 
@@ -64,13 +64,18 @@ def generate(count: int, generator: np.random.Generator) -> list[int]:
 
 
 def main() -> None:
-    parser = ArgumentParser(description=__doc__, formatter_class=ArgumentDefaultsHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--examples", type=int, default=12000, help="numbers to learn from")
-    add("--epochs", type=int, default=8, help="passes over them")
-    add("--hidden", type=int, default=64, help="units")
-    add("--sampling", type=float, default=0.25, help="share of own guesses at the end")
-    add("--seed", type=int, default=0, help="of data and weights")
+    add("--examples", type=int, default=12000, help="numbers to learn from (default: %(default)s)")
+    add("--epochs", type=int, default=8, help="passes over them (default: %(default)s)")
+    add("--hidden", type=int, default=64, help="units (default: %(default)s)")
+    add(
+        "--sampling",
+        type=float,
+        default=0.25,
+        help="share of own guesses at the end (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of data and weights (default: %(default)s)")
     options = parser.parse_args()
 
     fastrnn.set_num_threads(1)  # the model is small

@@ -11,14 +11,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fastrnn._arrays import AnyArray
 
 from ._errors import ResumeError
 from ._protocols import Model, Source
 from ._run import RunState
-from ._tree import join, split
+from ._tree import arrays_of, join, split
 
 if TYPE_CHECKING:
     from ._trainer import Trainer
@@ -93,8 +91,7 @@ def beginning(source: Source) -> dict[str, Any]:
     batch = next(iter(source.batches()), None)
     source.load_state_dict(place)
     digest = blake2b(digest_size=16)
-    for part in () if batch is None else (batch.inputs, batch.targets, batch.lengths):
-        array = np.asarray(0 if part is None else part)
+    for array in () if batch is None else arrays_of((batch.inputs, batch.targets, batch.lengths)):
         digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
     return {"place": place, "digest": digest.hexdigest()}
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._protocols import Model
+from ._tree import arrays_of
 
 _SHOWN_NAMES = 5
 
@@ -93,5 +94,4 @@ def _advice(lr: float, clip_norm: float | None, broken: bool, inputs: Any) -> st
 
 
 def _holds_no_numbers(inputs: Any) -> bool:
-    array = np.asarray(inputs)
-    return array.dtype.kind == "f" and not np.isfinite(array).all()
+    return any(a.dtype.kind == "f" and not np.isfinite(a).all() for a in arrays_of(inputs))
