@@ -279,3 +279,112 @@ def test_an_interrupt_ends_the_text_with_130(model):
         out, err = process.communicate(timeout=60)
         assert (process.returncode, err) == (130, b"")
         assert out.endswith(b"\n")
+
+
+SMALL = ["--hidden", "12", "--epochs", "2", "--batch-size", "8", "--quiet"]
+PAIRS = "abc\tcba\nbad\tdab\nfed\tdef\nbee\teeb\n\n" * 10
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A file of pairs."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text(PAIRS)
+    return path
+
+
+def trained(pairs, capsys, *more, code=0):
+    """A small training, and its file."""
+    out = pairs.with_name("reverser")
+    arguments = ["train", "seq2seq", str(pairs), "--out", str(out), *SMALL, *more]
+    assert main(arguments) == code
+    return str(out), capsys.readouterr()
+
+
+def printed(arguments, capsys):
+    assert main([str(word) for word in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_pairs_are_learnt_measured_and_translated(pairs, capsys):
+    more = ["--epochs", "40", "--lr", "0.02", "--cell", "gru", "--dropout", "0"]
+    path, shown = trained(pairs, capsys, *more)
+    assert f"try:   fastrnn translate {path} " in shown.out
+    figures = json.loads(printed(["eval", path, pairs, "--json"], capsys))
+    assert figures["exact"] == 1
+    assert figures["pairs"] == 40
+    for beams in (1, 3):
+        out = printed(["translate", path, "abc", "fed", "--beams", beams], capsys)
+        assert out == "cba\ndef\n"
+    assert printed(["predict", path, "bad", "bee"], capsys) == "dab\neeb\n"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--attention", "none", "--no-bidirectional"],
+        ["--attention", "multiplicative", "--level", "words", "--min-count", "1"],
+        ["--attention", "scaled_dot", "--layers", "2", "--tie-weights", "--sampling", "0.5"],
+    ],
+    ids=lambda more: more[1],
+)
+def test_translations_are_the_same_alone_and_beside_others(more, pairs, capsys):
+    path, _ = trained(pairs, capsys, *more)
+    base = ["translate", path, "--beams", 2, "--max-new-tokens", 9, "--json"]
+    together = [json.loads(line) for line in printed([*base, "bad", "fed"], capsys).splitlines()]
+    alone = json.loads(printed([*base, "fed"], capsys))
+    assert alone["source"] == "fed"
+    assert together[1]["text"] == alone["text"]
+    assert together[1]["tokens"] == alone["tokens"]
+    assert together[1]["logprobs"] == pytest.approx(alone["logprobs"], abs=1e-5)
+
+
+def test_a_resumed_training_of_pairs_ends_with_the_same_bits(pairs, capsys):
+    path, _ = trained(pairs, capsys, "--schedule", "constant")
+    whole = fastrnn.load(path)
+    for file in pairs.parent.glob("reverser*"):
+        file.unlink()
+    trained(pairs, capsys, "--schedule", "constant", "--max-steps", "3")
+    trained(pairs, capsys, "--resume", "--max-steps", "1000")
+    assert (fastrnn.load(path).flat == whole.flat).all()
+
+
+def test_sources_come_from_standard_input(pairs, capsys, monkeypatch):
+    path, _ = trained(pairs, capsys, "--max-steps", "1")
+    monkeypatch.setattr("sys.stdin", StringIO("abc\n\nfed\n"))
+    assert printed(["translate", path, "--max-new-tokens", 4], capsys).count("\n") == 2
+
+
+def test_the_attention_is_drawn(pairs, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path, _ = trained(pairs, capsys, "--max-steps", "1")
+    base = ["translate", path, "--max-new-tokens", 5, "--attention"]
+    printed([*base, tmp_path / "map.png", "abc"], capsys)
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*map(str, base), "map.txt", "abc"]) == 1
+    assert "expected a name that ends with .png" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*map(str, base), "map.png", "abc", "bad"])
+    assert "argument --attention: expected one text, got 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("ab\tc\nabc\n", "line 2 is 'abc', expected source<TAB>target"),
+        ("a\tb\tc\n", "expected source<TAB>target"),
+        ("a\tb\n", "the data has 1 pairs, too few"),
+    ],
+)
+def test_pairs_that_are_none_are_said_in_one_line(text, part, pairs, capsys):
+    pairs.write_text(text)
+    _, shown = trained(pairs, capsys, code=1)
+    assert part in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_only_models_of_pairs_translate_and_only_language_models_generate(pairs, model, capsys):
+    path, _ = trained(pairs, capsys, "--max-steps", "1")
+    assert main(["translate", model, "abc"]) == 1
+    assert "holds a LanguageModel, expected one of fastrnn train seq2seq" in capsys.readouterr().err
+    fails([path, "--prompt", "abc"], capsys, "holds a Seq2Seq, expected a language model")

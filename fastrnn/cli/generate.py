@@ -6,7 +6,6 @@ import argparse
 import json
 import math
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -98,12 +97,13 @@ def _add_shape(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     import fastrnn
+    from fastrnn.cli._lines import lines_of_input
     from fastrnn.cli._tokens import load_language_model
 
     _check(options)
     model, tokens = load_language_model(options.model, options.vocab)
     given = _given(options, tokens)
-    prompts = options.prompt or _lines()
+    prompts = options.prompt or lines_of_input()
     ids = [_encoded(tokens, prompt, i) for i, prompt in enumerate(prompts, 1)]
     streams = len(prompts) == 1 and options.num_return_sequences == 1 and not options.json
     with ExitStack() as stack:
@@ -164,14 +164,6 @@ def _constraint(options: argparse.Namespace, tokens: Tokens) -> Any:
     if not words:
         raise ValueError(f"{options.words}: there is no text in it")
     return tokens.words(words)
-
-
-def _lines() -> list[str]:
-    """Standard input's lines that are not blank."""
-    found = [line for line in (line.rstrip("\r\n") for line in sys.stdin) if line.strip()]
-    if not found:
-        raise ValueError("there is no text in the input")
-    return found
 
 
 def _encoded(tokens: Tokens, prompt: str, place: int) -> list[int]:
