@@ -219,6 +219,8 @@ def test_files_without_a_language_model_are_refused(tmp_path, capsys):
     fails(["/absent.pt", "--prompt", "a"], capsys, "/absent.pt: no such file")
     SequenceClassifier(2, 4, vocab_size=5, embedding_dim=3).save(tmp_path / "other")
     fails([tmp_path / "other", "--prompt", "a"], capsys, "holds a SequenceClassifier")
+    fastrnn.save_pytorch(fastrnn.LSTM(3, 4), tmp_path / "layers.pt")
+    fails([tmp_path / "layers.pt", "--prompt", "a"], capsys, "layers.pt is no language model: ")
 
 
 @pytest.mark.parametrize(
@@ -317,6 +319,10 @@ def test_pairs_are_learnt_measured_and_translated(pairs, capsys):
         out = printed(["translate", path, "abc", "fed", "--beams", beams], capsys)
         assert out == "cba\ndef\n"
     assert printed(["predict", path, "bad", "bee"], capsys) == "dab\neeb\n"
+    assert main(["translate", path, "abc", "--beams", "99"]) == 1
+    assert "--beams is 99, but there are " in capsys.readouterr().err
+    assert main(["translate", path, ""]) == 1
+    assert "text 1 is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def load_language_model(path: str, vocabulary: str | None) -> tuple[LanguageMode
         model = fastrnn.load(path)
         described = getattr(model, "vocabulary", None)
     else:
-        model = LanguageModel.from_state_dict(found.tensors)
+        model = _from_tensors(found.tensors, path)
         described = found.values.get("vocabulary")
     if not isinstance(model, LanguageModel):
         kind = type(model).__name__
@@ -99,6 +99,14 @@ def load_language_model(path: str, vocabulary: str | None) -> tuple[LanguageMode
             f"belong together"
         )
     return model, tokens
+
+
+def _from_tensors(tensors: Mapping[str, Any], path: str) -> LanguageModel:
+    try:
+        return LanguageModel.from_state_dict(tensors)
+    except ValueError as error:
+        reason = str(error).removeprefix("mapping ")
+        raise ValueError(f"{path} is no language model: {reason}") from error
 
 
 def _read_vocabulary(path: str) -> Tokens:

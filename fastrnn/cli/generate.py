@@ -183,7 +183,7 @@ def _stream(
 
     pieces = stream_generate(model, ids, **given)
     print(prompt, end="", flush=True)
-    space = tokens.space if prompt.strip() else ""
+    space = _space(tokens, prompt)
     try:
         for token in pieces:
             piece = tokens.decode([token])
@@ -194,6 +194,11 @@ def _stream(
         print(flush=True)
         raise
     print(flush=True)
+
+
+def _space(tokens: Tokens, prompt: str) -> str:
+    """What stands between a prompt and its continuation."""
+    return "" if not prompt or prompt[-1].isspace() else tokens.space
 
 
 def _found(
@@ -212,7 +217,7 @@ def _found(
 def _shown(tokens: Tokens, prompt: str, found: Any, as_json: bool) -> str:
     text = tokens.decode(found.tokens)
     if not as_json:
-        return f"{prompt}{tokens.space if prompt.strip() and text else ''}{text}"
+        return f"{prompt}{_space(tokens, prompt) if text else ''}{text}"
     values = {
         "prompt": prompt,
         "text": text,

@@ -13,6 +13,7 @@ from fastrnn.cli._arguments import Parser
 from fastrnn.cli._values import check_picture, number, whole
 
 if TYPE_CHECKING:
+    from fastrnn.data import Sequences, Vocabulary
     from fastrnn.models import Seq2Seq
 
 EPILOG = """\
@@ -25,6 +26,7 @@ examples:
 
 exit codes: 0 done, 1 a file is missing or does not fit the model, 2 wrong usage, 130 interrupted
 """
+_BATCH = 64  # texts at a time
 
 
 def add_arguments(parser: Parser) -> None:
@@ -51,6 +53,8 @@ def add_arguments(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     import fastrnn
     from fastrnn.cli._lines import lines_of_input
+    from fastrnn.cli._seq2seq import vocabularies_of
+    from fastrnn.cli._task import encode
 
     if options.attention:
         check_picture("--attention", options.attention)
@@ -60,11 +64,15 @@ def run(options: argparse.Namespace) -> int:
     texts = options.input or lines_of_input()
     if options.attention and len(texts) != 1:
         options.refuse(f"argument --attention: expected one text, got {len(texts)}")
+    source, target = vocabularies_of(model)
+    if options.beams > model.vocab_size:
+        raise ValueError(f"--beams is {options.beams}, but there are {model.vocab_size} tokens")
     with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()):
-        for text, found in zip(texts, _translated(model, texts, options), strict=True):
-            print(_shown(model, text, found, options.json), flush=True)
+        found = _translated(model, encode(source, texts), target, options)
+        for text, one in zip(texts, found, strict=True):
+            print(_shown(target, text, one, options.json), flush=True)
             if options.attention:
-                _draw(model, text, found, options.attention)
+                _draw(model, text, one, options.attention)
     return 0
 
 
@@ -79,34 +87,31 @@ def _load(path: str) -> Seq2Seq:
     return model
 
 
-def _translated(model: Seq2Seq, texts: list[str], options: argparse.Namespace) -> Iterator[Any]:
-    """The best answer for each text, in their order."""
-    from fastrnn.cli._seq2seq import marks, vocabularies_of
-    from fastrnn.cli._task import encode
+def _translated(
+    model: Seq2Seq, sources: Sequences, target: Vocabulary, options: argparse.Namespace
+) -> Iterator[Any]:
+    """The best answer for each source, in their order."""
+    from fastrnn.cli._seq2seq import marks
     from fastrnn.decode import generate
 
-    source, target = vocabularies_of(model)
     bos, eos = marks(target)
     unwanted = [token for token in (target.pad, target.bos, target.unk) if token is not None]
-    sequences = encode(source, texts)
-    for start in range(0, len(texts), 64):
-        rows = np.arange(start, min(start + 64, len(texts)))
-        ids, lengths = sequences.padded(rows, 0)
+    for start in range(0, len(sources), _BATCH):
+        rows = np.arange(start, min(start + _BATCH, len(sources)))
+        ids, lengths = sources.padded(rows, 0)
         yield from generate(
             model.given(ids, lengths),
             [[bos]] * len(rows),
             max_new_tokens=options.max_new_tokens,
-            num_beams=min(options.beams, model.vocab_size),
+            num_beams=options.beams,
             length_penalty=options.length_penalty,
             eos_token_id=eos,
             suppress_tokens=unwanted,
         )
 
 
-def _shown(model: Seq2Seq, text: str, found: Any, as_json: bool) -> str:
-    from fastrnn.cli._seq2seq import vocabularies_of
-
-    answer = vocabularies_of(model)[1].decode(np.array(found.tokens, np.int64))
+def _shown(target: Vocabulary, text: str, found: Any, as_json: bool) -> str:
+    answer = target.decode(np.array(found.tokens, np.int64))
     if not as_json:
         return answer
     values = {
