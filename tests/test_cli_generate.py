@@ -242,12 +242,16 @@ def test_wrong_usage_ends_with_2(options, part, model, capsys):
     assert part in capsys.readouterr().err
 
 
-def test_the_help_has_examples_and_exit_codes(capsys):
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("generate", "--regex"), ("translate", "--attention"), ("train seq2seq", "--sampling")],
+)
+def test_the_help_has_examples_and_exit_codes(command, option, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["generate", "--help"])
+        main([*command.split(), "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    for part in ("usage: fastrnn generate", "--regex", "examples:", "130"):
+    for part in (f"usage: fastrnn {command}", option, "examples:", "130"):
         assert part in out
 
 

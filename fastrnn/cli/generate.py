@@ -81,14 +81,14 @@ def _add_choice(parser: Parser) -> None:
 
 
 def _add_shape(parser: Parser) -> None:
-    add = parser.add_argument_group("what the text may be").add_argument
+    group = parser.add_argument_group("what the text may be")
+    add, one = group.add_argument, group.add_mutually_exclusive_group()
     add("--repetition-penalty", type=number(0, above=True), default=1.0, metavar="R",
         help="above 1 avoids tokens that were there (default: 1)")  # fmt: skip
     add("--no-repeat-ngram-size", type=whole(0), default=0, metavar="N",
         help="no N tokens in a row come twice")  # fmt: skip
     add("--stop", action="append", metavar="TEXT", help="end after this text, which is kept; may "
         "be given several times; \\n stands for a new line")  # fmt: skip
-    one = parser.add_mutually_exclusive_group()
     one.add_argument("--regex", metavar="PATTERN", help="the new text matches this regular "
                      "expression as a whole")  # fmt: skip
     one.add_argument("--words", metavar="FILE", help="the new text is one of the lines of this "
