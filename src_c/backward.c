@@ -4,65 +4,19 @@
  * A step turns the activated gates on the tape into the gradients of their pre-activations, dz, in
  * place, and dz W_hh is what the step before receives. Only this needs one step after the other. The
  * gradients of the weights and of x are products over all rows of all steps, done once at the end
- * (or once per chunk, when the tape keeps only a chunk and the rest is computed again).
+ * (or once per chunk, when the tape keeps only a chunk and the rest is computed again), see
+ * gradients.c.
  *
  * A thread that has its own units (UNITS) also has the same units of dh, so that its next step needs
  * nothing from others, and one meeting per step is enough.
  */
+#include "backward.h"
 #include "panel.h"
-#include "sequence.h"
-
-#include <stddef.h>
 
 enum {
     LEAST_WORK = 500000, /* multiply-adds below which a call stays in one thread: 30 us */
-    INPUT_ROWS = 96,     /* rows of dx per product */
     PARTS_OF_U = FR_ROW, /* units are divided in whole blocks of the products' outputs */
 };
-
-/* Memory of one part in one direction. */
-struct work {
-    float *dh, *dm, *dc, *du;  /* (rows, blocks * U); dm: of an LSTM's output before its projection */
-    float *dz_h[2], *dz_u;     /* (rows, width of a product's inputs), where the tape has others between */
-    struct record record;
-    float *dq;   /* by row of the record, (R padded): gradient of a projected h */
-    float *flow; /* by row of the record, (blocks, 2) */
-};
-
-/* What a thread points at. */
-struct lists {
-    float **gates, **dh, **dm, **du, **dz_h, **dz_u, **dq; /* [rows of a part] */
-    const float **h0, **c0, **dy;
-    const float **a, **b; /* [rows of a panel] */
-    struct row *row;      /* [rows of a panel or of a product] */
-    float *panel_x, *panel_h, *panel_u, *compact;
-};
-
-/* One row of one step, for the products: on the tape, and where its x and its h0 are. */
-struct row {
-    float *gates, *dx;
-    const float *x, *h0, *u, *dq, *c0, *c1;
-    int64_t token;
-};
-
-struct back {
-    struct call call;
-    const struct fr_backs *backs; /* of the layer's first direction */
-    const struct fr_layer *layers;
-    const fr_gradients *g;
-    struct work *work;   /* (parts, D) */
-    struct pass *pass;   /* (parts, D) */
-    struct lists *lists; /* (threads) */
-    struct fr_meeting_point *points; /* one per pass, and one for all */
-    float *by_token; /* (V, blocks, slots, U): gradients of gates added up per token; NULL: x is given */
-    int32_t D, threads;
-    int32_t h_apart;      /* the slots of h lie between others: they need a copy side by side */
-    size_t h_row, u_row, dq_row; /* floats of a row of dz_h, dz_u and dq */
-};
-
-static size_t off_kib(size_t floats) { return floats % 256 == 0 ? floats + 32 : floats; }
-
-static float *row_of(float *base, size_t row, size_t width) { return base ? base + row * width : NULL; }
 
 /* ---- time ------------------------------------------------------------------------------------- */
 
@@ -87,16 +41,6 @@ static struct range units_of(const struct fr_layer *l, const struct share *share
 
 static void meet(const struct share *share) {
     if (share->point) wait_for_all(share->point, share->threads);
-}
-
-/* The c before step s: of the step before, or what was kept at the start of the chunk. */
-static const float *c_before(const struct pass *p, const struct record *record, int64_t s, int64_t s0, int64_t r) {
-    const size_t unit_row = fr_unit_row(p->layer);
-    if (s > s0 && r < record->start[s] - record->start[s - 1]) {
-        return record->c + (record_row(record, s - 1) + (size_t)r) * unit_row;
-    }
-    const int64_t chunk = s0 / p->call->tape->plan.kept_steps;
-    return p->kept->c_at + (size_t)(chunk * p->group->rows + r) * unit_row;
 }
 
 static int64_t rows_at(const struct record *record, int64_t s) { return record->start[s + 1] - record->start[s]; }
@@ -217,268 +161,6 @@ static void clear_tails(const struct back *b, int32_t thread, int32_t threads) {
     }
 }
 
-/* ---- products over all rows --------------------------------------------------------------------- */
-
-/* Walks the rows of the steps [s0, s1): the last step first, the rows of the caller in rising order. */
-struct walk {
-    const struct back *b;
-    int32_t d;
-    int64_t s, s0, n;
-};
-
-static struct walk walk_begin(const struct back *b, int32_t d, int64_t s0, int64_t s1) {
-    return (struct walk){b, d, s1 - 1, s0, 0};
-}
-
-static int walk_next(struct walk *w, struct row *row) {
-    const struct back *b = w->b;
-    const fr_tape *tape = b->call.tape;
-    const int64_t N = b->call.sequence->rows;
-    for (; w->s >= w->s0; w->s--, w->n = 0) {
-        const int64_t t = time_of(&b->pass[w->d], w->s);
-        for (; w->n < N; w->n++) {
-            if (tape->length[w->n] <= t) continue;
-            const int64_t rank = tape->rank[w->n], r = rank / tape->parts;
-            const size_t at = (size_t)(rank % tape->parts * b->D + w->d);
-            const struct pass *p = &b->pass[at];
-            const struct work *work = &b->work[at];
-            const struct fr_layer *l = p->layer;
-            const size_t kept = record_row(&work->record, w->s) + (size_t)r, units = fr_unit_row(l);
-            *row = (struct row){
-                .gates = work->record.gates + kept * fr_gate_row(l),
-                .h0 = fr_h_before(p, w->s, r), .u = row_of(work->record.u, kept, units),
-                .dq = row_of(work->dq, kept, b->dq_row), .c1 = row_of(work->record.c, kept, units),
-                .c0 = work->record.c ? c_before(p, &work->record, w->s, w->s0, r) : NULL,
-            };
-            const size_t element = view_index(&p->x, t, r);
-            if (p->tokens) row->token = p->tokens[element];
-            else row->x = p->x.base + element * p->x.width;
-            if (b->g->dx) row->dx = b->g->dx + element * p->x.width;
-            w->n++;
-            return 1;
-        }
-    }
-    return 0;
-}
-
-static void find_columns(const float **to, const struct row *rows, size_t at, int32_t count, size_t column) {
-    for (int32_t k = 0; k < count; k++) {
-        to[k] = *(const float *const *)((const char *)&rows[k] + at) + column;
-    }
-}
-
-static void fill_panel(const struct lists *q, float *panel, size_t at, int32_t count, int32_t width) {
-    find_columns(q->a, q->row, at, count, 0);
-    fr_fill_panel(panel, q->a, count, width);
-}
-
-/* The gradients of up to 16 rows of a weight matrix (and their biases), q->a being found. */
-static void add_outer(const struct back *b, const struct lists *q, const float *panel, int32_t rows, float *weight,
-                      float *bias, int32_t outputs, int32_t width) {
-    float *out[FR_GROUP];
-    for (int32_t r = 0; r < outputs; r++) out[r] = weight + (size_t)r * (size_t)width;
-    const struct fr_outer outer = {q->a, panel, out, rows, outputs, width};
-    if (width) b->call.kernels->outer(&outer);
-    const struct fr_columns columns = {q->a, NULL, bias, rows, outputs};
-    if (bias) b->call.kernels->columns(&columns);
-}
-
-/* Where slot `slot` gets the gate of a product from, -1: it is not part of it. */
-static int64_t gate_of(const char *gates, int32_t first, int32_t slot) {
-    return slot >= first && slot - first < (int32_t)strlen(gates) ? gates[slot - first] - '0' : -1;
-}
-
-/* Peepholes of i, f and o: their slot, and whether they look at the new c. */
-static const struct {
-    int32_t slot, sees_c1;
-} peepholes[3] = {{0, 0}, {1, 0}, {3, 1}};
-
-static void add_peepholes(const struct back *b, const struct lists *q, const struct row *row, int32_t rows, float *ch,
-                          int32_t slot, int32_t unit, int32_t outputs) {
-    for (int32_t i = 0; i < 3; i++) {
-        if (peepholes[i].slot != slot) continue;
-        const size_t at = peepholes[i].sees_c1 ? offsetof(struct row, c1) : offsetof(struct row, c0);
-        find_columns(q->b, row, at, rows, (size_t)unit);
-        const struct fr_columns columns = {q->a, q->b, ch + (size_t)i * (size_t)b->layers->units + unit, rows, outputs};
-        b->call.kernels->columns(&columns);
-    }
-}
-
-/* Gradients of 16 gates, to the sums of the rows' tokens. */
-static void add_to_tokens(const struct back *b, const float *const *a, const struct row *row, int32_t rows, size_t column) {
-    const size_t gate_row = fr_gate_row(b->layers);
-    for (int32_t k = 0; k < rows; k++) {
-        float *sum = b->by_token + (size_t)row[k].token * gate_row + column;
-        for (int32_t i = 0; i < FR_GROUP; i++) sum[i] += a[k][i];
-    }
-}
-
-/* The weights that a panel of rows adds to: of 16 units of one slot. */
-static void add_group(const struct back *b, const struct fr_tensors *g, const struct lists *q, const struct row *row,
-                      int32_t rows, int32_t group) {
-    const struct fr_layer *l = b->layers;
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const int32_t column = group * FR_GROUP, U = l->unit, H = l->units;
-    const int32_t slot = column / U % l->slots, unit = column / (U * l->slots) * U + column % U;
-    const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
-    if (outputs <= 0) return;
-    const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot), h = gate_of(cell->h_gates, cell->h_slot, slot);
-    const int64_t u = gate_of(cell->u_gates, cell->h_slot + (int32_t)strlen(cell->h_gates), slot);
-    const size_t I = (size_t)l->inputs, R = (size_t)l->recurrent;
-    find_columns(q->a, row, offsetof(struct row, gates), rows, (size_t)column);
-    if (x >= 0) {
-        const size_t at = (size_t)(x * H + unit);
-        if (b->by_token) add_to_tokens(b, q->a, row, rows, (size_t)column);
-        add_outer(b, q, q->panel_x, rows, g->ih + at * I, g->b_ih ? g->b_ih + at : NULL, outputs,
-                  b->by_token ? 0 : l->inputs);
-    }
-    if (h >= 0 || u >= 0) {
-        const size_t at = (size_t)((h >= 0 ? h : u) * H + unit);
-        add_outer(b, q, h >= 0 ? q->panel_h : q->panel_u, rows, g->hh + at * R, g->b_hh ? g->b_hh + at : NULL,
-                  outputs, h >= 0 ? l->recurrent : H);
-    }
-    if (cell->peepholes) add_peepholes(b, q, row, rows, g->ch, slot, unit, outputs);
-}
-
-static void add_panel(const struct back *b, const struct fr_tensors *g, const struct lists *q, int32_t rows,
-                      int32_t thread, int32_t threads) {
-    const struct fr_layer *l = b->layers;
-    const struct row *row = q->row;
-    const int32_t P = l->projection.outputs, groups = l->blocks * l->slots * l->unit / FR_GROUP;
-    const int32_t projected = (P + FR_GROUP - 1) / FR_GROUP, all = groups + projected;
-    if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
-    fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->recurrent);
-    if (q->panel_u) fill_panel(q, q->panel_u, offsetof(struct row, u), rows, l->units);
-    for (int32_t i = share_begin(all, thread, threads); i < share_begin(all, thread + 1, threads); i++) {
-        if (i < groups) {
-            add_group(b, g, q, row, rows, i);
-            continue;
-        }
-        const int32_t at = (i - groups) * FR_GROUP, outputs = P - at < FR_GROUP ? P - at : FR_GROUP;
-        find_columns(q->a, row, offsetof(struct row, dq), rows, (size_t)at);
-        add_outer(b, q, q->panel_u, rows, g->hr + (size_t)at * (size_t)l->units, NULL, outputs, l->units);
-    }
-}
-
-static void add_weights(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
-    const fr_shape *s = &b->call.model->shape;
-    const struct lists *q = &b->lists[thread];
-    if (!b->g->parameters) return;
-    const struct fr_tensors g = fr_layer_tensors(s, b->call.tape->plan.layer * b->D + d, b->g->parameters);
-    struct walk walk = walk_begin(b, d, s0, s1);
-    for (int32_t rows = 0, more = 1; more;) {
-        more = walk_next(&walk, &q->row[rows]);
-        rows += more;
-        if (rows == FR_PANEL_ROWS || (!more && rows)) {
-            add_panel(b, &g, q, rows, thread, threads);
-            rows = 0;
-        }
-    }
-}
-
-/* The slots of x lie between others: side by side for the product. */
-static const float *x_slots(const struct fr_layer *l, const float *gates, float *to) {
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const size_t U = (size_t)l->unit, wide = strlen(cell->x_gates) * U, all = (size_t)l->slots * U;
-    if (wide == all) return gates;
-    for (size_t block = 0; block < (size_t)l->blocks; block++) {
-        memcpy(to + block * wide, gates + block * all + (size_t)cell->x_slot * U, wide * sizeof *to);
-    }
-    return to;
-}
-
-static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
-    const struct lists *q = &b->lists[thread];
-    const struct fr_matrix *m = &b->backs[d].x;
-    float *out[INPUT_ROWS];
-    const float *in[INPUT_ROWS];
-    int64_t total = 0;
-    if (!b->g->dx || !m->outputs) return;
-    for (int32_t i = 0; i < b->call.parts; i++) {
-        const int64_t *start = b->work[i * b->D + d].record.start;
-        total += start[s1] - start[s0];
-    }
-    const int64_t first = total * thread / threads, last = total * (thread + 1) / threads;
-    struct walk walk = walk_begin(b, d, s0, s1);
-    struct row row;
-    int64_t rows = 0;
-    for (int64_t i = 0; i < last && walk_next(&walk, &row); i++) {
-        if (i < first) continue;
-        in[rows] = x_slots(b->layers, row.gates, q->compact + (size_t)rows * off_kib((size_t)m->inputs));
-        out[rows++] = row.dx;
-        if (rows < INPUT_ROWS && i + 1 < last) continue;
-        const struct fr_product product = {m, in, out, rows, 0, m->blocks, .accumulate = d > 0, .reversed = 0};
-        b->call.kernels->product(&product);
-        rows = 0;
-    }
-}
-
-/* weight_ih's gradient from the sums per token: of a thread's own rows. */
-static void add_token_weights(const struct back *b, int32_t thread, int32_t threads) {
-    const struct fr_layer *l = b->layers;
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const struct lists *q = &b->lists[thread];
-    const size_t I = (size_t)l->inputs, gate_row = fr_gate_row(l);
-    const int32_t groups = l->blocks * l->slots * l->unit / FR_GROUP, U = l->unit, H = l->units;
-    const int64_t V = b->call.tape->plan.vocabulary;
-    const struct fr_tensors g = fr_layer_tensors(&b->call.model->shape, 0, b->g->parameters);
-    for (int64_t first = 0; first < V; first += FR_PANEL_ROWS) {
-        const int32_t rows = V - first < FR_PANEL_ROWS ? (int32_t)(V - first) : FR_PANEL_ROWS;
-        for (int32_t k = 0; k < rows; k++) q->a[k] = b->g->embedding + (size_t)(first + k) * I;
-        fr_fill_panel(q->panel_x, q->a, rows, l->inputs);
-        for (int32_t i = share_begin(groups, thread, threads); i < share_begin(groups, thread + 1, threads); i++) {
-            const int32_t column = i * FR_GROUP, slot = column / U % l->slots;
-            const int32_t unit = column / (U * l->slots) * U + column % U;
-            const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
-            const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot);
-            if (x < 0 || outputs <= 0) continue;
-            for (int32_t k = 0; k < rows; k++) q->a[k] = b->by_token + (size_t)(first + k) * gate_row + column;
-            add_outer(b, q, q->panel_x, rows, g.ih + (size_t)(x * H + unit) * I, NULL, outputs, l->inputs);
-        }
-    }
-}
-
-/* The embedding's gradient likewise. */
-static void add_token_inputs(const struct back *b, int32_t thread, int32_t threads) {
-    const struct lists *q = &b->lists[thread];
-    const struct fr_matrix *m = &b->backs[0].x;
-    const int64_t V = b->call.tape->plan.vocabulary;
-    float *out[INPUT_ROWS];
-    const float *in[INPUT_ROWS];
-    int32_t rows = 0;
-    for (int64_t v = V * thread / threads, last = V * (thread + 1) / threads; v < last; v++) {
-        const float *sums = b->by_token + (size_t)v * fr_gate_row(b->layers);
-        in[rows] = x_slots(b->layers, sums, q->compact + (size_t)rows * off_kib((size_t)m->inputs));
-        out[rows++] = b->g->dembedding + (size_t)v * (size_t)m->outputs;
-        if (rows < INPUT_ROWS && v + 1 < last) continue;
-        const struct fr_product product = {m, in, out, rows, 0, m->blocks, .accumulate = 1, .reversed = 0};
-        b->call.kernels->product(&product);
-        rows = 0;
-    }
-}
-
-/* Sums over the rows of every step, in the caller's order. */
-static void add_flow(const struct back *b, int32_t d, int64_t s0, int64_t s1) {
-    const fr_tape *tape = b->call.tape;
-    const size_t blocks = (size_t)b->layers->blocks;
-    for (int64_t s = s0; b->g->flow && s < s1; s++) {
-        const int64_t t = time_of(&b->pass[d], s);
-        double square = 0, saturated = 0;
-        for (int64_t n = 0; n < b->call.sequence->rows; n++) {
-            if (tape->length[n] <= t) continue;
-            const int64_t rank = tape->rank[n];
-            const struct work *w = &b->work[rank % tape->parts * b->D + d];
-            const size_t kept = record_row(&w->record, s) + (size_t)(rank / tape->parts);
-            for (size_t i = 0; i < blocks; i++) {
-                square += (double)w->flow[2 * (kept * blocks + i)];
-                saturated += (double)w->flow[2 * (kept * blocks + i) + 1];
-            }
-        }
-        float *to = b->g->flow + 2 * (d * b->call.sequence->steps + t);
-        to[0] = (float)square, to[1] = (float)saturated;
-    }
-}
-
 /* ---- the call ----------------------------------------------------------------------------------- */
 
 /* The steps [s0, s1) of one part in one direction, computed again first if the tape has not kept them. */
@@ -510,12 +192,6 @@ static void run_time(const struct back *b, int32_t d, int64_t s0, int64_t s1, in
     }
 }
 
-static void run_products(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
-    if (thread == 0) add_flow(b, d, s0, s1);
-    add_weights(b, d, s0, s1, thread, threads);
-    add_inputs(b, d, s0, s1, thread, threads);
-}
-
 /* One direction, chunk after chunk, from the last to the first. */
 static void run_direction(const struct back *b, int32_t d, int32_t thread, int32_t threads) {
     const int64_t steps = b->pass[d].group->steps, kept = b->call.tape->plan.kept_steps;
@@ -531,7 +207,7 @@ static void run_direction(const struct back *b, int32_t d, int32_t thread, int32
         wait_for_all(all, threads);
         run_time(b, d, s0, s1, thread, threads);
         wait_for_all(all, threads);
-        run_products(b, d, s0, s1, thread, threads);
+        fr_add_gradients(b, d, s0, s1, thread, threads);
         wait_for_all(all, threads);
     }
 }
@@ -546,12 +222,11 @@ static void run_thread(void *context, int thread, int threads) {
     for (int32_t d = 0; d < b->D && b->call.mode == DIRECTIONS; d++) run_time(b, d, 0, steps, thread, threads);
     wait_for_all(all, threads);
     for (int32_t d = 0; d < b->D && b->call.mode == DIRECTIONS; d++) {
-        run_products(b, d, 0, steps, thread, threads);
+        fr_add_gradients(b, d, 0, steps, thread, threads);
         wait_for_all(all, threads);
     }
     if (b->by_token) { /* the sums are complete: whoever came last has met the others */
-        add_token_weights(b, thread, threads);
-        if (b->g->dembedding) add_token_inputs(b, thread, threads);
+        fr_add_token_gradients(b, thread, threads);
     }
     for (int32_t i = thread; i < b->call.parts * b->D; i += threads) finish_gradients(b, &b->pass[i], &b->work[i]);
     clear_tails(b, thread, threads);
@@ -594,7 +269,7 @@ static struct lists take_lists(const struct back *b, size_t rows, struct fr_aren
     if (fr_cells[l->cell].phases == 2 || l->projection.outputs) {
         q.panel_u = fr_take(arena, fr_panel_floats(l->units), sizeof(float));
     }
-    q.compact = fr_take(arena, INPUT_ROWS * off_kib((size_t)b->backs->x.inputs), sizeof(float));
+    q.compact = fr_take(arena, FR_INPUT_ROWS * off_kib((size_t)b->backs->x.inputs), sizeof(float));
     return q;
 }
 
