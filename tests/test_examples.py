@@ -200,3 +200,38 @@ def test_learning_curves_that_part_are_an_error(text, tmp_path):
     result = start("learning_curves.py", text, *sizes, "--bound", -1, folder=tmp_path)
     assert result.returncode == 1
     assert "part by more than" in result.stderr
+
+
+def test_names_are_made_up_in_the_letters_of_their_language(run, names):
+    sizes = ["--hidden", 32, "--steps", 150, "--lr", 0.01, "--count", 4, "--temperature", 0.5]
+    out = run("names_generated.py", names, *sizes)
+    assert "150 steps" in out
+    for line, letters in zip(out.splitlines()[-2:], ("abc", "xyz"), strict=True):
+        language, *found = line.split()
+        assert language.lower() == letters
+        assert found
+        assert set("".join(found)) <= {*letters, "*"}
+
+
+def test_names_of_the_built_in_lists_are_the_same_for_the_same_seed(run):
+    arguments = ["names_generated.py", "--hidden", 16, "--steps", 20]
+    one, other = run(*arguments), run(*arguments)
+    assert one.splitlines()[2:] == other.splitlines()[2:]
+    assert [line.split()[0] for line in one.splitlines()[-4:]] == [
+        "Finnish", "Italian", "Japanese", "Welsh",
+    ]  # fmt: skip
+
+
+def test_a_text_goes_on_in_several_ways_and_beams_find_a_likelier_one(run):
+    out = run("text_continuation.py", "The ", "--length", 20, "--beams", 8)
+    rows = {line[:20].strip(): float(line[20:26]) for line in out.splitlines()[1:-1]}
+    assert len(rows) == 7
+    assert rows["8 beams"] >= rows["greedy"] > rows["drawn, T = 1"]
+
+
+def test_a_trained_model_goes_on_with_a_text(run, tmp_path):
+    model = fastrnn.models.LanguageModel(4, 8, 8)
+    model.vocabulary = fastrnn.data.Vocabulary("abc ").to_dict()
+    model.save(tmp_path / "model")
+    out = run("text_continuation.py", "ab", "--model", "model", "--length", 6, "--beams", 2)
+    assert len(out.splitlines()) == 8

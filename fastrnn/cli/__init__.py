@@ -1,4 +1,4 @@
-"""The command `fastrnn`: train, eval, predict, inspect, demo, bench, config."""
+"""The command `fastrnn`: models, what they say and write, files, and this machine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,14 @@ __all__ = ["main"]
 # purpose: command: (module with add_arguments and run, one line for the overview)
 _PURPOSES = {
     "models": {
-        "train": ("train", "train a model on text, labelled or tagged text, or a time series"),
+        "train": (
+            "train",
+            "train a model on text, labelled or tagged text, pairs of texts, or a time series",
+        ),
         "eval": ("eval", "measure how good a model is on data"),
         "predict": ("predict", "ask a model: classes, tags, probabilities, forecasts"),
+        "generate": ("generate", "go on with a text as a language model would"),
+        "translate": ("translate", "write what a model of pairs of texts makes of a text"),
     },
     "files": {
         "inspect": ("inspect", "show what a checkpoint file holds and how to load it"),

@@ -7,13 +7,14 @@ from types import ModuleType
 from typing import Any
 
 import fastrnn
-from fastrnn.models import Forecaster, LanguageModel, SequenceClassifier, SequenceTagger
+from fastrnn.models import Forecaster, LanguageModel, Seq2Seq, SequenceClassifier, SequenceTagger
 
 _TASKS: dict[type, str] = {
     LanguageModel: "lm",
     SequenceClassifier: "classify",
     SequenceTagger: "tag",
     Forecaster: "forecast",
+    Seq2Seq: "seq2seq",
 }
 
 

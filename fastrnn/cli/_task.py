@@ -36,8 +36,9 @@ class Job:
     source: Any
     validation: Any
     described: str  # the data in one line
-    example: str  # what to give to `fastrnn predict` after the model
+    example: str  # what to give to `command` after the model
     about: dict[str, Any] = field(default_factory=dict)
+    command: str = "predict"
 
 
 def vocabulary_of(model: Model) -> Vocabulary:

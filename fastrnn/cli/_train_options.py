@@ -17,6 +17,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "tag": {
         "hidden": 128, "layers": 1, "batch_size": 32, "epochs": 10, "lr": 2e-3, "dropout": 0.3,
     },
+    "seq2seq": {
+        "hidden": 128, "layers": 1, "batch_size": 64, "epochs": 10, "lr": 3e-3, "dropout": 0.1,
+    },
     "forecast": {
         "hidden": 64, "layers": 1, "batch_size": 32, "epochs": 40, "lr": 3e-3, "dropout": 0.0,
     },
@@ -33,8 +36,8 @@ def add_train_options(parser: ArgumentParser, task: str) -> None:
     _network(_adder(parser, "network"), task, chosen)
     _training(_adder(parser, "training"), chosen)
     _learning(_adder(parser, "learning rate and gradient"), chosen)
-    _machine(_adder(parser, "machine"))
-    _report(_adder(parser, "report"))
+    _machine(_adder(parser, "machine"), task)
+    _report(_adder(parser, "report"), task)
 
 
 def _adder(parser: ArgumentParser, title: str) -> _Add:
@@ -156,6 +159,16 @@ def _network(add: _Add, task: str, chosen: dict[str, Any]) -> None:
             type=number(0, 0.99), metavar="P")  # fmt: skip
         add("--locked-dropout", "one dropout mask for all steps (Gal and Ghahramani 2016)", False,
             action="store_true")  # fmt: skip
+    if task == "seq2seq":
+        add("--attention", "how the decoder looks at the source: scores by a small network, by a "
+            "matrix, by a scaled product, or not at all", "additive",
+            choices=("additive", "multiplicative", "scaled_dot", "none"))  # fmt: skip
+        add("--tie-weights", "one table for the target's embedding and the last layer; needs "
+            "--embedding as large as --hidden", False, action="store_true")  # fmt: skip
+        add("--sampling", "share of steps in training that read what the model wrote, not what is "
+            "right (scheduled sampling)", 0.0, type=number(0, 1), metavar="P")  # fmt: skip
+        add("--bidirectional", "read the source from both ends", True,
+            action=BooleanOptionalAction)  # fmt: skip
     if task in ("classify", "tag"):
         add("--bidirectional", "read from both ends; a model that does cannot stream", True,
             action=BooleanOptionalAction)  # fmt: skip
@@ -200,17 +213,22 @@ def _learning(add: _Add, chosen: dict[str, Any]) -> None:
         "0 for none", 1.0, type=number(0), metavar="NORM")  # fmt: skip
 
 
-def _machine(add: _Add) -> None:
+def _machine(add: _Add, task: str) -> None:
     add("--threads", "threads (default: one per core, or FASTRNN_NUM_THREADS); no bit depends on "
         "it", type=whole(1, 4096), metavar="N")  # fmt: skip
+    if task == "seq2seq":
+        return
     add("--memory-budget", "MiB that the recurrent layers may keep for the way back; parts are "
         "computed again where they must, with the same bits (default: no limit)",
         type=number(0, above=True), metavar="MIB")  # fmt: skip
 
 
-def _report(add: _Add) -> None:
-    add("--flow", "at the end show how the gradient of a validation batch flowed back through "
-        "layers and steps: does it vanish or explode?", False, action="store_true")  # fmt: skip
-    add("--plot", "write the loss curve to this .png, .pdf or .svg, with --flow also NAME-flow; "
-        "needs matplotlib (pip install fastrnn[plot])", metavar="FILE")  # fmt: skip
+def _report(add: _Add, task: str) -> None:
+    also = ""
+    if task != "seq2seq":
+        add("--flow", "at the end show how the gradient of a validation batch flowed back through "
+            "layers and steps: does it vanish or explode?", False, action="store_true")  # fmt: skip
+        also = ", with --flow also NAME-flow"
+    add("--plot", f"write the loss curve to this .png, .pdf or .svg{also}; needs matplotlib (pip "
+        "install fastrnn[plot])", metavar="FILE")  # fmt: skip
     add("--quiet", "no progress", False, action="store_true")

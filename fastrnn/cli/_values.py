@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
 
 def whole(low: int, high: int = 1 << 31) -> Callable[[str], int]:
@@ -45,3 +47,13 @@ def names(text: str) -> list[str]:
     if not all(found):
         raise ArgumentTypeError(f"must be names with commas between them, got {text!r}")
     return found
+
+
+def check_picture(option: str, path: str) -> None:
+    """ValueError where a picture cannot be written, before the work is done for it."""
+    try:
+        import_module("matplotlib")
+    except ImportError:
+        raise ValueError(f"{option} needs matplotlib: pip install fastrnn[plot]") from None
+    if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"{option} {path}: expected a name that ends with .png, .pdf or .svg")

@@ -19,6 +19,7 @@ what is printed, with tabs between, for each text:
   classify   label, probability, text; a line for each of the --top classes
   tag        token, tag in every line, a blank line after each sentence
   lm         perplexity, text; with --tokens each token and its log-probability
+  seq2seq    the target, token by token; fastrnn translate searches
   forecast   CSV: the names of the columns, then a line for each step
 
 examples:

@@ -16,6 +16,7 @@ import fastrnn
 from fastrnn.cli._config import ConfigParser, save_options
 from fastrnn.cli._task import Job
 from fastrnn.cli._train_options import add_train_options
+from fastrnn.cli._values import check_picture
 
 CODES = """\
 exit codes:
@@ -54,6 +55,14 @@ TASKS: dict[str, tuple[str, str, str, str]] = {
         """\
   fastrnn train tag train.tsv --out model
   fastrnn train tag train.tsv --out model --cell gru --layers 2 --patience 3""",
+    ),
+    "seq2seq": (
+        "files with source<TAB>target in every line",
+        "+",
+        "a model that makes one text of another",
+        """\
+  fastrnn train seq2seq dates.tsv --out model
+  fastrnn train seq2seq english-german.tsv --out model --level words --layers 2 --sampling 0.1""",
     ),
     "forecast": (
         "a .csv file, time downwards, or a .npy array (steps,) or (steps, features)",
@@ -139,23 +148,14 @@ def _check(options: argparse.Namespace) -> None:
     elif not last.exists():
         raise ValueError(f"{last}: no such file, so there is no training to resume")
     if options.plot:
-        _check_plot(options.plot)
-
-
-def _check_plot(path: str) -> None:
-    try:
-        import_module("matplotlib")
-    except ImportError:
-        raise ValueError("--plot needs matplotlib: pip install fastrnn[plot]") from None
-    if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise ValueError(f"--plot {path}: expected a name that ends with .png, .pdf or .svg")
+        check_picture("--plot", options.plot)
 
 
 def _ready(model: Any, options: argparse.Namespace) -> None:
     """Seeds, and the limit of memory."""
     model.reset_parameters(options.seed)
     model.seed(options.seed)
-    if options.memory_budget:
+    if getattr(options, "memory_budget", None):
         model.rnn.memory_budget = int(options.memory_budget * 2**20)
 
 
@@ -235,11 +235,11 @@ def _finish(job: Job, task: ModuleType, result: Any, options: argparse.Namespace
     _say(f"on the validation data{best}:")
     for line in task.describe(figures):
         _say(f"  {line}".rstrip())
-    flow = _flow(model, job) if options.flow else None
+    flow = _flow(model, job) if getattr(options, "flow", False) else None
     if options.plot:
         _plot(result, flow, options.plot)
     _say(f"\nmodel: {options.out}")
-    _say(f"try:   fastrnn predict {shlex.quote(options.out)} {job.example}")
+    _say(f"try:   fastrnn {job.command} {shlex.quote(options.out)} {job.example}")
 
 
 def _flow(model: Any, job: Job) -> Any:

@@ -1,0 +1,400 @@
+"""Text from a model on the command line: streamed, searched, constrained, as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+import fastrnn
+from fastrnn.cli import main
+from fastrnn.data import Vocabulary
+from fastrnn.models import LanguageModel, SequenceClassifier
+
+LETTERS = "abcdefgh \n"
+WORDS = ("the", "dog", "cat", "barks", "sleeps")
+SHORT = ["--max-new-tokens", "12"]
+DEMO = str(Path(fastrnn.__file__).parent / "data" / "demo.pt")
+
+
+def language_model(vocabulary):
+    model = LanguageModel(len(vocabulary), 8, 16)
+    model.reset_parameters(3)
+    model.vocabulary = vocabulary.to_dict()
+    return model
+
+
+@pytest.fixture
+def model(tmp_path):
+    """The file of a model of characters that has learnt nothing."""
+    path = tmp_path / "model"
+    language_model(Vocabulary(LETTERS)).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def words(tmp_path):
+    """The file of a model of words."""
+    path = tmp_path / "words"
+    specials = ("bos", "eos", "unk")
+    language_model(Vocabulary(WORDS, level="words", specials=specials)).save(path)
+    return str(path)
+
+
+def run(arguments, capsys, code=0):
+    """What a command prints to the two streams."""
+    assert main(["generate", *map(str, arguments)]) == code
+    return capsys.readouterr()
+
+
+def fails(arguments, capsys, part):
+    """The one line of a failure has this part."""
+    printed = run(arguments, capsys, 1)
+    assert printed.err.startswith("fastrnn generate: ")
+    assert part in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def objects(arguments, capsys):
+    """The JSON objects that a command prints."""
+    return [json.loads(line) for line in run([*arguments, "--json"], capsys).out.splitlines()]
+
+
+OPTIONS = [
+    [],
+    ["--temperature", "0.8", "--seed", "4"],
+    ["--top-k", "3", "--top-p", "0.9", "--min-p", "0.05", "--seed", "1"],
+    ["--beams", "3", "--length-penalty", "0.5"],
+    ["--no-repeat-ngram-size", "2", "--repetition-penalty", "1.3"],
+    ["--stop", "\\n", "--stop", "a", "--seed", "2"],
+    ["--regex", "[abc]{3}( [de]+)?", "--seed", "2"],
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("kind", ["model", "words"])
+def test_the_streamed_text_is_that_of_the_json_and_of_generate(kind, options, capsys, request):
+    if kind == "words" and ("--stop" in options or "--regex" in options):
+        pytest.skip("texts of characters")
+    prompt = "bad" if kind == "model" else "the dog"
+    base = [request.getfixturevalue(kind), "--prompt", prompt, *SHORT, *options]
+    streamed = run(base, capsys).out
+    (one,) = objects(base, capsys)
+    space = " " if kind == "words" and one["text"] else ""
+    assert streamed == f"{prompt}{space}{one['text']}\n"
+    assert len(one["tokens"]) == len(one["logprobs"]) <= 12
+    assert one["prompt"] == prompt
+    assert one["finish_reason"] in ("eos", "stop", "length", "constraint")
+
+
+def test_the_command_says_what_the_library_does(model, capsys):
+    found = objects([model, "--prompt", "bad", *SHORT, "--beams", 3,
+                     "--num-return-sequences", 3], capsys)  # fmt: skip
+    loaded, vocabulary = fastrnn.load(model), Vocabulary(LETTERS)
+    ids = vocabulary.encode("bad").tolist()
+    wanted = fastrnn.generate(loaded, ids, max_new_tokens=12, num_beams=3, num_return_sequences=3)
+    assert [one["tokens"] for one in found] == [one.tokens for one in wanted]
+    assert [one["score"] for one in found] == [one.score for one in wanted]
+    assert [one["text"] for one in found] == [vocabulary.decode(one.tokens) for one in wanted]
+
+
+def test_the_same_seed_gives_the_same_text_and_another_one_another(model, capsys):
+    def text(seed):
+        return run([model, "--prompt", "a", "--seed", seed], capsys).out
+
+    assert text(1) == text(1)
+    assert text(1) != text(2)
+
+
+def test_a_prompt_gives_the_same_alone_and_beside_others(model, capsys):
+    base = [model, *SHORT, "--temperature", 0.9, "--seed", 5]
+    both = objects([*base, "--prompt", "a", "--prompt", "bad cab"], capsys)
+    alone = objects([*base, "--prompt", "bad cab"], capsys)
+    assert both[1:] == alone
+
+
+def test_prompts_come_from_standard_input_a_line_each(model, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", StringIO("abc\n\nbad\r\n"))
+    found = objects([model, *SHORT], capsys)
+    assert [one["prompt"] for one in found] == ["abc", "bad"]
+    monkeypatch.setattr("sys.stdin", StringIO("\n \n"))
+    fails([model], capsys, "there is no text in the input")
+
+
+def test_a_word_list_is_all_that_is_written(model, words, tmp_path, capsys):
+    (tmp_path / "list").write_text("abba\ncafe\nbee\n")
+    base = ["--words", tmp_path / "list", "--seed", 1, "--num-return-sequences", 8]
+    found = objects([model, "--prompt", "a", *base], capsys)
+    assert {one["text"] for one in found} <= {"abba", "cafe", "bee"}
+    (tmp_path / "list").write_text("dog barks\ncat sleeps\n")
+    found = objects([words, "--prompt", "the", *base], capsys)
+    assert {one["text"] for one in found} == {"dog barks", "cat sleeps"}
+
+
+def test_words_end_with_the_end_token_and_reserved_ones_are_never_written(words, capsys):
+    found = objects(
+        [words, "--prompt", "the zebra", "--seed", 3, "--num-return-sequences", 30], capsys
+    )
+    assert "eos" in {one["finish_reason"] for one in found}
+    assert not set("<>\ufffd") & set("".join(one["text"] for one in found))
+    start = objects([words, "--prompt", "", *SHORT], capsys)  # from the start token alone
+    assert len(start) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.json", json.dumps(list(LETTERS))),
+        ("ids.json", json.dumps({letter: i for i, letter in enumerate(LETTERS)})),
+        ("described.json", json.dumps(Vocabulary(LETTERS).to_dict())),
+        ("lines.txt", "\n".join(LETTERS[:-1]) + "\n\\n\n"),
+    ],
+)
+def test_a_checkpoint_of_pytorch_is_taken_with_its_vocabulary(name, text, model, tmp_path, capsys):
+    weights = fastrnn.load(model).state_dict()
+    renamed = {
+        key.replace("head", "linear").replace("rnn", "lstm"): value
+        for key, value in weights.items()
+    }
+    fastrnn.save_pytorch(renamed, tmp_path / "weights.pt")
+    (tmp_path / name).write_text(text)
+    more = ["--prompt", "bad", *SHORT]
+    given = run([tmp_path / "weights.pt", "--vocab", tmp_path / name, *more], capsys).out
+    assert given == run([model, *more], capsys).out
+    fails([tmp_path / "weights.pt", *more], capsys, "has no vocabulary: give one by --vocab FILE")
+
+
+def test_the_model_that_comes_with_fastrnn_knows_its_vocabulary(capsys):
+    out = run([DEMO, "--prompt", "The ", "--max-new-tokens", 40], capsys).out
+    assert out.startswith("The ")
+    assert len(out) == 45
+
+
+def test_threads_do_not_change_the_text(model, capsys):
+    base = [model, "--prompt", "a", "--seed", 3]
+    assert run([*base, "--threads", 1], capsys).out == run([*base, "--threads", 2], capsys).out
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--prompt", "xyz"], "prompt 1 has 'x', which is none of the 10 characters"),
+        (["--prompt", ""], "prompt 1 is empty, expected some characters"),
+        (["--prompt", "a", "--beams", "50"], "--beams is 50, but the vocabulary has 10 tokens"),
+        (["--prompt", "a", "--regex", "[0-9]+"], "allows nothing"),
+        (["--prompt", "a", "--regex", "a{30}", *SHORT], "--max-new-tokens is 12"),
+        (["--prompt", "a", "--stop", "Q"], "--stop has 'Q'"),
+        (["--prompt", "a", "--words", "/absent"], "/absent: no such file"),
+        (["--prompt", "a", "--vocab", "/absent"], "/absent: no such file"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_said_in_one_line(options, part, model, capsys):
+    fails([model, *options], capsys, part)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('["a", "b"]', "the model has 10 tokens, its vocabulary 2"),
+        ('{"a": 0, "b": 2}', "the ids of a vocabulary are 0, 1, 2"),
+        ('["a", "a"]', "has a token twice"),
+        ('["a", ""]', "has an empty token"),
+        ('["a", 3]', "a vocabulary is a list of texts"),
+        ('["a", ', "expected JSON or a token in each line"),
+        ("a\n\nb\n", "line 2 is empty"),
+    ],
+)
+def test_a_vocabulary_that_is_none_is_said_in_one_line(text, part, model, tmp_path, capsys):
+    (tmp_path / "vocabulary").write_text(text)
+    fails([model, "--prompt", "a", "--vocab", tmp_path / "vocabulary"], capsys, part)
+
+
+def test_files_without_a_language_model_are_refused(tmp_path, capsys):
+    fails(["/absent.pt", "--prompt", "a"], capsys, "/absent.pt: no such file")
+    SequenceClassifier(2, 4, vocab_size=5, embedding_dim=3).save(tmp_path / "other")
+    fails([tmp_path / "other", "--prompt", "a"], capsys, "holds a SequenceClassifier")
+    fastrnn.save_pytorch(fastrnn.LSTM(3, 4), tmp_path / "layers.pt")
+    fails([tmp_path / "layers.pt", "--prompt", "a"], capsys, "layers.pt is no language model: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--temperature", "-1"], "argument --temperature: must be a number of 0 or more"),
+        (["--max-new-tokens", "0"], "argument --max-new-tokens: must be a whole number of 1"),
+        (["--top-p", "2"], "argument --top-p: "),
+        (["--beams", "2", "--seed", "1"], "argument --beams: not together with --seed"),
+        (["--num-return-sequences", "2"], "argument --num-return-sequences: 2 different ones"),
+        (["--regex", "a", "--words", "b"], "not allowed with argument --regex"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+    ],
+)
+def test_wrong_usage_ends_with_2(options, part, model, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["generate", model, "--prompt", "a", *options])
+    assert caught.value.code == 2
+    assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("generate", "--regex"), ("translate", "--attention"), ("train seq2seq", "--sampling")],
+)
+def test_the_help_has_examples_and_exit_codes(command, option, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    for part in (f"usage: fastrnn {command}", option, "examples:", "130"):
+        assert part in out
+
+
+def started(model, **more):
+    """A process that writes for a long time."""
+    command = [sys.executable, "-m", "fastrnn", "generate", model, "--prompt", "a", "--seed", "1"]
+    return subprocess.Popen(
+        [*command, "--max-new-tokens", "100000000"],
+        cwd=Path(fastrnn.__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
+    )
+
+
+def test_a_reader_may_close_the_pipe(model):
+    with started(model) as process:
+        assert process.stdout.read(20)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_an_interrupt_ends_the_text_with_130(model):
+    with started(
+        model, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+    ) as process:
+        assert process.stdout.read(20)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (130, b"")
+        assert out.endswith(b"\n")
+
+
+SMALL = ["--hidden", "12", "--epochs", "2", "--batch-size", "8", "--quiet"]
+PAIRS = "abc\tcba\nbad\tdab\nfed\tdef\nbee\teeb\n\n" * 10
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A file of pairs."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text(PAIRS)
+    return path
+
+
+def trained(pairs, capsys, *more, code=0):
+    """A small training, and its file."""
+    out = pairs.with_name("reverser")
+    arguments = ["train", "seq2seq", str(pairs), "--out", str(out), *SMALL, *more]
+    assert main(arguments) == code
+    return str(out), capsys.readouterr()
+
+
+def printed(arguments, capsys):
+    assert main([str(word) for word in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_pairs_are_learnt_measured_and_translated(pairs, capsys):
+    more = ["--epochs", "40", "--lr", "0.02", "--cell", "gru", "--dropout", "0"]
+    path, shown = trained(pairs, capsys, *more)
+    assert f"try:   fastrnn translate {path} " in shown.out
+    figures = json.loads(printed(["eval", path, pairs, "--json"], capsys))
+    assert figures["exact"] == 1
+    assert figures["pairs"] == 40
+    for beams in (1, 3):
+        out = printed(["translate", path, "abc", "fed", "--beams", beams], capsys)
+        assert out == "cba\ndef\n"
+    assert printed(["predict", path, "bad", "bee"], capsys) == "dab\neeb\n"
+    assert main(["translate", path, "abc", "--beams", "99"]) == 1
+    assert "--beams is 99, but there are " in capsys.readouterr().err
+    assert main(["translate", path, ""]) == 1
+    assert "text 1 is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--attention", "none", "--no-bidirectional"],
+        ["--attention", "multiplicative", "--level", "words", "--min-count", "1"],
+        ["--attention", "scaled_dot", "--layers", "2", "--tie-weights", "--sampling", "0.5"],
+    ],
+    ids=lambda more: more[1],
+)
+def test_translations_are_the_same_alone_and_beside_others(more, pairs, capsys):
+    path, _ = trained(pairs, capsys, *more)
+    base = ["translate", path, "--beams", 2, "--max-new-tokens", 9, "--json"]
+    together = [json.loads(line) for line in printed([*base, "bad", "fed"], capsys).splitlines()]
+    alone = json.loads(printed([*base, "fed"], capsys))
+    assert alone["source"] == "fed"
+    assert together[1]["text"] == alone["text"]
+    assert together[1]["tokens"] == alone["tokens"]
+    assert together[1]["logprobs"] == pytest.approx(alone["logprobs"], abs=1e-5)
+
+
+def test_a_resumed_training_of_pairs_ends_with_the_same_bits(pairs, capsys):
+    path, _ = trained(pairs, capsys, "--schedule", "constant")
+    whole = fastrnn.load(path)
+    for file in pairs.parent.glob("reverser*"):
+        file.unlink()
+    trained(pairs, capsys, "--schedule", "constant", "--max-steps", "3")
+    trained(pairs, capsys, "--resume", "--max-steps", "1000")
+    assert (fastrnn.load(path).flat == whole.flat).all()
+
+
+def test_sources_come_from_standard_input(pairs, capsys, monkeypatch):
+    path, _ = trained(pairs, capsys, "--max-steps", "1")
+    monkeypatch.setattr("sys.stdin", StringIO("abc\n\nfed\n"))
+    assert printed(["translate", path, "--max-new-tokens", 4], capsys).count("\n") == 2
+
+
+def test_the_attention_is_drawn(pairs, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    path, _ = trained(pairs, capsys, "--max-steps", "1")
+    base = ["translate", path, "--max-new-tokens", 5, "--attention"]
+    printed([*base, tmp_path / "map.png", "abc"], capsys)
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*map(str, base), "map.txt", "abc"]) == 1
+    assert "expected a name that ends with .png" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*map(str, base), "map.png", "abc", "bad"])
+    assert "argument --attention: expected one text, got 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("ab\tc\nabc\n", "line 2 is 'abc', expected source<TAB>target"),
+        ("a\tb\tc\n", "expected source<TAB>target"),
+        ("a\tb\n", "the data has 1 pairs, too few"),
+    ],
+)
+def test_pairs_that_are_none_are_said_in_one_line(text, part, pairs, capsys):
+    pairs.write_text(text)
+    _, shown = trained(pairs, capsys, code=1)
+    assert part in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_only_models_of_pairs_translate_and_only_language_models_generate(pairs, model, capsys):
+    path, _ = trained(pairs, capsys, "--max-steps", "1")
+    assert main(["translate", model, "abc"]) == 1
+    assert "holds a LanguageModel, expected one of fastrnn train seq2seq" in capsys.readouterr().err
+    fails([path, "--prompt", "abc"], capsys, "holds a Seq2Seq, expected a language model")
