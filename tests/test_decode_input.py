@@ -61,7 +61,9 @@ MODEL = constant_table([0.0] * 6)
         ),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 1 << 64}, "seed is 18446744073709551616"),
-        ({"coverage_penalty": 0.5}, "coverage_penalty is 0.5, but this model has no attention"),
+        ({"coverage_penalty": 0.5}, "coverage_penalty is 0.5, which needs num_beams above 1"),
+        ({"coverage_penalty": -1.0, "num_beams": 2}, "coverage_penalty is -1.0, expected a number"),
+        ({"coverage_penalty": 0.5, "num_beams": 2}, "coverage_penalty is 0.5, but .* no attention"),
         ({"begin_suppress_tokens": range(6)}, "no token is allowed of prompt 0 at new token 0"),
     ],
 )

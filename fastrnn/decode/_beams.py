@@ -60,7 +60,10 @@ class Finished:
 class Group:
     """Beams that compete with each other, and what they have finished."""
 
-    def __init__(self, o: Options, ending: Ending, start: int) -> None:
+    def __init__(
+        self, o: Options, ending: Ending, start: int, missed: Callable[[int], float]
+    ) -> None:
+        self.missed = missed  # what the attention left out, of the row that a sequence ends on
         self.size, self.kept = o.num_beams // o.num_beam_groups, kept_of(o)
         self.ending, self.early = ending, o.early_stopping
         self.penalty: Penalty = length_penalty_of(o.length_penalty_form, o.length_penalty)
@@ -118,7 +121,7 @@ class Group:
 
     def _finish(self, beam: Beam, reason: str) -> None:
         """Keeps the best; of equal scores the one that was found first."""
-        score = beam.score / self.penalty(beam.length)
+        score = beam.score / self.penalty(beam.length) + self.missed(beam.row)
         self.finished.append(Finished(beam, score, reason))
         self.finished.sort(key=lambda finished: -finished.score)
         del self.finished[self.kept :]

@@ -115,10 +115,11 @@ def _check_sizes(o: Options) -> None:
         o.seed = as_int(o.seed, "seed")
         if not 0 <= o.seed < 1 << 64:
             raise ValueError(f"seed is {o.seed}, expected an int from 0 to 2**64 - 1")
-    if as_number(o.coverage_penalty, "coverage_penalty") != 0:
-        raise ValueError(
-            f"coverage_penalty is {o.coverage_penalty}, but this model has no attention to cover"
-        )
+    o.coverage_penalty = as_number(o.coverage_penalty, "coverage_penalty")
+    if not 0 <= o.coverage_penalty < math.inf:
+        raise ValueError(f"coverage_penalty is {o.coverage_penalty}, expected a number from 0")
+    if o.coverage_penalty and o.num_beams == 1:
+        raise ValueError(f"coverage_penalty is {o.coverage_penalty}, which needs num_beams above 1")
 
 
 def _check_sampling(o: Options) -> None:

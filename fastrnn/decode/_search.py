@@ -10,6 +10,7 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn.decode._beams import Finished, Group, shared_start
+from fastrnn.decode._coverage import Coverage
 from fastrnn.decode._generation import Generation
 from fastrnn.decode._options import Options
 from fastrnn.decode._rules import Entry, Rules, refuse_row
@@ -31,6 +32,11 @@ class _Prompt:
         return self.read < len(self.tokens)
 
 
+def _nothing(row: int) -> float:
+    """Without a coverage penalty nothing is missed."""
+    return 0.0
+
+
 class Search:
     """One call of generate with beams."""
 
@@ -42,8 +48,10 @@ class Search:
         self.rules = Rules(o, V)
         self.rules.bind(self.logits)
         ending = self.rules.ending
+        self.coverage = Coverage(self.stepper, o.coverage_penalty) if o.coverage_penalty else None
+        missed = self.coverage.missed if self.coverage else _nothing
         self.prompts = [
-            _Prompt(i, tokens, [Group(o, ending, self.rules.start) for _ in range(G)])
+            _Prompt(i, tokens, [Group(o, ending, self.rules.start, missed) for _ in range(G)])
             for i, tokens in enumerate(prompts)
         ]
         self.active = self.prompts
@@ -76,6 +84,8 @@ class Search:
         feed = [p.tokens[0] for p in self.active for _ in p.groups]
         while feed:
             self.stepper.step(feed)
+            if self.coverage:
+                self.coverage.add()
             nan = self.chooser.normalize(len(feed))
             if nan < len(feed):
                 self._refuse_nan(nan)
@@ -157,6 +167,8 @@ class Search:
         self.scores[: len(scores)] = scores
         if rows and rows != self.same[: self.stepper.rows]:
             self.stepper.reorder(rows)
+            if self.coverage:
+                self.coverage.reorder(rows)
         return feed
 
     def _prefix(self, given: int) -> list[int]:

@@ -59,8 +59,8 @@ class Stepper:
         self.vocab_size = check_model(model)
         self.rows, self.capacity = rows, capacity
         self.logits = np.empty((capacity, self.vocab_size), np.float32)
-        self._stream: Any = model.stream(capacity)
-        self._writes_out = isinstance(self._stream, _core.Stream)
+        self.stream: Any = model.stream(capacity)
+        self._writes_out = isinstance(self.stream, _core.Stream)
         self._view()
         if rows < capacity:
             self.reorder(list(range(rows)))
@@ -68,15 +68,15 @@ class Stepper:
     def step(self, tokens: list[int]) -> None:
         """One token for every row."""
         if not self._writes_out:
-            self._copy(as_float32(self._stream.step(np.array(tokens)), "logits"))
+            self._copy(as_float32(self.stream.step(np.array(tokens)), "logits"))
         elif self.rows == 1:
-            self._stream.step(tokens[0], out=self._flat)
+            self.stream.step(tokens[0], out=self._flat)
         else:
-            self._stream.step(np.array(tokens), out=self.valid)
+            self.stream.step(np.array(tokens), out=self.valid)
 
     def reorder(self, indices: list[int]) -> None:
         """The stream's rows; the logits stay where they are."""
-        self._stream.reorder(np.array(indices))
+        self.stream.reorder(np.array(indices))
         if len(indices) != self.rows:
             self.rows = len(indices)
             self._view()
