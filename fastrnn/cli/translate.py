@@ -40,6 +40,8 @@ def add_arguments(parser: Parser) -> None:
         "the likeliest token each time (default: 1)")  # fmt: skip
     add("--length-penalty", type=number(-100, 100), default=1.0, metavar="A", help="scores are "
         "divided by length ** A; more is longer (default: 1)")  # fmt: skip
+    add("--coverage-penalty", type=number(0, 100), default=0.0, metavar="B", help="with beams and "
+        "attention: how much it costs to leave parts of the source unread (default: 0)")  # fmt: skip
     add("--max-new-tokens", type=whole(1), default=200, metavar="N", help="for a text that does "
         "not end (default: 200)")  # fmt: skip
     add("--attention", metavar="FILE", help="draw where the model looked, for one text, to this "
@@ -105,6 +107,7 @@ def _translated(
             max_new_tokens=options.max_new_tokens,
             num_beams=options.beams,
             length_penalty=options.length_penalty,
+            coverage_penalty=options.coverage_penalty,
             eos_token_id=eos,
             suppress_tokens=unwanted,
         )
