@@ -41,7 +41,7 @@ def add_arguments(parser: Parser) -> None:
     add("--length-penalty", type=number(-100, 100), default=1.0, metavar="A", help="scores are "
         "divided by length ** A; more is longer (default: 1)")  # fmt: skip
     add("--coverage-penalty", type=number(0, 100), default=0.0, metavar="B", help="with beams and "
-        "attention: how much it costs to leave parts of the source unread (default: 0)")  # fmt: skip
+        "attention: the cost of leaving parts of the source unread (default: 0)")  # fmt: skip
     add("--max-new-tokens", type=whole(1), default=200, metavar="N", help="for a text that does "
         "not end (default: 200)")  # fmt: skip
     add("--attention", metavar="FILE", help="draw where the model looked, for one text, to this "
