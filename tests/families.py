@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
@@ -80,3 +81,7 @@ def same_bits(got: Any, wanted: Any) -> bool:
     """All arrays have the same bits; None stands for a state the family does not have."""
     pairs = [(a, b) for a, b in zip(got, wanted, strict=True) if a is not None or b is not None]
     return all(np.array_equal(a.view(np.uint32), b.view(np.uint32)) for a, b in pairs)
+
+
+# The kernels that a processor of this kind can have; whether this one has them is another matter.
+OWN_ISAS = ["neon"] if platform.machine() in ("aarch64", "arm64") else ["base", "avx2", "avx512"]

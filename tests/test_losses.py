@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from families import normal
+from families import OWN_ISAS, normal
 
 import fastrnn
 from fastrnn import _core, losses
@@ -186,7 +186,7 @@ def test_all_instruction_sets_give_the_same_bits(rng):
     assert hashes["avx2"] == hashes["avx512"]
 
 
-@pytest.mark.parametrize("isa", ["base", "avx2", "avx512", "neon"])
+@pytest.mark.parametrize("isa", OWN_ISAS)
 def test_every_instruction_set_follows_the_formula(isa, rng):
     before = _core.get_isa()
     try:

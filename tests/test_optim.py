@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from families import normal
+from families import OWN_ISAS, normal
 
 import fastrnn
 from fastrnn import _core, optim
@@ -125,7 +125,7 @@ FORMULAS = [
 ]
 
 
-@pytest.mark.parametrize("isa", ["base", "avx2", "avx512", "neon"])
+@pytest.mark.parametrize("isa", OWN_ISAS)
 @pytest.mark.parametrize(("kind", "options", "formula"), FORMULAS, ids=lambda v: str(v)[:30])
 def test_a_rule_follows_its_float64_formula(kind, options, formula, isa, rng):
     before = _core.get_isa()
