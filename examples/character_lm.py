@@ -7,9 +7,9 @@ it learns the prose of Python's own documentation. The last tenth of the text is
     python examples/character_lm.py tinyshakespeare.txt --out shakespeare/
     python examples/character_lm.py tinyshakespeare.txt --out shakespeare/ --resume
 
-The default run is about 2900 steps. On tinyshakespeare expect a validation perplexity of about 4.6
-(the untrained model has that of a guess, 65), and words and names that look right. Ctrl-C saves;
---resume goes on with the same bits as if nothing had happened.
+The default run is about 2900 steps. A quarter of that (700 steps without dropout, by
+learning_curves.py) takes the validation perplexity on tinyshakespeare from 65, that of a guess, to
+5.4. Ctrl-C saves; --resume goes on with the same bits as if nothing had happened.
 """
 
 import math
