@@ -1,7 +1,7 @@
 """The C interface (src_c/include/fastrnn.h), as far as _core.pyx uses it."""
 
 from cpython.buffer cimport Py_buffer
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 
 cdef extern from "include/fastrnn.h" nogil:
@@ -69,11 +69,19 @@ cdef extern from "include/fastrnn.h" nogil:
     fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory)
     void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c)
     void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c)
-    void fr_step(const fr_model *model, fr_state *state, const float *x, float *y)
-    void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
-                        const int64_t *tokens, float *y)
     void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices, int64_t rows)
-    const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row)
+    int64_t fr_state_rows(const fr_state *state)
+
+    ctypedef struct fr_network:
+        const fr_model *model
+        fr_state *state
+        const float *table
+        const float *embedding
+        const fr_linear *head
+        int32_t outputs
+
+    void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y)
+    void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens)
 
     size_t fr_table_size(const fr_model *model, int64_t tokens)
     void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table)
@@ -246,18 +254,19 @@ cdef class Stream:
     cdef readonly Stack stack
     cdef readonly Table table
     cdef readonly Dense head
-    cdef readonly int64_t rows, capacity
+    cdef readonly int64_t rows, capacity, vocabulary
     cdef readonly size_t num_state_bytes
-    cdef int32_t features
+    cdef fr_network network
+    cdef Arrays embedding
     cdef int busy
     cdef bint small
-    cdef void _run(self, const float *x, const int64_t *tokens, float *y) noexcept nogil
     cdef int _refuse(self, Py_buffer *x) except -1
     cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows)
     cdef tuple _y_shape(self, bint flat)
     cdef int _check(self) except -1
     cdef int _enter(self) except -1
     cdef object _step_tokens(self, object x, object out)
+    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes) except -1
     cdef tuple _h_shape(self)
     cdef tuple _c_shape(self)
 
@@ -283,7 +292,7 @@ cdef extern from "include/fastrnn.h" nogil:
         int64_t top_k
 
     ctypedef struct fr_choice:
-        int64_t groups, classes, k
+        int64_t groups, classes, k, branches
         const int64_t *first
         const int64_t *last
         const float *logprobs
@@ -291,6 +300,30 @@ cdef extern from "include/fastrnn.h" nogil:
         double *best
         int64_t *best_rows
         int64_t *tokens
+
+    ctypedef struct fr_draws:
+        const fr_network *network
+        fr_sampling *sampling
+        float *raw
+        const uint8_t *ends
+        int64_t capacity
+        int64_t *tokens
+        float *logprobs
+        int64_t *positions
+
+    ctypedef struct fr_search:
+        const fr_network *network
+        fr_choice *choice
+        float *logits
+        int64_t *first
+        int64_t *last
+        const uint8_t *ends
+        int64_t beams, capacity
+        int64_t *tokens
+        int64_t *parents
+        double *scores
+        float *logprobs
+        int64_t nan_row
 
     ctypedef struct fr_grammar:
         int64_t rows, classes
@@ -305,6 +338,8 @@ cdef extern from "include/fastrnn.h" nogil:
     size_t fr_sample_size(int64_t classes, int32_t threads)
     void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads)
     void fr_choose(const fr_choice *choice, int32_t threads)
+    int64_t fr_draw_steps(const fr_draws *draws, int64_t steps, void *workspace, int32_t threads)
+    int64_t fr_search_steps(fr_search *search, int64_t steps, int32_t threads)
     int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads)
     void fr_constrain(const fr_grammar *grammar)
     int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit)
@@ -312,6 +347,9 @@ cdef extern from "include/fastrnn.h" nogil:
 
 cdef class Sampler:
     cdef fr_sampling sampling
+    cdef fr_draws draws
+    cdef const uint8_t[::1] ends
+    cdef int64_t steps
     cdef Arrays arrays
     cdef Memory memory
     cdef int64_t capacity
@@ -320,10 +358,11 @@ cdef class Sampler:
 
 cdef class Chooser:
     cdef fr_choice choice
+    cdef fr_search search
     cdef Arrays arrays
-    cdef double[::1] scores
-    cdef double[:, ::1] best
-    cdef int64_t capacity, rows
+    cdef double[:, ::1] scores, best
+    cdef const uint8_t[::1] ends
+    cdef int64_t capacity, rows, steps
 
 
 cdef class Grammar:

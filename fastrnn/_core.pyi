@@ -117,8 +117,16 @@ class Table:
 
 class Stream:
     def __init__(
-        self, stack: Stack, rows: int, table: Table | None = None, head: Dense | None = None
+        self,
+        stack: Stack,
+        rows: int,
+        table: Table | None = None,
+        head: Dense | None = None,
+        embedding: _Floats | None = None,
     ) -> None: ...
+    @property
+    def vocabulary(self) -> int: ...
+    def read(self, tokens: _Ints) -> None: ...
     def step(self, x: Any, out: _Floats | None = None) -> _Floats: ...
     @property
     def rows(self) -> int: ...
@@ -209,6 +217,7 @@ class Sampler:
         positions: _Ints,
         tokens: _Ints,
         logprobs: _Floats,
+        ends: npt.NDArray[np.uint8],
         *,
         temperature: float = 1.0,
         top_k: int = 0,
@@ -217,6 +226,7 @@ class Sampler:
         typical_p: float = 1.0,
     ) -> None: ...
     def draw(self, rows: int) -> None: ...
+    def run(self, stream: Stream, rows: int, steps: int) -> int: ...
 
 class Chooser:
     def __init__(
@@ -224,13 +234,20 @@ class Chooser:
         logprobs: _Floats,
         first: _Ints,
         last: _Ints,
-        scores: npt.NDArray[np.float64],
         best: npt.NDArray[np.float64],
         best_rows: _Ints,
+        best_tokens: _Ints,
         tokens: _Ints,
+        parents: _Ints,
+        scores: npt.NDArray[np.float64],
+        logprobs_taken: _Floats,
+        ends: npt.NDArray[np.uint8],
+        beams: int,
+        branches: int = 0,
     ) -> None: ...
     def normalize(self, rows: int) -> int: ...
     def choose(self, groups: int) -> None: ...
+    def run(self, stream: Stream, groups: int, rows: int, steps: int) -> tuple[int, int]: ...
 
 class Grammar:
     def __init__(

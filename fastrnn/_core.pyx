@@ -585,23 +585,26 @@ cdef class Table:
 cdef class Stream:
     """The state of one stream (batch of streams) through a stack, and the step that advances it."""
 
-    def __init__(self, Stack stack not None, int64_t rows, Table table=None, Dense head=None):
+    def __init__(self, Stack stack not None, int64_t rows, Table table=None, Dense head=None, embedding=None):
         if self.state is not NULL:
             raise RuntimeError("a stream is initialised once")
         if stack.shape.num_directions != 1:
             raise ValueError("a bidirectional layer cannot stream: its backward direction needs the end of the sequence")
         if rows < 1 or rows > 0x7fffffff:
             raise ValueError(f"a stream has at least 1 row, got {rows}")
-        if table is not None and table.stack is not stack:
-            raise ValueError("table was folded for another stack")
+        if table is not None and (table.stack is not stack or embedding is not None):
+            raise ValueError("table was folded for another stack, or there is an embedding beside it")
         if head is not None and head.in_features != stack.h_size:
             raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
         self.stack, self.rows, self.capacity, self.table, self.head = stack, rows, rows, table, head
-        self.features = stack.h_size if head is None else head.out_features
+        self._take_tokens(embedding)
+        self.network.model = stack.model
+        self.network.outputs = stack.h_size if head is None else head.out_features
+        self.network.head = NULL if head is None else head.linear
         self.num_state_bytes = fr_state_size(stack.model, rows)
         if self.num_state_bytes == 0:
             raise MemoryError(f"a stream of {rows} rows needs more memory than there can be")
-        self.state = fr_state_create(stack.model, rows, allocate(self.num_state_bytes))
+        self.state = self.network.state = fr_state_create(stack.model, rows, allocate(self.num_state_bytes))
         work = <double>stack.num_parameters
         if head is not None:
             work += <double>head.in_features * <double>head.out_features
@@ -610,19 +613,18 @@ cdef class Stream:
     def __dealloc__(self):
         free(self.state)
 
-    cdef void _run(self, const float *x, const int64_t *tokens, float *y) noexcept nogil:
-        cdef const float *h
-        cdef int64_t stride = 0
-        cdef float *direct = y if self.head is None else NULL
-        if tokens is not NULL:
-            fr_step_tokens(self.stack.model, self.state, self.table.rows, tokens, direct)
-        else:
-            fr_step(self.stack.model, self.state, x, direct)
-        if self.head is not None:
-            h = fr_state_output(self.stack.model, self.state, 0)
-            if self.rows > 1:
-                stride = fr_state_output(self.stack.model, self.state, 1) - h
-            fr_linear_forward(self.head.linear, self.rows, h, stride, y, self.features, 1)
+    def _take_tokens(self, embedding):
+        """What turns tokens into the first layer's input: the table, or an embedding (V, I), which is kept."""
+        cdef Py_buffer *view
+        if self.table is not None:
+            self.vocabulary, self.network.table = self.table.tokens, self.table.rows
+        if embedding is None:
+            return
+        self.embedding = Arrays()
+        view = self.embedding.add(embedding, "embedding", False, False)
+        self.vocabulary = view.shape[0] if view.ndim else 0
+        check_shape("embedding", shape_of(view), (self.vocabulary, self.stack.shape.input_size))
+        self.network.embedding = <const float *>view.buf
 
     def step(self, x, out=None):
         """Advances by one time step: x (I,) or (N, I), or token ids () or (N,) -> y (F,) or (N, F).
@@ -633,7 +635,7 @@ cdef class Stream:
         cdef Py_buffer view
         cdef bint flat
         self._check()
-        if self.table is not None:
+        if self.vocabulary:
             return self._step_tokens(x, out)
         borrow_float32(x, &view)
         try:
@@ -660,7 +662,7 @@ cdef class Stream:
             out = new_array(self._y_shape(flat), float32)
         acquire(&target, out, "out", False, True)
         try:
-            if (target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.features
+            if (target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.network.outputs
                     or (not flat and target.shape[0] != self.rows)):
                 check_shape("out", shape_of(&target), self._y_shape(flat))
             self._enter()
@@ -668,10 +670,10 @@ cdef class Stream:
                 fr_leave(&self.busy)
                 raise RuntimeError("this stream is being reordered by another thread; make one stream per thread")
             if self.small:
-                self._run(x, tokens, <float *>target.buf)
+                fr_network_step(&self.network, x, tokens, <float *>target.buf)
             else:
                 with nogil:
-                    self._run(x, tokens, <float *>target.buf)
+                    fr_network_step(&self.network, x, tokens, <float *>target.buf)
             fr_leave(&self.busy)
         finally:
             PyBuffer_Release(&target)
@@ -689,8 +691,8 @@ cdef class Stream:
 
     cdef tuple _y_shape(self, bint flat):
         if flat:
-            return (self.features,)
-        return (self.rows, self.features)
+            return (self.network.outputs,)
+        return (self.rows, self.network.outputs)
 
     cdef object _step_tokens(self, object x, object out):
         cdef Arrays arrays
@@ -703,16 +705,43 @@ cdef class Stream:
                 x = as_int64(x, "x")
             flat = x.ndim == 0
         if flat and self.rows == 1:
-            if not 0 <= x < self.table.tokens:
-                raise ValueError(f"x holds token {x}, the vocabulary is 0 to {self.table.tokens - 1}")
+            if not 0 <= x < self.vocabulary:
+                raise ValueError(f"x holds token {x}, the vocabulary is 0 to {self.vocabulary - 1}")
             token = x
         else:
             arrays = Arrays()
             rows = self.rows
             x = numpy.array(x, int64)  # a copy: nobody may change it after the check
             tokens = <const int64_t *>arrays.take(x, "x", (rows,), True, False)
-            check_range("x", "token", tokens, rows, "the vocabulary is", self.table.tokens)
+            check_range("x", "token", tokens, rows, "the vocabulary is", self.vocabulary)
         return self._advance(NULL, tokens, out, flat, rows)
+
+    def read(self, tokens):
+        """Advances over tokens (T, N) without outputs."""
+        cdef Arrays arrays = Arrays()
+        tokens = numpy.array(tokens, numpy.int64)  # a copy, as in a step
+        cdef Py_buffer *view = arrays.add(tokens, "tokens", True, False)
+        cdef const int64_t *data = <const int64_t *>view.buf
+        cdef int64_t steps = view.shape[0] if view.ndim else 0
+        check_shape("tokens", shape_of(view), (steps, self.rows))
+        self._enter_tokens(data, steps * self.rows, self.rows, self.network.outputs)
+        try:
+            with nogil:
+                fr_network_read(&self.network, steps, data)
+        finally:
+            fr_leave(&self.busy)
+
+    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes) except -1:
+        """Claims the stream for many steps, if it takes such tokens and gives such logits."""
+        self._check()
+        if not self.vocabulary or self.network.outputs != classes:
+            raise ValueError(f"the stream gives {self.network.outputs} outputs for floats or {self.vocabulary} tokens")
+        check_range("tokens", "token", tokens, count, "the vocabulary is", self.vocabulary)
+        self._enter()
+        if self.rows != rows:
+            fr_leave(&self.busy)
+            raise ValueError(f"the stream has {self.rows} rows, expected {rows}")
+        return 0
 
     def reorder(self, indices):
         """Row n becomes a copy of row indices[n]; there are as many rows as indices from now on."""
@@ -1003,33 +1032,41 @@ cdef int check_rows(Py_buffer *view, str name) except -1:
 
 
 cdef class Sampler:
-    """Draws a token for every row of logits (N, V), whose arrays it keeps; see fr_sample.
+    """Draws a token for every row of logits (N, V), whose arrays it keeps; see fr_sample, fr_draw_steps.
 
     raw (N, V) are the logits before processors, perhaps the same array; keys, positions (N,) say which
-    random number a row uses (a position below 0: none, the row is skipped); tokens, logprobs (N,)
-    receive the results.
+    random number a row uses (a position below 0: none, the row is skipped); tokens, logprobs (S + 1, N)
+    are the record of up to S steps; ends (V,) marks the tokens that may end a text.
     """
 
-    def __init__(self, logits, raw, keys, positions, tokens, logprobs, *, double temperature=1.0, int64_t top_k=0,
-                 double top_p=1.0, double min_p=0.0, double typical_p=1.0):
+    def __init__(self, logits, raw, keys, positions, tokens, logprobs, const uint8_t[::1] ends not None, *,
+                 double temperature=1.0, int64_t top_k=0, double top_p=1.0, double min_p=0.0, double typical_p=1.0):
         cdef fr_sampling *s = &self.sampling
+        cdef fr_draws *d = &self.draws
         cdef Arrays arrays = Arrays()
         cdef Py_buffer *view = arrays.add(logits, "logits", False, False)
         check_rows(view, "logits")
         self.capacity, s.classes, s.logits = view.shape[0], view.shape[1], <const float *>view.buf
-        s.raw = <const float *>arrays.take(raw, "raw", shape_of(view), False, False)
+        d.raw = <float *>arrays.take(raw, "raw", shape_of(view), False, True)
         s.keys = <const int64_t *>arrays.take(keys, "keys", (self.capacity,), True, False)
-        s.positions = <const int64_t *>arrays.take(positions, "positions", (self.capacity,), True, False)
-        s.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity,), True, True)
-        s.logprobs = <float *>arrays.take(logprobs, "logprobs", (self.capacity,), False, True)
+        d.positions = <int64_t *>arrays.take(positions, "positions", (self.capacity,), True, True)
+        self.steps = len(tokens) - 1
+        d.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.steps + 1, self.capacity), True, True)
+        d.logprobs = <float *>arrays.take(logprobs, "logprobs", (self.steps + 1, self.capacity), False, True)
+        if self.steps < 1:
+            raise ValueError("tokens has room for no step")
+        check_shape("ends", (ends.shape[0],), (s.classes,))
+        s.raw, s.positions, s.tokens = d.raw, d.positions, d.tokens + self.capacity
+        s.logprobs = d.logprobs + self.capacity
         s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p = temperature, top_k, top_p, min_p, typical_p
+        self.ends, d.ends, d.sampling, d.capacity = ends, &ends[0], s, self.capacity
         self.threads = num_threads
         self.memory = Memory()
         self.memory.data = allocate(fr_sample_size(s.classes, self.threads))
         self.arrays = arrays
 
     def draw(self, int64_t rows):
-        """Draws for the first `rows` rows."""
+        """Draws for the first `rows` rows, into row 1 of the record."""
         if self.arrays is None or not 0 <= rows <= self.capacity:
             raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
         self.sampling.rows = rows
@@ -1039,42 +1076,65 @@ cdef class Sampler:
             with nogil:
                 fr_sample(&self.sampling, self.memory.data, self.threads)
 
+    def run(self, Stream stream not None, int64_t rows, int64_t steps):
+        """Feeds row 0 of the record and goes on; returns the decided steps, see fr_draw_steps."""
+        if self.arrays is None or not 0 <= rows <= self.capacity or not 0 <= steps <= self.steps:
+            raise ValueError(f"rows is {rows} and steps {steps}, expected up to {self.capacity} and {self.steps}")
+        stream._enter_tokens(self.draws.tokens, rows, rows, self.sampling.classes)
+        self.draws.network = &stream.network
+        try:
+            with nogil:
+                steps = fr_draw_steps(&self.draws, steps, self.memory.data, self.threads)
+        finally:
+            fr_leave(&stream.busy)
+        return steps
+
 
 cdef class Chooser:
-    """Chooses the best continuations of groups of rows, whose arrays it keeps; see fr_choose.
+    """Chooses the best continuations of groups of rows, whose arrays it keeps; see fr_choose, fr_search_steps.
 
-    logprobs (N, V), scores (N,) float64; first, last (G,): group g has the rows first[g] to last[g] - 1;
-    best (G, k) float64, best_rows, tokens (G, k) receive results.
+    logprobs (N, V); first, last (G,): group g has the rows first[g] to last[g] - 1; best (G, k) float64,
+    best_rows, best_tokens (G, k) receive results. tokens, parents, scores (float64), logprobs_taken
+    (S + 1, N) are the record of up to S steps, whose row 0 has the scores of all rows; ends (V,) marks the
+    tokens that may end a text; beams <= k; a row offers at most `branches` tokens (0: any number).
     """
 
-    def __init__(self, logprobs, first, last, double[::1] scores not None, double[:, ::1] best not None, best_rows,
-                 tokens):
+    def __init__(self, logprobs, first, last, double[:, ::1] best not None, best_rows, best_tokens, tokens, parents,
+                 double[:, ::1] scores not None, logprobs_taken, const uint8_t[::1] ends not None, int64_t beams,
+                 int64_t branches=0):
+        cdef fr_choice *c = &self.choice
+        cdef fr_search *s = &self.search
         cdef Arrays arrays = Arrays()
         cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, True)
         check_rows(view, "logprobs")
-        self.rows, self.choice.classes, self.choice.logprobs = view.shape[0], view.shape[1], <const float *>view.buf
-        check_shape("scores", (scores.shape[0],), (self.rows,))
-        self.capacity, self.choice.k = best.shape[0], best.shape[1]
-        if self.capacity < 1 or self.choice.k < 1:
-            raise ValueError("best is empty")
-        self.choice.first = <const int64_t *>arrays.take(first, "first", (self.capacity,), True, False)
-        self.choice.last = <const int64_t *>arrays.take(last, "last", (self.capacity,), True, False)
-        self.choice.best_rows = <int64_t *>arrays.take(best_rows, "best_rows", (self.capacity, self.choice.k), True, True)
-        self.choice.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.capacity, self.choice.k), True, True)
-        self.scores, self.best = scores, best
-        self.choice.scores, self.choice.best = &scores[0], &best[0, 0]
+        self.rows, c.classes, s.logits = view.shape[0], view.shape[1], <float *>view.buf
+        self.capacity, c.k, self.steps = best.shape[0], best.shape[1], scores.shape[0] - 1
+        if self.capacity < 1 or self.steps < 1 or not 1 <= beams <= c.k:
+            raise ValueError("best, scores or beams is empty")
+        s.first = <int64_t *>arrays.take(first, "first", (self.capacity,), True, True)
+        s.last = <int64_t *>arrays.take(last, "last", (self.capacity,), True, True)
+        c.best_rows = <int64_t *>arrays.take(best_rows, "best_rows", (self.capacity, c.k), True, True)
+        c.tokens = <int64_t *>arrays.take(best_tokens, "best_tokens", (self.capacity, c.k), True, True)
+        record = (self.steps + 1, self.rows)
+        s.tokens = <int64_t *>arrays.take(tokens, "tokens", record, True, True)
+        s.parents = <int64_t *>arrays.take(parents, "parents", record, True, True)
+        s.logprobs = <float *>arrays.take(logprobs_taken, "logprobs_taken", record, False, True)
+        check_shape("scores", (scores.shape[0], scores.shape[1]), record)
+        check_shape("ends", (ends.shape[0],), (c.classes,))
+        self.scores, self.best, self.ends = scores, best, ends
+        s.scores, s.ends, s.choice, s.beams, s.capacity = &scores[0, 0], &ends[0], c, beams, self.rows
+        c.logprobs, c.first, c.last, c.best, c.branches = s.logits, s.first, s.last, &best[0, 0], branches
         self.arrays = arrays
 
     def normalize(self, int64_t rows):
         """Log-softmax of the first `rows` rows of logprobs; returns the first row with NaN, or rows."""
         cdef int32_t threads = num_threads
-        cdef float *x = <float *>self.choice.logprobs
         if self.arrays is None or not 0 <= rows <= self.rows:
             raise ValueError(f"rows is {rows}, expected 0 to {self.rows}")
         if rows * self.choice.classes < 1024:
-            return fr_normalize(rows, self.choice.classes, x, 1)
+            return fr_normalize(rows, self.choice.classes, self.search.logits, 1)
         with nogil:
-            rows = fr_normalize(rows, self.choice.classes, x, threads)
+            rows = fr_normalize(rows, self.choice.classes, self.search.logits, threads)
         return rows
 
     def choose(self, int64_t groups):
@@ -1085,12 +1145,32 @@ cdef class Chooser:
         if (fr_first_outside(self.choice.first, groups, self.rows) < groups
                 or fr_first_outside(self.choice.last, groups, self.rows + 1) < groups):
             raise ValueError(f"first and last must lie in the {self.rows} rows")
-        self.choice.groups = groups
+        self.choice.groups, self.choice.scores = groups, self.search.scores
         if groups * self.choice.classes < 1024:
             fr_choose(&self.choice, 1)
         else:
             with nogil:
                 fr_choose(&self.choice, threads)
+
+    def run(self, Stream stream not None, int64_t groups, int64_t rows, int64_t steps):
+        """Feeds row 0 of the record, `rows` rows of `groups` groups, and goes on; see fr_search_steps.
+
+        Returns the decided steps and the first row with NaN of the one that waits, or -1.
+        """
+        cdef int32_t threads = num_threads
+        if (self.arrays is None or not 1 <= groups <= self.capacity or not 0 <= steps <= self.steps
+                or (rows != groups and rows != groups * self.search.beams) or groups * self.search.beams > self.rows
+                or self.rows > stream.capacity):
+            raise ValueError(f"groups is {groups}, rows is {rows} and steps is {steps}, which do not fit")
+        stream._enter_tokens(self.search.tokens, rows, rows, self.choice.classes)
+        self.search.network, self.choice.groups = &stream.network, groups
+        try:
+            with nogil:
+                steps = fr_search_steps(&self.search, steps, threads)
+            stream.rows = fr_state_rows(stream.state)
+        finally:
+            fr_leave(&stream.busy)
+        return steps, self.search.nan_row
 
 
 cdef class Grammar:

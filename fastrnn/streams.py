@@ -12,9 +12,7 @@ from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
     as_float32,
-    as_int64,
     as_size,
-    check_indices,
     with_article,
 )
 
@@ -52,10 +50,13 @@ class Stream(_core.Stream):
         fingerprint: bytes,
         table: _core.Table | None = None,
         head: _core.Dense | None = None,
+        embedding: FloatArray | None = None,
     ) -> Self:
-        """A stream through `layer`, between an optional table of tokens and an optional head."""
+        """A stream through `layer`, with what stands before it (nothing, a table of tokens or their
+        embedding (V, I), which is kept) and perhaps a head behind it.
+        """
         rows = as_size(batch_size, "batch_size")
-        stream = cls(layer._shared_stack(), rows, table, head)
+        stream = cls(layer._shared_stack(), rows, table, head, embedding)
         stream._fingerprint = fingerprint
         stream._layers = layer.num_layers
         stream._sizes_of_row = (layer.state_size, layer.hidden_size if layer.has_cell else 0)
@@ -145,18 +146,6 @@ class Stream(_core.Stream):
 
     def _header(self) -> bytes:
         return _HEADER.pack(_MAGIC, _VERSION, self._fingerprint, *self._sizes())
-
-
-class TokenStream(Stream):
-    """A stream over tokens whose embedding is too large for a folded table."""
-
-    embedding: FloatArray
-
-    def step(self, x: ArrayLike, out: FloatArray | None = None) -> FloatArray:
-        """As `Stream.step`, for a token or for tokens (N,)."""
-        tokens = as_int64(x, "x")
-        check_indices(tokens, len(self.embedding), "x")
-        return super().step(self.embedding[tokens], out)
 
 
 def _checksum(body: bytes) -> bytes:

@@ -202,15 +202,41 @@ static float entry_bound(double worst, double parent) {
     return (float)(bound - (bound < 0.0 ? -bound : bound) * 1e-6 - 1e-30);
 }
 
+/* The last one that a row may offer: what comes after it in falling order of values is left out. */
+struct branch {
+    float value;
+    int64_t token;
+};
+
+static int is_left_out(const struct branch *last, float value, int64_t token) {
+    return value < last->value || (value == last->value && token > last->token);
+}
+
+/* Each round finds the next one; branches are few, as more than k of them leave nothing out. */
+static struct branch last_branch(const fr_choice *c, const float *x) {
+    const float all = -__builtin_inff();
+    if (c->branches < 1 || c->branches >= c->k) return (struct branch){all, c->classes};
+    struct branch last = {__builtin_inff(), c->classes};
+    for (int64_t found = 0; found < c->branches; found++) {
+        struct branch next = {all, c->classes};
+        for (int64_t i = 0; i < c->classes; i++) {
+            if (x[i] > next.value && is_left_out(&last, x[i], i)) next = (struct branch){x[i], i};
+        }
+        last = next;
+    }
+    return last;
+}
+
 /* Rows and tokens come in rising order, so that an equal sum never displaces what is there. */
 static int64_t enter_row(const fr_choice *c, const struct best *b, int64_t n, int64_t row) {
     const struct fr_kernels *kernels = fr_active_kernels();
     const float *x = c->logprobs + row * c->classes;
     const double parent = c->scores[row];
+    const struct branch last = last_branch(c, x);
     float bound = n < c->k ? -__builtin_inff() : entry_bound(b->score[0], parent);
     for (int64_t i = 0; (i = kernels->next_above(x, i, c->classes, bound)) < c->classes; i++) {
         const double score = parent + (double)x[i];
-        if (n == c->k && !(score > b->score[0])) continue;
+        if (is_left_out(&last, x[i], i) || (n == c->k && !(score > b->score[0]))) continue;
         const int64_t at = n < c->k ? n++ : 0;
         b->score[at] = score, b->row[at] = row, b->token[at] = i;
         if (at) rise(b, at);

@@ -94,6 +94,8 @@ void fr_state_get(const fr_model *model, const fr_state *state, float *h, float 
     }
 }
 
+int64_t fr_state_rows(const fr_state *state) { return state->rows; }
+
 const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row) {
     return h_of(state, (size_t)(model->shape.num_layers - 1)) + (size_t)row * state->h_stride;
 }
@@ -175,4 +177,27 @@ void fr_step_tokens(const fr_model *model, fr_state *state, const float *table, 
     const size_t row = fr_gate_row(&model->layers[0]);
     for (size_t n = 0; n < (size_t)state->rows; n++) state->gates[n] = table + (size_t)tokens[n] * row;
     step(model, state, 1, y);
+}
+
+void fr_step_embedded(const fr_model *model, fr_state *state, const float *embedding, const int64_t *tokens,
+                      float *y) {
+    const size_t I = (size_t)model->shape.input_size;
+    for (size_t n = 0; n < (size_t)state->rows; n++) state->in[n] = embedding + (size_t)tokens[n] * I;
+    step(model, state, 0, y);
+}
+
+void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y) {
+    const fr_model *model = network->model;
+    fr_state *state = network->state;
+    float *direct = network->head ? NULL : y;
+    if (!tokens) fr_step(model, state, x, direct);
+    else if (network->table) fr_step_tokens(model, state, network->table, tokens, direct);
+    else fr_step_embedded(model, state, network->embedding, tokens, direct);
+    if (!network->head || !y) return;
+    fr_linear_forward(network->head, state->rows, fr_state_output(model, state, 0), (int64_t)state->h_stride, y,
+                      network->outputs, 1);
+}
+
+void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens) {
+    for (int64_t t = 0; t < steps; t++) fr_network_step(network, NULL, tokens + t * network->state->rows, NULL);
 }

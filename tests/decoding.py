@@ -93,7 +93,9 @@ def every_sequence(model, prompt, most, eos, penalty=1.0):
     return sorted(found, key=lambda pair: -pair[0])
 
 
-def beam_search(model, prompt, beams, most, eos, *, alpha=1.0, early=False, form="power"):
+def beam_search(
+    model, prompt, beams, most, eos, *, alpha=1.0, early=False, form="power", branches=None
+):
     """The search of Hugging Face's beam scorer, one candidate after the other: (score, tokens)."""
 
     def score_of(total, length):
@@ -103,7 +105,9 @@ def beam_search(model, prompt, beams, most, eos, *, alpha=1.0, early=False, form
     for length in range(1, most + 1):
         candidates = []
         for parent, (total, tokens) in enumerate(live):
-            for token, value in enumerate(log_probabilities(model, [*prompt, *tokens])):
+            values = list(enumerate(log_probabilities(model, [*prompt, *tokens])))
+            values.sort(key=lambda pair: (-pair[1], pair[0]))
+            for token, value in values[:branches]:
                 candidates.append((total + value, parent, token))
         candidates.sort(key=lambda c: (-c[0], c[1], c[2]))
         following = []

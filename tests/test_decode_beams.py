@@ -82,6 +82,17 @@ def test_larger_searches_equal_a_plain_float64_search(seed, alpha, form, early):
         assert_same(found, wanted)
 
 
+@pytest.mark.parametrize("branches", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_beam_branches_into_its_most_probable_tokens_only(seed, branches):
+    for model, eos in ((random_table(30, seed), set()), (tiny(seed, 40), {0, 3})):
+        options = {"num_beams": 4, "top_k": branches, "eos_token_id": sorted(eos)}
+        found = generate(model, [1, 2], max_new_tokens=7, **options)
+        assert_same(found, beam_search(model, [1, 2], 4, 7, eos, branches=branches)[:1])
+    ties = generate(constant_table([0.0] * 6), [0], max_new_tokens=1, num_beams=3, top_k=2)
+    assert ties[0].tokens == [0]
+
+
 def test_a_vocabulary_wider_than_the_lanes_is_searched_whole():
     model = random_table(1037, 3, 1.0)
     found = generate(model, [1], max_new_tokens=4, num_beams=7, num_return_sequences=7)

@@ -7,8 +7,9 @@ token id. A group keeps its `size` best unfinished sequences as beams and collec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from fastrnn.decode._ending import Ending
 from fastrnn.decode._generation import Generation, Penalty, length_penalty_of
@@ -57,6 +58,15 @@ class Finished:
         return Generation(self.beam.tokens(), self.beam.logprobs(), self.score, self.reason)
 
 
+class Taken(NamedTuple):
+    """What one step of all groups took, by row."""
+
+    tokens: list[int]
+    parents: list[int]  # rows of the step before
+    scores: list[float]
+    logprobs: list[float]
+
+
 class Group:
     """Beams that compete with each other, and what they have finished."""
 
@@ -72,6 +82,10 @@ class Group:
         self.finished: list[Finished] = []
         self.chosen: list[int] = []  # tokens of the last step, for the groups behind this one
         self.is_done = False
+
+    def is_open(self, beams: int) -> bool:
+        """Whether there are so many beams, and too few finished sequences to be done."""
+        return len(self.beams) == beams and len(self.finished) < self.kept
 
     def advance(
         self, candidates: Iterable[Candidate], first: int, logprob: Callable[[int, int], float]
@@ -106,6 +120,31 @@ class Group:
         if ending.grammar is not None or length == ending.most:
             self._cut()
         return rank >= 0
+
+    def grow(self, before: int, first: int, steps: Sequence[Taken]) -> None:
+        """The beams behind steps that ended none; their first row was `before` and is `first` now.
+
+        Only what one of them comes from becomes a Beam.
+        """
+        alive = [set(range(first, first + self.size))]
+        for step in reversed(steps):
+            alive.append({step.parents[row] for row in alive[-1]})
+        beams = dict(enumerate(self.beams, before))
+        length, state = self.beams[0].length, self.beams[0].state
+        for n, (step, rows) in enumerate(zip(steps, reversed(alive[:-1]), strict=True), length + 1):
+            beams = {
+                row: Beam(
+                    beams[step.parents[row]],
+                    step.tokens[row],
+                    step.logprobs[row],
+                    step.scores[row],
+                    n,
+                    state,
+                    step.parents[row],
+                )
+                for row in rows
+            }
+        self.beams = [beams[row] for row in range(first, first + self.size)]
 
     def _cut(self) -> None:
         """Beams that may not grow any more are finished as they are."""

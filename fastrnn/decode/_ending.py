@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from fastrnn.decode._options import Options
 from fastrnn.decode.automaton import Compiled
 
@@ -38,6 +41,12 @@ class Ending:
         """The most tokens after any one sequence that can end it before the limit."""
         last = {stop[-1] for stop in self.stops}
         return len(self.eos | last) + (self.grammar.final_tokens if self.grammar else 0)
+
+    def marks(self, vocab_size: int) -> npt.NDArray[np.uint8]:
+        """(V,): whether a token may end a text; without a grammar no other can."""
+        marks = np.zeros(vocab_size, np.uint8)
+        marks[list(self.eos | {stop[-1] for stop in self.stops})] = 1
+        return marks
 
     def follow(self, state: int, token: int) -> int:
         """The automaton's state after a token that it allows."""

@@ -62,7 +62,8 @@ def generate(
     - Greedy by default; `do_sample` draws tokens, `num_beams` > 1 searches. Ties go to the lowest
       id; between beams to the higher sum of log-probabilities, the lower parent, the lower id.
     - temperature 0 is the argmax, infinity is uniform over what is allowed. top_k keeps exactly k
-      tokens, top_p and typical_p as few as reach their share.
+      tokens, top_p and typical_p as few as reach their share. With beams, top_k is how many tokens
+      each beam may branch into.
     - `seed` (0 to 2**64 - 1) and the number of the returned sequence decide every draw, so a prompt
       gives the same in any batch; equal prompts give equal results (num_return_sequences gives
       different ones). None draws a new seed for every prompt.
@@ -102,7 +103,7 @@ def stream_generate(model: Decodable, prompt: ArrayLike, **options: Any) -> Iter
 
 
 def _certain(job: Sampling | Search) -> Generator[int, None, None]:
-    yield from job.run(streams=True) if isinstance(job, Search) else job.run()
+    yield from job.run(streams=True)
 
 
 def _job(model: Decodable, prompt: ArrayLike, given: Mapping[str, Any]) -> Sampling | Search:

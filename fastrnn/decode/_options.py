@@ -133,7 +133,7 @@ def _check_sampling(o: Options) -> None:
     if o.do_sample:
         return
     for name, neutral in {**_GREEDY, "temperature": 1.0 if o.temperature else 0.0}.items():
-        if getattr(o, name) != neutral:
+        if getattr(o, name) != neutral and not (name == "top_k" and o.num_beams > 1):
             raise ValueError(
                 f"{name} is {getattr(o, name)}, but do_sample is False: it would have no effect"
             )

@@ -16,7 +16,7 @@ from fastrnn import _core
 from fastrnn.decode._generation import Generation, length_penalty_of
 from fastrnn.decode._options import Options
 from fastrnn.decode._rules import Rules, refuse_row
-from fastrnn.decode._stepper import Decodable, Stepper
+from fastrnn.decode._stepper import RUN_STEPS, Decodable, Stepper
 
 
 @dataclass(slots=True)
@@ -58,9 +58,12 @@ class Sampling:
         self.rules.bind(self.logits)
         self.rows = [_Row(prompt, i, 0, self.rules.start) for i, prompt in enumerate(prompts)]
         self.finished: list[_Row] = []
-        self.keys, self.positions, self.tokens = np.zeros((3, len(raw)), np.int64)
-        self.logprobs = np.zeros(len(raw), np.float32)
+        self.keys, self.positions = np.zeros((2, len(raw)), np.int64)
+        # Record of a run: row 0 is fed, row 1 what the first step (or the one that waits) drew.
+        self.tokens = np.zeros((RUN_STEPS + 1, len(raw)), np.int64)
+        self.logprobs = np.zeros((RUN_STEPS + 1, len(raw)), np.float32)
         self.sampler = self._sampler(o)
+        self.core = None if self.rules.change_logits else self.stepper.core
         # With a seed, a prompt alone gives what it gives in a batch: its place is not in the key.
         self.seeds = [secrets.randbits(64) if o.seed is None else o.seed for _ in prompts]
 
@@ -70,6 +73,7 @@ class Sampling:
             self.logits,
             self.stepper.logits,
             *results,
+            self.rules.ending.marks(self.logits.shape[1]),
             temperature=o.temperature if o.do_sample else 0.0,
             top_k=o.top_k,
             top_p=o.top_p,
@@ -77,17 +81,48 @@ class Sampling:
             typical_p=o.typical_p,
         )
 
-    def run(self) -> Iterator[int]:
-        """Decodes to the end; yields every token as it is drawn."""
+    def run(self, streams: bool = False) -> Iterator[int]:
+        """Decodes to the end; with `streams` yields every token as it is drawn."""
         stepper, sampler = self.stepper, self.sampler
-        feed = [row.prompt[0] for row in self.rows]
+        read = stepper.read([row.prompt for row in self.rows])
+        for row in self.rows:
+            row.read += read
+        feed = [row.prompt[read] for row in self.rows]
         self._spread_keys()
         while feed:
-            stepper.step(feed)
-            self._expand()
-            self._process()
-            sampler.draw(stepper.rows)
+            if streams or not self._run_ahead(feed):
+                stepper.step(feed)
+                self._expand()
+                self._process()
+                sampler.draw(stepper.rows)
             feed = yield from self._advance()
+
+    def _run_ahead(self, feed: list[int]) -> bool:
+        """Steps whose tokens end nothing.
+
+        True: the tokens of one more have been drawn; False: `feed` is to be fed next.
+        """
+        if self.core is None or any(row.reads_prompt for row in self.rows):
+            return False
+        count, most = len(feed), self.rules.ending.most
+        steps = min(RUN_STEPS, most - 1 - max(row.length for row in self.rows))
+        if steps < 1 or (self.wanted > 1 and not all(row.written for row in self.rows)):
+            return False
+        self.tokens[0, :count] = feed
+        self.positions[:count] = [row.length for row in self.rows]
+        taken = self.sampler.run(self.core, count, steps)
+        if taken:
+            tokens = self.tokens[1 : taken + 1, :count].T.tolist()
+            logprobs = self.logprobs[1 : taken + 1, :count].T.tolist()
+            for i, row in enumerate(self.rows):
+                row.written += tokens[i]
+                row.logprobs += logprobs[i]
+            feed[:] = self.tokens[taken, :count].tolist()
+        if taken == steps:
+            return False
+        self.tokens[1, :count] = self.tokens[taken + 1, :count]
+        self.logprobs[1, :count] = self.logprobs[taken + 1, :count]
+        return True
 
     def _expand(self) -> None:
         """A prompt that has just been read becomes as many rows as sequences are wanted."""
@@ -133,7 +168,7 @@ class Sampling:
         count, ending = len(self.rows), self.rules.ending
         feed: list[int] = []
         kept: list[int] = []
-        drawn = zip(self.tokens[:count].tolist(), self.logprobs[:count].tolist(), strict=True)
+        drawn = zip(self.tokens[1, :count].tolist(), self.logprobs[1, :count].tolist(), strict=True)
         for i, (row, (token, logprob)) in enumerate(zip(self.rows, drawn, strict=True)):
             if row.read < len(row.prompt):
                 token = row.prompt[row.read]

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fastrnn import _core
-from fastrnn.decode._beams import Finished, Group, shared_start
+from fastrnn.decode._beams import Finished, Group, Taken, shared_start
 from fastrnn.decode._coverage import Coverage
 from fastrnn.decode._generation import Generation
 from fastrnn.decode._options import Options
 from fastrnn.decode._rules import Entry, Rules, refuse_row
-from fastrnn.decode._stepper import Decodable, Stepper
+from fastrnn.decode._stepper import RUN_STEPS, Decodable, Stepper
 
 
 @dataclass(slots=True)
@@ -55,22 +55,33 @@ class Search:
             for i, tokens in enumerate(prompts)
         ]
         self.active = self.prompts
-        self.scores = np.zeros(capacity)
         self.same = list(range(capacity))
         # A beam has at most `final_tokens` ways to end, so that enough candidates do not.
         k = o.num_beams // G * min(1 + ending.final_tokens, V)
         self.best = np.zeros((len(prompts), k))
         self.best_rows, self.best_tokens = np.zeros((2, len(prompts), k), np.int64)
         self.first, self.last = np.zeros((2, len(prompts)), np.int64)
+        # The record of a run: row 0 is fed, row t + 1 is what step t took.
+        self.tokens, self.parents = np.zeros((2, RUN_STEPS + 1, capacity), np.int64)
+        self.scores = np.zeros((RUN_STEPS + 1, capacity))
+        self.logprobs = np.zeros((RUN_STEPS + 1, capacity), np.float32)
         self.chooser = _core.Chooser(
             self.logits,
             self.first,
             self.last,
-            self.scores,
             self.best,
             self.best_rows,
             self.best_tokens,
+            self.tokens,
+            self.parents,
+            self.scores,
+            self.logprobs,
+            ending.marks(V),
+            o.num_beams // G,
+            o.top_k,
         )
+        runs = not (self.rules.change_logits or self.coverage or G > 1)
+        self.core = self.stepper.core if runs else None
         # Per prompt: where the results of its choice are.
         self.results_of = list(zip(self.best, self.best_rows, self.best_tokens, strict=True))
         if G > 1:
@@ -80,18 +91,11 @@ class Search:
 
     def run(self, streams: bool = False) -> Iterator[int]:
         """Decodes to the end; with `streams` yields the first prompt's tokens once certain."""
-        given = 0
-        feed = [p.tokens[0] for p in self.active for _ in p.groups]
+        given, feed = 0, self._read()
         while feed:
-            self.stepper.step(feed)
-            if self.coverage:
-                self.coverage.add()
-            nan = self.chooser.normalize(len(feed))
-            if nan < len(feed):
-                self._refuse_nan(nan)
-            writing = [p for p in self.active if p.read == len(p.tokens)]
-            if writing:
-                self._choose(writing)
+            writing = [] if streams else self._run_ahead(feed)
+            if not writing:
+                writing = self._step(feed)
             if streams and writing:
                 known = self._prefix(given)
                 yield from known
@@ -99,6 +103,65 @@ class Search:
             feed = self._reorder(writing)
         if streams:
             yield from self.results()[0].tokens[given:]
+
+    def _read(self) -> list[int]:
+        """The prompts as far as all of them go; returns what to feed next."""
+        read = self.stepper.read([p.tokens for p in self.active for _ in p.groups])
+        for prompt in self.active:
+            prompt.read += read
+        return [p.tokens[read] for p in self.active for _ in p.groups]
+
+    def _step(self, feed: list[int]) -> list[_Prompt]:
+        """One step, and the next beams of the prompts that are read, which are returned."""
+        self.stepper.step(feed)
+        if self.coverage:
+            self.coverage.add()
+        nan = self.chooser.normalize(len(feed))
+        if nan < len(feed):
+            self._refuse_nan(nan)
+        writing = [p for p in self.active if p.read == len(p.tokens)]
+        if writing:
+            self._choose(writing)
+        return writing
+
+    def _run_ahead(self, feed: list[int]) -> list[_Prompt]:
+        """Steps in which no beam can end, and what the one behind them chose, for all prompts.
+
+        None are returned, if `feed` is to be fed next.
+        """
+        if self.core is None or any(prompt.reads for prompt in self.active):
+            return []
+        groups = [prompt.groups[0] for prompt in self.active]
+        each, size = len(groups[0].beams), groups[0].size
+        steps = self.rules.ending.most - 1 - max(group.beams[0].length for group in groups)
+        steps = min(RUN_STEPS, steps)
+        if steps < 1 or each not in (1, size) or any(not g.is_open(each) for g in groups):
+            return []
+        self.tokens[0, : len(feed)] = feed
+        taken, nan = self.chooser.run(self.core, len(groups), len(feed), steps)
+        if taken:
+            self._grow(groups, each, taken)
+            feed[:] = self.tokens[taken, : self.core.rows].tolist()
+            self.scores[0] = self.scores[taken]
+        if taken == steps:
+            return []
+        if nan >= 0:
+            self._refuse_nan(nan)
+        for i, prompt in enumerate(self.active):
+            self._advance(prompt, 0, i)
+        return self.active
+
+    def _grow(self, groups: list[Group], each: int, taken: int) -> None:
+        rows = len(groups) * groups[0].size
+        record = (self.tokens, self.parents, self.scores, self.logprobs)
+        steps = [
+            Taken(*row)
+            for row in zip(*(r[1 : taken + 1, :rows].tolist() for r in record), strict=True)
+        ]
+        for i, group in enumerate(groups):
+            group.grow(i * each, i * group.size, steps)
+            self.active[i].firsts[0] = i * group.size
+        self.stepper.resize(rows)
 
     def _refuse_nan(self, row: int) -> None:
         for prompt in self.active:
@@ -164,7 +227,7 @@ class Search:
                     scores.append(beam.score)
         if any(group.is_done for prompt in writing for group in prompt.groups):
             self.active = [p for p in self.active if not all(g.is_done for g in p.groups)]
-        self.scores[: len(scores)] = scores
+        self.scores[0, : len(scores)] = scores
         if rows and rows != self.same[: self.stepper.rows]:
             self.stepper.reorder(rows)
             if self.coverage:

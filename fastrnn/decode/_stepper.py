@@ -9,6 +9,9 @@ import numpy as np
 from fastrnn import _core
 from fastrnn._arrays import ArrayLike, FloatArray, IntArray, as_float32, with_article
 
+READ_STEPS = 256  # of a prompt at once; between them an interrupt is noticed
+RUN_STEPS = 32  # that the kernels decide without coming back
+
 
 class TokenStream(Protocol):
     """A running model over rows of tokens.
@@ -65,6 +68,24 @@ class Stepper:
         if rows < capacity:
             self.reorder(list(range(rows)))
 
+    @property
+    def core(self) -> _core.Stream | None:
+        """The stream, if it is one that the kernels can run over many steps."""
+        return self.stream if self._writes_out and self.stream.vocabulary else None
+
+    def read(self, texts: list[list[int]]) -> int:
+        """Give each row its text, as far as all of them go but one token; how far that is.
+
+        Only a stream of the kernels reads without giving logits; any other reads nothing here.
+        """
+        count = min(len(text) for text in texts) - 1
+        if self.core is None or count < 1:
+            return 0
+        tokens = np.array([text[:count] for text in texts]).T
+        for start in range(0, count, READ_STEPS):
+            self.core.read(tokens[start : start + READ_STEPS])
+        return count
+
     def step(self, tokens: list[int]) -> None:
         """One token for every row."""
         if not self._writes_out:
@@ -77,8 +98,12 @@ class Stepper:
     def reorder(self, indices: list[int]) -> None:
         """The stream's rows; the logits stay where they are."""
         self.stream.reorder(np.array(indices))
-        if len(indices) != self.rows:
-            self.rows = len(indices)
+        self.resize(len(indices))
+
+    def resize(self, rows: int) -> None:
+        """Take note of how many rows the stream has now."""
+        if rows != self.rows:
+            self.rows = rows
             self._view()
 
     def _view(self) -> None:

@@ -15,7 +15,7 @@ from fastrnn._arrays import (
 from fastrnn.layers.shortlist import Shortlist
 from fastrnn.models._bridge import as_list
 from fastrnn.models._decoder import Decoder, Encoded
-from fastrnn.streams import Stream, TokenStream
+from fastrnn.streams import Stream
 
 
 class DecoderStream:
@@ -90,10 +90,9 @@ def _rnn_stream(decoder: Decoder, state: list[FloatArray], has_head: bool) -> St
     table = decoder._folded()
     head = decoder.head._shared_dense() if has_head else None
     rows, rnn = state[0].shape[1], decoder.rnn
-    kind = TokenStream if table is None else Stream
-    stream = kind.over(rnn, rows, bytes(16), table, head)  # no snapshot will be asked for
-    if isinstance(stream, TokenStream):
-        stream.embedding = decoder.embedding.weight
+    embedding = decoder.embedding.weight if table is None else None
+    fingerprint = bytes(16)  # no snapshot will be asked for
+    stream = Stream.over(rnn, rows, fingerprint, table, head, embedding)
     stream.state = state[0] if len(state) == 1 else (state[0], state[1])
     return stream
 

@@ -30,7 +30,7 @@ from fastrnn.layers.dropout import dropped, locked_shape
 from fastrnn.layers.weight_drop import dropped_vjp
 from fastrnn.models._base import RNNS, Model
 from fastrnn.rnn import GRU, LSTM, RNN
-from fastrnn.streams import Stream, TokenStream
+from fastrnn.streams import Stream
 
 Rnn = RNN | LSTM | GRU
 
@@ -164,12 +164,9 @@ class SequenceModel(Model):
     def _step_stream(self, batch_size: int) -> Stream:
         """A stream of steps through all parts."""
         self.rnn._check_streams()
-        arguments = (self.rnn, batch_size, self.fingerprint(), None, self.head._shared_dense())
-        if self.embedding is None:
-            return Stream.over(*arguments)
-        stream = TokenStream.over(*arguments)
-        stream.embedding = self.embedding.weight.copy()
-        return stream
+        embedding = None if self.embedding is None else self.embedding.weight.copy()
+        head = self.head._shared_dense()
+        return Stream.over(self.rnn, batch_size, self.fingerprint(), None, head, embedding)
 
 
 def new_parts(

@@ -28,7 +28,7 @@ from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS
 from fastrnn.models._objective import Backward, as_ignored, as_smoothing, classes, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
-from fastrnn.streams import Stream, TokenStream
+from fastrnn.streams import Stream
 
 # A stream looks tokens up in a folded table (embedding times W_ih) up to this size, because a
 # table that leaves the L2 cache would cost more to read than the product it saves.
@@ -242,9 +242,7 @@ class LanguageModel(SequenceModel):
             return Stream.over(*arguments, self._folded(), head)
         if self._rows is None:
             self._rows = self.embedding.weight.copy()
-        stream = TokenStream.over(*arguments, None, head)
-        stream.embedding = self._rows
-        return stream
+        return Stream.over(*arguments, None, head, self._rows)
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""

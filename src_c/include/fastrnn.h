@@ -134,6 +134,11 @@ FR_API void fr_step(const fr_model *model, fr_state *state, const float *x, floa
 /* The same for tokens (N), each a row of the table. */
 FR_API void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
                            const int64_t *tokens, float *y);
+/* The same for tokens (N), each a row of the embedding (V, I). */
+FR_API void fr_step_embedded(const fr_model *model, fr_state *state, const float *embedding,
+                             const int64_t *tokens, float *y);
+/* N, the rows that are there now. */
+FR_API int64_t fr_state_rows(const fr_state *state);
 /* The last layer's newest h of row n, R floats; valid until the next step. */
 FR_API const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row);
 
@@ -159,6 +164,24 @@ FR_API void fr_linear_load(fr_linear *linear, const float *weight, const float *
 /* y (M, outputs) = x (M, inputs) W^T + bias; x_stride and y_stride are floats between rows. */
 FR_API void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
                               float *y, int64_t y_stride, int32_t threads);
+
+/* ---- networks: a stream with what comes before and behind it ----------------------------------- */
+
+/* Tokens come in through a table or an embedding (the other is NULL), floats if both are NULL; `head`
+ * may be NULL. Nothing is owned. */
+typedef struct fr_network {
+    const fr_model *model;
+    fr_state *state;
+    const float *table, *embedding; /* see fr_step_tokens and fr_step_embedded */
+    const fr_linear *head;
+    int32_t outputs; /* F of the head, or R */
+} fr_network;
+
+/* x (N, I) or tokens (N) -> y (N, F), what is wanted given and the other NULL. Never allocates, locks
+ * or starts a thread. */
+FR_API void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y);
+/* Reads tokens (T, N) without outputs. */
+FR_API void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens);
 
 /* ---- training ---------------------------------------------------------------------------------- */
 
@@ -353,9 +376,10 @@ FR_API void fr_sample(const fr_sampling *sampling, void *workspace, int32_t thre
 
 /* The best k of scores[row] + logprobs[row][token] (in float64) in each of G groups of rows: higher
  * sums, then lower rows, then lower tokens. Sums of -inf and NaN are not taken; what is missing at the
- * end of a group has row -1. */
+ * end of a group has row -1. With `branches` a row offers only so many, its most probable tokens. */
 typedef struct fr_choice {
     int64_t groups, classes, k;   /* G, V */
+    int64_t branches;             /* 0: any number */
     const int64_t *first, *last;  /* (G): rows of a group, first <= row < last */
     const float *logprobs;        /* (rows, V) */
     const double *scores;         /* (rows) */
@@ -366,6 +390,40 @@ typedef struct fr_choice {
 FR_API void fr_choose(const fr_choice *choice, int32_t threads);
 /* Every row of x (rows, V) becomes its log-softmax; returns the first that holds a NaN, or rows. */
 FR_API int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads);
+
+/* Sampling and beam search over the tokens of a network, for as long as nothing needs a decision:
+ * until a token comes that may end a text, or a row that cannot go on. What was fed and found stays in
+ * a record of (steps + 1, capacity) values: row 0 holds what to begin with, row t + 1 what step t found.
+ * A run returns how many steps were decided. If these are fewer than `steps`, one more has been made,
+ * and what it found waits: a caller decides, reorders the state and begins anew. */
+typedef struct fr_draws {
+    const fr_network *network;
+    fr_sampling *sampling;  /* of all rows of the state; raw is where the network's logits go */
+    float *raw;             /* the same */
+    const uint8_t *ends;    /* (V): whether a token may end a text */
+    int64_t capacity;
+    int64_t *tokens;        /* (steps + 1, capacity); the last step's may be an end, or below 0 */
+    float *logprobs;        /* (steps + 1, capacity), row 0 unused */
+    int64_t *positions;     /* sampling's; one more after every decided step */
+} fr_draws;
+
+FR_API int64_t fr_draw_steps(const fr_draws *draws, int64_t steps, void *workspace, int32_t threads);
+
+/* G groups have one row each or `beams` rows each, group by group, and `beams` after every decided step. */
+typedef struct fr_search {
+    const fr_network *network;
+    fr_choice *choice;      /* of the last step; its k is at least `beams` */
+    float *logits;          /* choice's logprobs */
+    int64_t *first, *last;  /* choice's */
+    const uint8_t *ends;
+    int64_t beams, capacity;
+    int64_t *tokens, *parents;  /* (steps + 1, capacity); parents: rows of the step before */
+    double *scores;             /* (steps + 1, capacity) sums of logprobs */
+    float *logprobs;            /* (steps + 1, capacity) */
+    int64_t nan_row;            /* result: the first row of the waiting step that holds a NaN, or -1 */
+} fr_search;
+
+FR_API int64_t fr_search_steps(fr_search *search, int64_t steps, int32_t threads);
 
 /* Sets to -inf what an automaton does not allow: row n is in states[n] (< 0: free), whose tokens stand,
  * rising, from offsets[state] to offsets[state + 1], each with the number of tokens that are still

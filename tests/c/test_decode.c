@@ -1,5 +1,5 @@
 /* Decoding in C: choices against sorting everything, draws against a plain loop, reordered states
- * against fresh ones; for all kernels named as arguments, with the same bits for any threads. */
+ * against fresh ones, runs of many steps against single calls; for all kernels named as arguments, with the same bits for any threads. */
 #include "support.h"
 
 #include <math.h>
@@ -25,20 +25,27 @@ static float *coarse(size_t n, uint64_t seed) {
     return x;
 }
 
-static void test_choice(int64_t V, int64_t k, int32_t threads) {
+/* Whether a token is one of the first `branches` of its row. */
+static int is_branch(const float *x, int64_t V, int64_t token, int64_t branches) {
+    int64_t before = 0;
+    for (int64_t v = 0; v < V; v++) before += x[v] > x[token] || (x[v] == x[token] && v < token);
+    return branches == 0 || before < branches;
+}
+
+static void test_choice(int64_t V, int64_t k, int64_t branches, int32_t threads) {
     float *x = coarse((size_t)(ROWS * V), (uint64_t)V);
     double scores[ROWS], best[3 * MOST];
     int64_t rows[3 * MOST], tokens[3 * MOST];
     const int64_t first[] = {0, 3, 4}, last[] = {3, 4, 7};
     for (int r = 0; r < ROWS; r++) scores[r] = -0.5 * (r % 3);
-    const fr_choice choice = {3, V, k, first, last, x, scores, best, rows, tokens};
+    const fr_choice choice = {3, V, k, branches, first, last, x, scores, best, rows, tokens};
     fr_choose(&choice, threads);
     struct candidate *all = aligned((size_t)(ROWS * V) * sizeof *all);
     for (int g = 0; g < 3; g++) {
         int64_t n = 0;
         for (int64_t r = first[g]; r < last[g]; r++) {
             for (int64_t v = 0; v < V; v++) {
-                if (x[r * V + v] > -INFINITY) all[n++] = (struct candidate){scores[r] + (double)x[r * V + v], r, v};
+                if (x[r * V + v] > -INFINITY && is_branch(x + r * V, V, v, branches)) all[n++] = (struct candidate){scores[r] + (double)x[r * V + v], r, v};
             }
         }
         qsort(all, (size_t)n, sizeof *all, by_rule);
@@ -134,13 +141,140 @@ static void test_reorder(const char *cell, int32_t H, int32_t P) {
     free(state), free(model), free(x), free(parameters);
 }
 
+/* A network of V tokens: a folded table or an embedding, two layers, a head. */
+struct network {
+    fr_network network;
+    float *parameters, *embedding, *table;
+    fr_linear *head;
+};
+
+static struct network make_network(const char *cell, int64_t V, int64_t rows, int folded) {
+    const fr_shape shape = {fr_cell(cell), 20, 20, 0, 2, 1, 1, 0};
+    struct network n = {0};
+    fr_model *model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
+    n.parameters = random_floats(fr_parameter_count(&shape), 5, 0.5f);
+    n.embedding = random_floats((size_t)V * 20, 6, 1.0f);
+    fr_model_load(model, n.parameters);
+    n.table = aligned(fr_table_size(model, V));
+    fr_table_fill(model, V, n.embedding, n.table);
+    float *weight = random_floats((size_t)V * 20, 7, 2.0f);
+    n.head = fr_linear_create(20, (int32_t)V, aligned(fr_linear_size(20, (int32_t)V)));
+    fr_linear_load(n.head, weight, NULL);
+    free(weight);
+    n.network = (fr_network){.model = model, .state = fr_state_create(model, rows, aligned(fr_state_size(model, rows))),
+                             .table = folded ? n.table : NULL, .embedding = folded ? NULL : n.embedding,
+                             .head = n.head, .outputs = (int32_t)V};
+    return n;
+}
+
+static void free_network(struct network *n) {
+    free((void *)n->network.model), free(n->network.state);
+    free(n->parameters), free(n->embedding), free(n->table), free(n->head);
+}
+
+/* Rows of 0, as after creation. */
+static void restart(const struct network *n, const int64_t *zeros, int64_t rows) {
+    fr_state_reorder(n->network.model, n->network.state, zeros, rows);
+    fr_state_set(n->network.model, n->network.state, NULL, NULL);
+}
+
+enum { LIVE = 3, STEPS = 9, RUN = (STEPS + 1) * 2 * LIVE };
+
+/* Two searches of three beams: a run against single calls, whose bits are the same; then an end token
+ * stops it where that token is among the first candidates. */
+static void test_search_steps(const char *cell, int64_t V, int folded) {
+    const int64_t zeros[2 * LIVE] = {0};
+    struct network n = make_network(cell, V, 2 * LIVE, folded);
+    float *logits = aligned((size_t)(2 * LIVE * V) * sizeof *logits), logprobs[RUN];
+    uint8_t *ends = calloc((size_t)V, 1);
+    double best[2 * LIVE], scores[RUN] = {0};
+    int64_t first[2], last[2], rows[2 * LIVE], chosen[2 * LIVE], tokens[RUN] = {1, 0}, parents[RUN];
+    fr_choice choice = {2, V, LIVE, 0, first, last, logits, scores, best, rows, chosen};
+    fr_search search = {&n.network, &choice, logits, first, last, ends, LIVE, 2 * LIVE,
+                        tokens, parents, scores, logprobs, 0};
+    restart(&n, zeros, 2);
+    CHECK(fr_search_steps(&search, STEPS, 1) == STEPS && search.nan_row == -1, "%s %d: all steps", cell, (int)V);
+
+    double sums[2 * LIVE] = {0};
+    int64_t feed[2 * LIVE] = {1, 0};
+    fr_choice single = choice;
+    single.scores = sums;
+    restart(&n, zeros, 2);
+    for (int t = 1; t <= STEPS; t++) {
+        const int64_t each = t == 1 ? 1 : LIVE;
+        fr_network_step(&n.network, NULL, feed, logits);
+        fr_normalize(2 * each, V, logits, 1);
+        for (int g = 0; g < 2; g++) first[g] = g * each, last[g] = (g + 1) * each;
+        fr_choose(&single, 1);
+        for (int i = 0; i < 2 * LIVE; i++) {
+            const int at = t * 2 * LIVE + i;
+            CHECK(tokens[at] == chosen[i] && parents[at] == rows[i] && scores[at] == best[i]
+                  && logprobs[at] == logits[rows[i] * V + chosen[i]], "%s %d: step %d row %d", cell, (int)V, t, i);
+            feed[i] = chosen[i], sums[i] = best[i];
+        }
+        fr_state_reorder(n.network.model, n.network.state, rows, 2 * LIVE);
+    }
+
+    const int64_t end = tokens[5 * 2 * LIVE + 4]; /* of step 4 or an earlier one */
+    int64_t wanted = STEPS;
+    for (int at = RUN - 1; at >= 2 * LIVE; at--) wanted = tokens[at] == end ? at / (2 * LIVE) - 1 : wanted;
+    ends[end] = 1;
+    restart(&n, zeros, 2);
+    CHECK(fr_search_steps(&search, STEPS, 1) == wanted, "%s %d: an end at step %d", cell, (int)V, (int)wanted);
+    CHECK(fr_state_rows(n.network.state) == (wanted ? 2 * LIVE : 2), "the step after it was not taken");
+    free_network(&n);
+    free(logits), free(ends);
+}
+
+/* Two rows drawn: a run against single calls; then an end token stops it. */
+static void test_draw_steps(const char *cell, int64_t V, int folded) {
+    const int64_t zeros[2] = {0};
+    struct network n = make_network(cell, V, 2, folded);
+    float *logits = aligned((size_t)(2 * V) * sizeof *logits), logprobs[2 * (STEPS + 1)];
+    uint8_t *ends = calloc((size_t)V, 1);
+    void *workspace = aligned(fr_sample_size(V, 1));
+    int64_t keys[2] = {7, 9}, positions[2] = {0, 4}, tokens[2 * (STEPS + 1)] = {1, 0};
+    fr_sampling sampling = {2, V, logits, logits, keys, positions, NULL, NULL, 1.0f, 0.0f, 0.9, 1.0, 0};
+    const fr_draws draws = {&n.network, &sampling, logits, ends, 2, tokens, logprobs, positions};
+    const int64_t fed[2] = {0, 1};
+    fr_network_read(&n.network, 1, fed);
+    CHECK(fr_draw_steps(&draws, STEPS, workspace, 1) == STEPS, "%s %d: all draws", cell, (int)V);
+    CHECK(positions[0] == STEPS && positions[1] == STEPS + 4, "positions");
+
+    int64_t drawn[2] = {1, 0};
+    float values[2];
+    sampling.tokens = drawn, sampling.logprobs = values;
+    restart(&n, zeros, 2);
+    fr_network_step(&n.network, NULL, fed, logits);
+    for (int t = 0; t < STEPS; t++) {
+        fr_network_step(&n.network, NULL, drawn, logits);
+        positions[0] = t, positions[1] = t + 4;
+        fr_sample(&sampling, workspace, 1);
+        for (int i = 0; i < 2; i++) {
+            CHECK(drawn[i] == tokens[2 * (t + 1) + i] && values[i] == logprobs[2 * (t + 1) + i],
+                  "%s %d: draw %d row %d", cell, (int)V, t, i);
+        }
+    }
+    int64_t wanted = STEPS;
+    for (int at = 2 * STEPS + 1; at >= 2; at--) wanted = tokens[at] == tokens[9] ? at / 2 - 1 : wanted;
+    ends[tokens[9]] = 1;
+    restart(&n, zeros, 2);
+    fr_network_read(&n.network, 1, fed);
+    positions[0] = 0, positions[1] = 4;
+    CHECK(fr_draw_steps(&draws, STEPS, workspace, 1) == wanted, "%s %d: an end", cell, (int)V);
+    free_network(&n);
+    free(logits), free(ends), free(workspace);
+}
+
 int main(int argc, char **argv) {
     int failed = 0;
     for (int i = 1; i < argc; i++) {
         if (!fr_isa_select(argv[i])) return 2;
         const int64_t sizes[] = {1, 2, 15, 16, 17, 64, 130, 6001};
         for (size_t v = 0; v < sizeof sizes / sizeof *sizes; v++) {
-            for (int64_t k = 1; k <= MOST; k += 2) test_choice(sizes[v], k, v % 2 ? 3 : 1);
+            for (int64_t k = 1; k <= MOST; k += 2) {
+                for (int64_t branches = 0; branches < 5; branches += 2) test_choice(sizes[v], k, branches, v % 2 ? 3 : 1);
+            }
             test_sampling(sizes[v]);
         }
         test_constraint();
@@ -150,6 +284,10 @@ int main(int argc, char **argv) {
             test_reorder(cells[c], 40, 0);
         }
         test_reorder("lstm", 60, 3);
+        for (int c = 0; c < 5; c++) {
+            test_search_steps(cells[c], c % 2 ? 17 : 600, c % 2);
+            test_draw_steps(cells[c], c % 2 ? 17 : 600, c % 3 == 0);
+        }
         failed |= report("test_decode");
     }
     return failed;
