@@ -53,22 +53,55 @@ static void sink(const float *key, int32_t *heap, int64_t n, int64_t at) {
     heap[at] = token;
 }
 
-/* Keeps the weights of the tokens that come first by their keys: `most` of them, or fewer that together
- * reach `share` of the sum. The others become 0. */
-static void keep_first(const float *key, float *weights, int64_t V, int64_t most, double share, int32_t *heap) {
-    int64_t n = 0;
-    double sum = 0.0, kept = 0.0;
+enum { BINS = 256, BINS_PER_UNIT = 8 };
+
+/* What tokens are ordered by, and what is a unit of a logarithm: a bin of keys is an eighth of it wide. */
+struct order {
+    const float *key;
+    float max, unit;
+};
+
+/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. */
+static void find_bins(const struct order *o, const float *weights, int64_t V, int32_t *bins) {
+    const float scale = BINS_PER_UNIT / o->unit, top = BINS - 1;
     for (int64_t i = 0; i < V; i++) {
-        if (weights[i] > 0.0f) heap[n++] = (int32_t)i;
-        sum += (double)weights[i];
+        const float below = (o->max - o->key[i]) * scale;
+        bins[i] = weights[i] > 0.0f ? (int32_t)(below < top ? below : top) : BINS;
     }
-    if (n <= 1) return;
-    for (int64_t at = n / 2; at-- > 0;) sink(key, heap, n, at);
-    do { /* the first stays in any case */
+}
+
+/* The tokens of one bin, in place of the bins; returns how many. */
+static int64_t take_bin(int32_t *bins, int64_t V, int32_t bin) {
+    int64_t n = 0;
+    for (int64_t i = 0; i < V; i++) {
+        const int found = bins[i] == bin;
+        bins[n] = (int32_t)i;
+        n += found;
+    }
+    return n;
+}
+
+/* Keeps the weights of the tokens that come first: `most` of them, or fewer that together reach `share`
+ * of the sum, but at least one. The others become 0. Only the bin that the border runs through is sorted. */
+static void keep_first(const struct order *o, float *weights, int64_t V, int64_t most, double share, int32_t *heap) {
+    double sums[BINS + 1] = {0.0}, sum = 0.0, kept = 0.0;
+    int64_t counts[BINS + 1] = {0};
+    int border = 0;
+    find_bins(o, weights, V, heap);
+    for (int64_t i = 0; i < V; i++) sums[heap[i]] += (double)weights[i], counts[heap[i]]++;
+    for (int bin = 0; bin < BINS; bin++) sum += sums[bin];
+    for (; border < BINS - 1 && counts[border] < most && kept + sums[border] < share * sum; border++) {
+        kept += sums[border];
+        most -= counts[border];
+    }
+    for (int64_t i = 0; i < V; i++) weights[i] = heap[i] <= border ? weights[i] : 0.0f;
+    int64_t n = take_bin(heap, V, border);
+    for (int64_t at = n / 2; at-- > 0;) sink(o->key, heap, n, at);
+    for (; n > 0 && most > 0 && (kept < share * sum || kept == 0.0); most--) {
         kept += (double)weights[heap[0]];
         heap[0] = heap[--n];
-        if (n) sink(key, heap, n, 0);
-    } while (n > 0 && --most > 0 && kept < share * sum);
+        if (n) sink(o->key, heap, n, 0);
+    }
     for (int64_t i = 0; i < n; i++) weights[heap[i]] = 0.0f;
 }
 
@@ -87,14 +120,16 @@ static void keep_typical(const fr_sampling *s, const float *x, float max, struct
         const double d = mean - (double)scratch->keys[i];
         scratch->keys[i] = (float)(d < 0.0 ? d : -d);
     }
-    keep_first(scratch->keys, scratch->weights, s->classes, s->classes, s->typical_p, scratch->heap);
+    const struct order order = {scratch->keys, 0.0f, 1.0f};
+    keep_first(&order, scratch->weights, s->classes, s->classes, s->typical_p, scratch->heap);
 }
 
 static void filter(const fr_sampling *s, const float *x, float max, struct scratch *scratch) {
     const int64_t V = s->classes;
     float *weights = scratch->weights;
-    if (s->top_k > 0 && s->top_k < V) keep_first(x, weights, V, s->top_k, EVERYTHING, scratch->heap);
-    if (s->top_p < 1.0) keep_first(x, weights, V, V, s->top_p, scratch->heap);
+    const struct order order = {x, max, s->temperature};
+    if (s->top_k > 0 && s->top_k < V) keep_first(&order, weights, V, s->top_k, EVERYTHING, scratch->heap);
+    if (s->top_p < 1.0) keep_first(&order, weights, V, V, s->top_p, scratch->heap);
     for (int64_t i = 0; s->min_p > 0.0f && i < V; i++) weights[i] = weights[i] >= s->min_p ? weights[i] : 0.0f;
     if (s->typical_p < 1.0) keep_typical(s, x, max, scratch);
 }
