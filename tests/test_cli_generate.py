@@ -479,16 +479,6 @@ def test_translations_are_the_same_alone_and_beside_others(more, pairs, capsys):
     assert together[1]["logprobs"] == pytest.approx(alone["logprobs"], abs=1e-5)
 
 
-def test_a_resumed_training_of_pairs_ends_with_the_same_bits(pairs, capsys):
-    path, _ = trained(pairs, capsys, "--schedule", "constant")
-    whole = fastrnn.load(path)
-    for file in pairs.parent.glob("reverser*"):
-        file.unlink()
-    trained(pairs, capsys, "--schedule", "constant", "--max-steps", "3")
-    trained(pairs, capsys, "--resume", "--max-steps", "1000")
-    assert (fastrnn.load(path).flat == whole.flat).all()
-
-
 def test_sources_come_from_standard_input(pairs, capsys, monkeypatch):
     path, _ = trained(pairs, capsys, "--max-steps", "1")
     monkeypatch.setattr("sys.stdin", StringIO("abc\n\nfed\n"))

@@ -155,8 +155,8 @@ def _ready(model: Any, options: argparse.Namespace) -> None:
     """Seeds, and the limit of memory."""
     model.reset_parameters(options.seed)
     model.seed(options.seed)
-    if getattr(options, "memory_budget", None):
-        model.rnn.memory_budget = int(options.memory_budget * 2**20)
+    if options.memory_budget:
+        model.limit_memory(int(options.memory_budget * 2**20))
 
 
 def _fit(job: Job, options: argparse.Namespace) -> Any:
@@ -235,15 +235,15 @@ def _finish(job: Job, task: ModuleType, result: Any, options: argparse.Namespace
     _say(f"on the validation data{best}:")
     for line in task.describe(figures):
         _say(f"  {line}".rstrip())
-    flow = _flow(model, job) if getattr(options, "flow", False) else None
+    flows = _flows(model, job) if options.flow else {}
     if options.plot:
-        _plot(result, flow, options.plot)
+        _plot(result, flows, options.plot)
     _say(f"\nmodel: {options.out}")
     _say(f"try:   fastrnn {job.command} {shlex.quote(options.out)} {job.example}")
 
 
-def _flow(model: Any, job: Job) -> Any:
-    """How the gradient of a validation batch went back, on the screen."""
+def _flows(model: Any, job: Job) -> dict[str, Any]:
+    """How the gradient of a validation batch went back, on the screen, for each recurrent part."""
     from fastrnn.train import show_flow
 
     model.flow = True
@@ -254,17 +254,21 @@ def _flow(model: Any, job: Job) -> Any:
     _, backward = model.loss_vjp(batch.inputs, batch.targets, None, batch.lengths)
     backward()
     model.flow = False
-    _say("\nhow the gradient flowed back in a batch of the validation data")
-    show_flow(model.rnn.last_flow)
-    return model.rnn.last_flow
+    flows = {name.removesuffix(".rnn"): rnn.last_flow for name, rnn in model.recurrent.items()}
+    for name, flow in flows.items():
+        part = f" through the {name}" if len(flows) > 1 else ""
+        _say(f"\nhow the gradient flowed back{part} in a batch of the validation data")
+        show_flow(flow)
+    return flows
 
 
-def _plot(result: Any, flow: Any, path: str) -> None:
+def _plot(result: Any, flows: dict[str, Any], path: str) -> None:
     from fastrnn import plot
 
     plot.loss_curve(result.history, path)
     _say(f"\npicture: {path}")
-    if flow is not None:
-        second = Path(path).with_stem(f"{Path(path).stem}-flow")
+    for name, flow in flows.items():
+        ending = f"-flow-{name}" if len(flows) > 1 else "-flow"
+        second = Path(path).with_stem(f"{Path(path).stem}{ending}")
         plot.gradient_flow(flow, second)
         _say(f"picture: {second}")

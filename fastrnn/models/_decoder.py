@@ -97,13 +97,13 @@ class Decoder(Composite):
         return tanh(self.combine(np.concatenate((context, y), axis=-1))), weights
 
     def vjp(
-        self, tokens: IntArray, source: Encoded, lengths: IntArray | None
+        self, tokens: IntArray, source: Encoded, lengths: IntArray | None, flow: bool = False
     ) -> tuple[FloatArray, Callable[[Any], tuple[FloatArray | None, Any]]]:
         """logits in training mode, and pullback(dlogits) -> dmemory, dstate."""
         generator = self.generator
         x, to_table = self.embedding.vjp(tokens)
         x, x_back = dropped(x, self.dropout, generator)
-        (y, _), to_x = self.rnn.vjp(x, source.state, lengths)
+        (y, _), to_x = self.rnn.vjp(x, source.state, lengths, flow=flow)
         hidden, to_y = self._look_vjp(y, source)
         hidden, hidden_back = dropped(hidden, self.dropout, generator)
         logits, to_hidden = self.head.vjp(hidden)

@@ -44,6 +44,7 @@ class Transducer(ScheduledSampling, Model):
     decoder: Decoder
     label_smoothing: float
     ignore_index: int | None
+    flow: bool = False  # whether a way back leaves the GradientFlow of all layers in last_flow
     _settings = ("label_smoothing", "ignore_index", "sampling_probability", "sampling_temperature")
 
     def _take_settings(
@@ -110,7 +111,7 @@ class Transducer(ScheduledSampling, Model):
         tokens, counts = self._checked(target, encoded, of_target)
         if self.sampling_probability > 0:
             tokens = self._sampled(DecoderStream(self.decoder, encoded), tokens, generator)
-        logits, to_encoded = self.decoder.vjp(tokens, encoded, counts)
+        logits, to_encoded = self.decoder.vjp(tokens, encoded, counts, self.flow)
 
         def pullback(dlogits: ArrayLike) -> Any:
             return to_source(*to_encoded(dlogits))

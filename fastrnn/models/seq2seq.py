@@ -51,12 +51,12 @@ class Encoder(Composite):
         return y, state
 
     def vjp(
-        self, tokens: IntArray, lengths: IntArray | None
+        self, tokens: IntArray, lengths: IntArray | None, flow: bool = False
     ) -> tuple[tuple[FloatArray, Any], Callable[[FloatArray | None, Any], None]]:
         generator = self.generator
         x, to_table = self.embedding.vjp(tokens)
         x, undropped = dropped(x, self.dropout, generator)
-        results, to_x = self.rnn.vjp(x, None, lengths)
+        results, to_x = self.rnn.vjp(x, None, lengths, flow=flow)
 
         def back(dmemory: FloatArray | None, dstate: Any) -> None:
             to_table(undropped(to_x(dmemory, dstate)[0]))
@@ -191,7 +191,7 @@ class Seq2Seq(Transducer):
         self, source: ArrayLike, lengths: ArrayLike | None
     ) -> tuple[Encoded, Callable[[FloatArray | None, Any], Any]]:
         tokens, counts = self._checked_source(source, lengths)
-        (memory, last), to_tokens = self.encoder.vjp(tokens, counts)
+        (memory, last), to_tokens = self.encoder.vjp(tokens, counts, self.flow)
         state, to_vectors = last, None
         if self._bridge is not None:
             state, to_vectors = self._bridge.vjp(row_vectors(last))
