@@ -71,6 +71,35 @@ def test_one_row_takes_a_token_without_dimensions():
     np.testing.assert_array_equal(logits, model(source, target)[0, 0])
 
 
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+def test_one_row_may_come_without_its_dimension(options):
+    model = made(scale=2.0, **options)
+    source, target, targets, _ = batch(N=1)
+    one, other = source[:, 0], target[:, 0]
+    np.testing.assert_array_equal(model(one, other), model(source, target)[:, 0])
+    if options["attention"] != "none":
+        weights = model.attention(source, target)
+        np.testing.assert_array_equal(model.attention(one, other), weights[..., 0])
+    translated = model.translate(one, bos=BOS, eos=EOS, max_new_tokens=9)
+    expected = model.translate(source, bos=BOS, eos=EOS, max_new_tokens=9)[0]
+    np.testing.assert_array_equal(translated, expected)
+    bare, full = model.encode(one), model.encode(source)
+    np.testing.assert_array_equal(bare.memory, full.memory[:, 0])
+    np.testing.assert_array_equal(np.array(bare.state), np.array(full.state)[..., 0, :])
+    logits = model.decoder_stream(one).step(int(other[0]))
+    np.testing.assert_array_equal(logits, model(one, other)[0])
+    written = fastrnn.generate(model.given(one), [BOS], max_new_tokens=9, eos_token_id=EOS)[0]
+    assert [token for token in written.tokens if token != EOS] == translated.tolist()
+    gradients = []
+    for inputs, wanted in (((one, other), targets[:, 0]), ((source, target), targets)):
+        result, backward = model.loss_vjp(inputs, wanted)
+        assert result == model.loss(inputs, wanted)
+        model.zero_grad()
+        backward()
+        gradients.append(model.flat_grad.copy())
+    np.testing.assert_array_equal(*gradients)
+
+
 def test_padding_of_the_source_does_not_matter():
     model = made(attention="scaled_dot", bidirectional=True)
     source, target, _, lengths = batch()
@@ -205,8 +234,20 @@ def test_wrong_arguments_are_named():
         Seq2Seq(9, 11, 6, sampling_temperature=-1)
     with pytest.raises(ValueError, match="source holds 9, expected indices from 0 to 8"):
         model(np.full_like(source, 9), target)
-    with pytest.raises(ValueError, match=r"source has shape \(7,\)"):
+    with pytest.raises(ValueError, match=r"source has shape \(7, 4, 1\), expected \(S, N\) or"):
+        model(source[..., None], target)
+    with pytest.raises(ValueError, match=r"source has shape \(0,\), expected \(S, N\) or \(S,\)"):
+        model([], target)
+    with pytest.raises(ValueError, match=r"target has shape \(5, 4\), expected \(T,\), as source"):
         model(source[:, 0], target)
+    with pytest.raises(ValueError, match=r"target has shape \(5,\), expected \(T, 4\) with T >= 1"):
+        model(source, target[:, 0])
+    with pytest.raises(ValueError, match="lengths needs a batch, but source has 1 dimension"):
+        model(source[:, 0], target[:, 0], (None, [5]))
+    with pytest.raises(ValueError, match="lengths needs a batch"):
+        model.translate(source[:, 0], [7], bos=BOS, eos=EOS)
+    with pytest.raises(ValueError, match=r"dlogits has shape \(5, 1, 11\), expected \(5, 11\)"):
+        model.vjp(source[:, 0], target[:, 0])[1](np.zeros((5, 1, 11)))
     with pytest.raises(ValueError, match=r"target has shape \(5, 3\), expected \(T, 4\)"):
         model(source, target[:, :3])
     with pytest.raises(ValueError, match="target holds 11"):

@@ -137,9 +137,7 @@ def _draw(model: Seq2Seq, text: str, found: Generation, path: str) -> None:
     from fastrnn.cli._seq2seq import marks, vocabularies_of
 
     source, target = vocabularies_of(model)
-    ids = np.asarray(source.encode(text), np.int64)[:, None]
-    inputs = np.array([marks(target)[0], *found.tokens[:-1]])[:, None]
-    weights = model.attention(ids, inputs)[:, :, 0]
+    weights = model.attention(source.encode(text), [marks(target)[0], *found.tokens[:-1]])
     labels = [target.decode(np.array([token])) or "<eos>" for token in found.tokens]
     parts = text.split() if source.level == "words" else list(text)
     plot.attention(weights, parts, labels, path, title=text)

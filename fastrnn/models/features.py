@@ -100,8 +100,7 @@ class FeaturesToSequence(Transducer):
     def _parts(self) -> dict[str, Module]:
         return {"bridge": self._bridge, "decoder": self.decoder}
 
-    def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
-        """The decoder's first state, and the features (S, N, F) with their lengths."""
+    def _encode(self, source: ArrayLike, lengths: ArrayLike | None) -> Encoded:
         memory, counts = self._checked_source(source, lengths)
         mean, _ = _mean(memory, counts)
         return Encoded(self._bridge(self._copies(mean)), memory, counts)

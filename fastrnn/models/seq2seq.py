@@ -67,6 +67,8 @@ class Encoder(Composite):
 class Seq2Seq(Transducer):
     """source (S, N) and target (T, N) ints -> logits (T, N, V) of the target's next tokens.
 
+    One source (S,) and its target (T,) give logits (T, V).
+
     An encoder (`bidirectional` or not), a bridge from its last state to the decoder's first, and a
     decoder that looks at the encoder's outputs after its recurrent layers: `attention` "none",
     "additive", "multiplicative" or "scaled_dot". The state is passed on as it is if the encoder has
@@ -179,8 +181,15 @@ class Seq2Seq(Transducer):
         bridge: dict[str, Module] = {} if self._bridge is None else {"bridge": self._bridge}
         return {"encoder": self.encoder, **bridge, "decoder": self.decoder}
 
-    def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
-        """The decoder's first state, and the encoder's outputs (S, N, M) with their lengths."""
+    def _with_rows(self, source: ArrayLike, *lengths: Any) -> tuple[IntArray, bool]:
+        tokens = as_int64(source, "source")
+        if tokens.ndim != 1 or not tokens.size:
+            return tokens, True
+        if any(part is not None for part in lengths):
+            raise ValueError("lengths needs a batch, but source has 1 dimension")
+        return tokens[:, None], False
+
+    def _encode(self, source: ArrayLike, lengths: ArrayLike | None) -> Encoded:
         tokens, counts = self._checked_source(source, lengths)
         memory, state = self.encoder(tokens, counts)
         if self._bridge is not None:
@@ -208,7 +217,7 @@ class Seq2Seq(Transducer):
     ) -> tuple[IntArray, IntArray | None]:
         tokens = as_int64(source, "source")
         if tokens.ndim != 2 or tokens.size == 0:
-            raise ValueError(f"source has shape {tokens.shape}, expected (S, N), both >= 1")
+            raise ValueError(f"source has shape {tokens.shape}, expected (S, N) or (S,), all >= 1")
         check_indices(tokens, self.source_vocab, "source")
         counts = None if lengths is None else as_lengths(lengths, tokens.shape[1], len(tokens))
         return tokens, counts
