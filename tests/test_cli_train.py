@@ -365,6 +365,20 @@ def test_a_memory_budget_changes_no_bit(task, data, capsys):
     assert err.count("\n") == 1
 
 
+def test_input_feeding_is_trained_resumed_and_refused_where_it_cannot_be(data, capsys):
+    whole = words("seq2seq", data, "--input-feeding", "--schedule", "constant", "--sampling", "0.3")
+    run([*whole, "--out", data / "whole", "--flow"], capsys)
+    run([*whole, "--max-steps", "3"], capsys)
+    run([*whole, "--resume", "--max-steps", "1000"], capsys)
+    one, other = fastrnn.load(data / "whole"), fastrnn.load(data / "model")
+    assert one.input_feeding
+    np.testing.assert_array_equal(one.flat, other.flat)
+    run(["translate", data / "model", "abc", "--beams", "3", "--max-new-tokens", "5"], capsys)
+    err = refused([*whole, "--attention", "none"], capsys)
+    assert "argument --input-feeding: needs an --attention" in err
+    assert "argument --memory-budget: not with" in refused([*whole, "--memory-budget", "9"], capsys)
+
+
 def test_threads_memory_budget_and_random_truncation_are_taken(data, capsys):
     more = ["--threads", "2", "--memory-budget", "8", "--random-truncation", "0.5"]
     run(words("lm", data, *more, "--warmup", "3", "--schedule", "plateau"), capsys)

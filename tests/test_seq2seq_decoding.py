@@ -145,11 +145,11 @@ def reversals(count, seed):
     return Pairs(source, [ids[::-1] for ids in source], bos=BOS, eos=EOS), source
 
 
+@pytest.mark.parametrize("feeding", [False, True])
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
-def test_training_learns_to_reverse(sampling):
-    model = Seq2Seq(
-        9, 9, 24, attention="multiplicative", bidirectional=True, sampling_probability=sampling
-    )
+def test_training_learns_to_reverse(sampling, feeding):
+    options = {"attention": "multiplicative", "bidirectional": True, "input_feeding": feeding}
+    model = Seq2Seq(9, 9, 24, sampling_probability=sampling, **options)
     model.reset_parameters(0)
     model.seed(1)
     examples, _ = reversals(512, 2)
@@ -170,9 +170,11 @@ def test_training_learns_to_reverse(sampling):
     assert right > 48
 
 
-def test_sampled_inputs_are_the_models_own_and_the_gradient_is_theirs():
+@pytest.mark.parametrize("feeding", [False, True])
+def test_sampled_inputs_are_the_models_own_and_the_gradient_is_theirs(feeding):
     source, target, targets, lengths = batch()
-    model = made(attention="additive", sampling_probability=1.0, sampling_temperature=0.0)
+    options = {"sampling_probability": 1.0, "sampling_temperature": 0.0, "input_feeding": feeding}
+    model = made(attention="additive", scale=1.5, **options)
     mixed = target.copy()
     stream = model.decoder_stream(source, lengths[0])
     for t in range(len(target) - 1):
@@ -189,9 +191,11 @@ def test_sampled_inputs_are_the_models_own_and_the_gradient_is_theirs():
     np.testing.assert_array_equal(gradient, model.flat_grad)
 
 
-def test_sampling_follows_the_seed_and_dropout_only_acts_in_training():
+@pytest.mark.parametrize("feeding", [False, True])
+def test_sampling_follows_the_seed_and_dropout_only_acts_in_training(feeding):
     source, target, targets, lengths = batch()
-    model = made(attention="additive", dropout=0.5, sampling_probability=0.5)
+    options = {"dropout": 0.5, "sampling_probability": 0.5, "input_feeding": feeding}
+    model = made(attention="additive", **options)
     losses = []
     for seed in (1, 1, 2):
         model.seed(seed)
@@ -228,6 +232,8 @@ def test_wrong_arguments_are_named():
         Seq2Seq(9, 11, 6, bidirectional=True, bridge=False)
     with pytest.raises(ValueError, match="tie_weights needs embedding_dim equal to the 6"):
         Seq2Seq(9, 11, 6, embedding_dim=5, tie_weights=True)
+    with pytest.raises(ValueError, match="input_feeding is True, but attention is 'none'"):
+        Seq2Seq(9, 11, 6, input_feeding=True)
     with pytest.raises(ValueError, match="sampling_probability is 2"):
         Seq2Seq(9, 11, 6, sampling_probability=2)
     with pytest.raises(ValueError, match="sampling_temperature is -1"):

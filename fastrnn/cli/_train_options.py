@@ -163,6 +163,9 @@ def _network(add: _Add, task: str, chosen: dict[str, Any]) -> None:
         add("--attention", "how the decoder looks at the source: scores by a small network, by a "
             "matrix, by a scaled product, or not at all", "additive",
             choices=("additive", "multiplicative", "scaled_dot", "none"))  # fmt: skip
+        add("--input-feeding", "every step of the decoder also reads what the step before saw "
+            "(Luong et al. 2015); slower, as training then runs step by step", False,
+            action="store_true")  # fmt: skip
         add("--tie-weights", "one table for the target's embedding and the last layer; needs "
             "--embedding as large as --hidden", False, action="store_true")  # fmt: skip
         add("--sampling", "share of steps in training that read what the model wrote, not what is "

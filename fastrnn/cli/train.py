@@ -137,6 +137,13 @@ def _check(options: argparse.Namespace) -> None:
         options.refuse(f"argument --out: {options.out} is a folder, expected the name of a file")
     if options.task == "lm" and options.random_truncation and options.accumulate > 1:
         options.refuse("argument --accumulate: the cuts of --random-truncation decide already")
+    if options.task == "seq2seq" and options.input_feeding:
+        if options.attention == "none":
+            options.refuse("argument --input-feeding: needs an --attention other than none")
+        if options.memory_budget:
+            options.refuse(
+                "argument --memory-budget: not with --input-feeding, which keeps all steps"
+            )
     last = Path(f"{options.out}.last.safetensors")
     if not options.resume:
         for path in (last, Path(options.out)):
