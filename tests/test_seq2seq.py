@@ -52,7 +52,8 @@ def test_gradients_of_features_to_sequence_are_slopes(attention, sets):
     features = rng.standard_normal((4, 3, 5) if sets else (3, 5)).astype(np.float32)
     lengths = (np.array([4, 2, 3]) if sets else None), np.array([5, 3, 4])
     _, target, targets, _ = batch(N=3)
-    model = FeaturesToSequence(5, 11, 6, attention=attention, num_layers=2)
+    options = {"attention": attention, "input_feeding": attention == "additive"}
+    model = FeaturesToSequence(5, 11, 6, num_layers=2, **options)
     model.reset_parameters(1)
     model.flat *= 2
     model.repack()

@@ -126,8 +126,10 @@ def test_a_saved_model_comes_back_the_same(options, tmp_path):
     assert other.fingerprint() == model.fingerprint()
 
 
-def test_features_to_sequence_comes_back_and_streams_the_same(tmp_path):
-    model = FeaturesToSequence(5, 11, 6, attention="additive", cell="gru")
+@pytest.mark.parametrize("feeding", [False, True])
+def test_features_to_sequence_comes_back_and_streams_the_same(feeding, tmp_path):
+    options = {"attention": "additive", "cell": "gru", "input_feeding": feeding}
+    model = FeaturesToSequence(5, 11, 6, **options)
     model.save(tmp_path / "model.safetensors")
     other = fastrnn.load(tmp_path / "model.safetensors")
     features = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)

@@ -236,7 +236,7 @@ def new_decoder(
     memory_size: int,
     tie_weights: bool,
     dropout: float,
-    input_feeding: bool = False,
+    input_feeding: bool,
 ) -> Decoder:
     """A decoder whose parts fit together."""
     if input_feeding and attention == "none":
