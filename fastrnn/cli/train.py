@@ -62,7 +62,8 @@ TASKS: dict[str, tuple[str, str, str, str]] = {
         "a model that makes one text of another",
         """\
   fastrnn train seq2seq dates.tsv --out model
-  fastrnn train seq2seq english-german.tsv --out model --level words --layers 2 --sampling 0.1""",
+  fastrnn train seq2seq english-german.tsv --out model --level words --layers 2 --sampling 0.1
+  fastrnn train seq2seq english-german.tsv --out model --level words --input-feeding""",
     ),
     "forecast": (
         "a .csv file, time downwards, or a .npy array (steps,) or (steps, features)",

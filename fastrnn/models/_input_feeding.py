@@ -16,7 +16,7 @@ from fastrnn.layers.attention import Memory
 from fastrnn.layers.dropout import dropped
 from fastrnn.models._decoder import Decoder, Encoded
 
-StepBack = Callable[[FloatArray, Any], tuple[FloatArray, FloatArray, Any]]
+StepBack = Callable[[FloatArray, Any, Any], tuple[FloatArray, Any]]  # dhidden, dstate, dmemory
 
 
 class FeedingDecoder(Decoder):
@@ -56,10 +56,9 @@ class FeedingDecoder(Decoder):
         memory, to_memory = self._prepare_vjp(source)
         hidden = np.empty((*tokens.shape, self.rnn.output_size), np.float32)
         fed, state, backs = np.zeros_like(hidden[0]), source.state, []
-        dmemory = None if memory is None else memory.zeros()
         for t in range(len(x)):
-            alive = _alive(lengths, t)
-            fed, state, back = self._step_vjp(x[t], fed, state, alive, memory, dmemory, flow)
+            inputs, alive = _inputs(x[t], fed), _alive(lengths, t)
+            fed, state, back = self._step_vjp(inputs, state, alive, memory, flow)
             hidden[t] = fed
             backs.append(back)
         logits, to_hidden = self.head.vjp(hidden)
@@ -67,8 +66,10 @@ class FeedingDecoder(Decoder):
         def pullback(dlogits: Any) -> tuple[FloatArray | None, Any]:
             dhidden, dx = to_hidden(dlogits), np.empty_like(x)
             dfed, dstate, flows = np.zeros_like(dhidden[0]), None, []
+            dmemory = None if memory is None else memory.zeros()
             for t in reversed(range(len(x))):
-                dx[t], dfed, dstate = backs.pop()(dhidden[t] + dfed, dstate)
+                dinputs, dstate = backs.pop()(dhidden[t] + dfed, dstate, dmemory)
+                dx[t], dfed = np.split(dinputs, [x.shape[-1]], axis=1)
                 flows.append(self.rnn.last_flow)
             if flow:
                 self.rnn.last_flow = join_flows(flows[::-1])
@@ -78,26 +79,16 @@ class FeedingDecoder(Decoder):
         return logits, pullback
 
     def _step_vjp(
-        self,
-        x: FloatArray,
-        fed: FloatArray,
-        state: Any,
-        alive: IntArray | None,
-        memory: Memory | None,
-        dmemory: Memory | None,
-        flow: bool,
+        self, x: FloatArray, state: Any, alive: IntArray | None, memory: Memory | None, flow: bool
     ) -> tuple[FloatArray, Any, StepBack]:
-        """The attentional vectors (N, H) and the state after x (N, E) and the vectors before.
-
-        back(dhidden, dstate) -> dx, dfed, dstate adds to dmemory.
-        """
-        (y, state), to_inputs = self.rnn.vjp(_inputs(x, fed)[None], state, alive, flow=flow)
+        """The attentional vectors (N, H) and the state after one step over x (N, E + H)."""
+        (y, state), to_x = self.rnn.vjp(x[None], state, alive, flow=flow)
         hidden, to_y = self._look_vjp(y, memory)
         hidden, undropped = dropped(hidden, self.dropout, self.generator)
 
-        def back(dhidden: FloatArray, dstate: Any) -> tuple[FloatArray, FloatArray, Any]:
-            dinputs, dstate = to_inputs(to_y(undropped(dhidden[None]), dmemory), dstate)
-            return *np.split(dinputs[0], [x.shape[1]], axis=1), dstate
+        def back(dhidden: FloatArray, dstate: Any, dmemory: Any) -> tuple[FloatArray, Any]:
+            dx, dstate = to_x(to_y(undropped(dhidden[None]), dmemory), dstate)
+            return dx[0], dstate
 
         return hidden[0], state, back
 
