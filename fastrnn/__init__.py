@@ -21,6 +21,7 @@ from fastrnn.layers import (
     LayerNorm,
     Linear,
     LockedDropout,
+    ScalarMix,
     Shortlist,
     WeightDrop,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "LockedDropout",
     "PackedSequence",
     "RNNCell",
+    "ScalarMix",
     "Shortlist",
     "Stream",
     "WeightDrop",

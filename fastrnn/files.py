@@ -83,6 +83,7 @@ def _loaders() -> dict[str, Callable[[Mapping[str, Any]], Module]]:
     kinds: list[type[Module]] = [rnn.RNN, rnn.LSTM, rnn.GRU]
     kinds += [rnn.RNNCell, rnn.LSTMCell, rnn.GRUCell]
     kinds += [layers.Embedding, layers.Linear, layers.LayerNorm, layers.Attention]
+    kinds += [layers.ScalarMix]
     made = {kind.__name__: _from_config(kind) for kind in kinds}
     return made | {kind.__name__: kind._from_description for kind in models.KINDS}
 

@@ -7,13 +7,22 @@ import numpy as np
 from fastrnn.models import Seq2Seq
 
 BOS, EOS = 1, 2
-SETTINGS = [
+SETTINGS: list[dict] = [
     {"attention": "none", "cell": "gru"},
     {"attention": "none", "cell": "lstm", "bidirectional": True, "num_layers": 2},
     {"attention": "additive", "cell": "lstm"},
     {"attention": "multiplicative", "cell": "gru", "bidirectional": True},
     {"attention": "scaled_dot", "cell": "rnn", "num_layers": 2, "encoder_layers": 1},
     {"attention": "additive", "cell": "gru", "bridge": True, "tie_weights": True},
+    {"attention": "additive", "cell": "lstm", "input_feeding": True, "embedding_dim": 5},
+    {
+        "attention": "multiplicative",
+        "cell": "gru",
+        "input_feeding": True,
+        "bidirectional": True,
+        "num_layers": 2,
+    },
+    {"attention": "scaled_dot", "cell": "rnn", "input_feeding": True, "tie_weights": True},
 ]
 
 

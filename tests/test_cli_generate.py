@@ -73,11 +73,25 @@ OPTIONS = [
     ["--beams", "3", "--length-penalty", "0.5"],
     ["--no-repeat-ngram-size", "2", "--repetition-penalty", "1.3"],
     ["--stop", "\\n", "--stop", "a", "--seed", "2"],
+    ["--typical-p", "0.7", "--suppress", "dog", "--bad-words", "cat", "--seed", "3"],
+    [
+        "--beams",
+        "4",
+        "--groups",
+        "2",
+        "--diversity-penalty",
+        "0.5",
+        "--length-penalty-form",
+        "gnmt",
+    ],
+    ["--beams", "2", "--early-stopping", "never", "--patience", "2", "--min-new-tokens", "3"],
     ["--regex", "[abc]{3}( [de]+)?", "--seed", "2"],
 ]
 
 
-CASES = [("model", options) for options in OPTIONS] + [("words", o) for o in OPTIONS[:5]]
+CASES = [("model", options) for options in OPTIONS] + [
+    ("words", o) for o in OPTIONS[:5] + OPTIONS[6:9]
+]
 
 
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
@@ -102,6 +116,57 @@ def test_the_command_says_what_the_library_does(model, capsys):
     assert [one["tokens"] for one in found] == [one.tokens for one in wanted]
     assert [one["score"] for one in found] == [one.score for one in wanted]
     assert [one["text"] for one in found] == [vocabulary.decode(one.tokens) for one in wanted]
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        (
+            ["--beams", 6, "--groups", 3, "--diversity-penalty", 0.5, "--num-return-sequences", 6],
+            {"num_beams": 6, "num_beam_groups": 3, "diversity_penalty": 0.5,
+             "num_return_sequences": 6},
+        ),
+        (
+            ["--beams", 2, "--patience", 2, "--num-return-sequences", 3,
+             "--length-penalty-form", "gnmt", "--early-stopping", "yes",
+             "--stop", "a", "--stop", "e"],
+            {"num_beams": 2, "patience": 2.0, "num_return_sequences": 3,
+             "length_penalty_form": "gnmt", "early_stopping": True, "stop": [[0], [4]]},
+        ),
+        (
+            ["--typical-p", 0.6, "--seed", 7],
+            {"do_sample": True, "typical_p": 0.6, "seed": 7},
+        ),
+        (
+            ["--bad-words", "a", "--bad-words", "bad ", "--suppress", "ef"],
+            {"bad_words_ids": [[0], [1, 0, 3, 8]], "suppress_tokens": [4, 5]},
+        ),
+        (["--stop", "\\n", "--min-new-tokens", 4], {"stop": [[9]], "min_new_tokens": 4}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_option_is_an_argument_of_the_library(options, given, model, capsys):
+    found = objects([model, "--prompt", "bad", *SHORT, *options], capsys)
+    wanted = fastrnn.generate(fastrnn.load(model), [1, 0, 3], max_new_tokens=12, **given)
+    assert [one["tokens"] for one in found] == [one.tokens for one in wanted]
+    assert [one["score"] for one in found] == [one.score for one in wanted]
+
+
+def test_bad_words_and_suppressed_tokens_are_never_written(model, words, capsys):
+    draws = ["--temperature", 5, "--seed", 1, "--num-return-sequences", 40]
+    forbidden = ["--bad-words", "ab", "--suppress", "cdX"]
+    forbidden += ["--bad-words", "aXb"]  # which the model cannot write
+    found = objects([model, "--prompt", "h", *draws, *forbidden], capsys)
+    text = "|".join(one["text"] for one in found)
+    assert set(text) == set(LETTERS + "|") - set("cd")
+    assert "ab" not in text
+    forbidden = ["--bad-words", "dog barks", "--bad-words", "cat", "--bad-words", "a zebra"]
+    found = objects([words, "--prompt", "the", *SHORT, *draws, *forbidden], capsys)
+    text = " | ".join(one["text"] for one in found)
+    assert "dog" in text
+    assert "dog barks" not in text
+    assert "cat" not in text
+    fails([words, "--prompt", "the", "--bad-words", " "], capsys, "--bad-words is empty, expected")
 
 
 def test_the_same_seed_gives_the_same_text_and_another_one_another(model, capsys):
@@ -190,6 +255,7 @@ def test_threads_do_not_change_the_text(model, capsys):
         (["--prompt", "a", "--regex", "[0-9]+"], "allows nothing"),
         (["--prompt", "a", "--regex", "a{30}", *SHORT], "--max-new-tokens is 12"),
         (["--prompt", "a", "--stop", "Q"], "--stop has 'Q'"),
+        (["--prompt", "a", "--suppress", LETTERS], "--suppress and --bad-words leave no token"),
         (["--prompt", "a", "--words", "/absent"], "/absent: no such file"),
         (["--prompt", "a", "--vocab", "/absent"], "/absent: no such file"),
     ],
@@ -223,23 +289,40 @@ def test_files_without_a_language_model_are_refused(tmp_path, capsys):
     fails([tmp_path / "layers.pt", "--prompt", "a"], capsys, "layers.pt is no language model: ")
 
 
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
-        (["--temperature", "-1"], "argument --temperature: must be a number of 0 or more"),
-        (["--max-new-tokens", "0"], "argument --max-new-tokens: must be a whole number of 1"),
-        (["--top-p", "2"], "argument --top-p: "),
-        (["--beams", "2", "--seed", "1"], "argument --beams: not together with --seed"),
-        (["--num-return-sequences", "2"], "argument --num-return-sequences: 2 different ones"),
-        (["--regex", "a", "--words", "b"], "not allowed with argument --regex"),
-        (["--unknown"], "unrecognized arguments: --unknown"),
-    ],
-)
-def test_wrong_usage_ends_with_2(options, part, model, capsys):
+WRONG = [
+    (["--temperature", "-1"], "argument --temperature: must be a number of 0 or more"),
+    (["--max-new-tokens", "0"], "argument --max-new-tokens: must be a whole number of 1"),
+    (["--top-p", "2"], "argument --top-p: "),
+    (["--typical-p", "-1"], "argument --typical-p: "),
+    (["--beams", "2", "--seed", "1"], "argument --beams: not together with --seed"),
+    (["--beams", "2", "--typical-p", "1"], "argument --beams: not together with --typical-p"),
+    (["--patience", "2"], "argument --patience: needs --beams of 2 or more"),
+    (
+        ["--early-stopping", "yes", "--stop", "a", "--stop", "e"],
+        "argument --early-stopping: needs --beams",
+    ),
+    (["--early-stopping", "soon"], "argument --early-stopping: invalid choice"),
+    (["--groups", "2", "--seed", "1"], "argument --groups: needs --beams"),
+    (["--beams", "3", "--groups", "2"], "argument --groups: 2 do not divide the 3 --beams"),
+    (["--beams", "4", "--groups", "2"], "argument --groups: needs a --diversity-penalty"),
+    (["--beams", "4", "--diversity-penalty", "1"], "argument --diversity-penalty: needs --groups"),
+    (["--num-return-sequences", "2"], "argument --num-return-sequences: 2 different ones"),
+    (["--beams", "2", "--num-return-sequences", "3"], "argument --num-return-sequences: 3 diff"),
+    (["--max-new-tokens", "3", "--min-new-tokens", "4"], "argument --min-new-tokens: 4 is more"),
+    (["--bad-words", ""], "argument --bad-words: expected some text"),
+    (["--stop", ""], "argument --stop: expected some text"),
+    (["--regex", "a", "--words", "b"], "not allowed with argument --regex"),
+    (["--unknown"], "unrecognized arguments: --unknown"),
+]
+
+
+@pytest.mark.parametrize("command", ["generate", "translate"])
+@pytest.mark.parametrize(("options", "part"), WRONG)
+def test_wrong_usage_ends_with_2_before_a_model_is_read(command, options, part, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(["generate", model, "--prompt", "a", *options])
+        main([command, "/absent", *options])
     assert caught.value.code == 2
-    assert part in capsys.readouterr().err
+    assert part in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -255,9 +338,9 @@ def test_the_help_has_examples_and_exit_codes(command, option, capsys):
         assert part in out
 
 
-def started(model, **more):
+def started(*arguments, **more):
     """A process that writes for a long time."""
-    command = [sys.executable, "-m", "fastrnn", "generate", model, "--prompt", "a", "--seed", "1"]
+    command = [sys.executable, "-m", "fastrnn", *arguments, "--seed", "1"]
     return subprocess.Popen(
         [*command, "--max-new-tokens", "100000000"],
         cwd=Path(fastrnn.__file__).parents[1],
@@ -267,8 +350,13 @@ def started(model, **more):
     )
 
 
+def interruptible():
+    """A shell's background jobs ignore interrupts, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_a_reader_may_close_the_pipe(model):
-    with started(model) as process:
+    with started("generate", model, "--prompt", "a") as process:
         assert process.stdout.read(20)
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -277,9 +365,8 @@ def test_a_reader_may_close_the_pipe(model):
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_an_interrupt_ends_the_text_with_130(model):
-    with started(
-        model, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
-    ) as process:
+    arguments = ["generate", model, "--prompt", "a", "--suppress", "\\n"]
+    with started(*arguments, preexec_fn=interruptible) as process:
         assert process.stdout.read(20)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
@@ -324,9 +411,49 @@ def test_pairs_are_learnt_measured_and_translated(pairs, capsys):
         assert out == "cba\ndef\n"
     assert printed(["predict", path, "bad", "bee"], capsys) == "dab\neeb\n"
     assert main(["translate", path, "abc", "--beams", "99"]) == 1
-    assert "--beams is 99, but there are " in capsys.readouterr().err
+    assert "--beams is 99, but the vocabulary has 9 tokens" in capsys.readouterr().err
     assert main(["translate", path, ""]) == 1
     assert "text 1 is empty" in capsys.readouterr().err
+
+
+def test_several_translations_come_with_their_scores(pairs, capsys):
+    path, _ = trained(pairs, capsys, "--max-steps", "3")
+    more = ["abc", "fed", "--beams", 3, "--num-return-sequences", 2, "--max-new-tokens", 5]
+    shown = printed(["translate", path, *more], capsys).split("\n")
+    found = [json.loads(line) for line in
+             printed(["translate", path, *more, "--json"], capsys).splitlines()]  # fmt: skip
+    assert [one["source"] for one in found] == ["abc", "abc", "fed", "fed"]
+    assert found[0]["score"] > found[1]["score"]
+    lines = [f"{one['score']:.4f}\t{one['text']}" for one in found]
+    assert shown == [*lines[:2], "", *lines[2:], ""]
+
+
+def test_translations_are_drawn_and_shaped_as_texts_are(pairs, capsys):
+    path, _ = trained(pairs, capsys, "--max-steps", "3")
+    base = ["translate", path, "abc", "--max-new-tokens", 6]
+
+    def lines(*more):
+        return printed([*base, *more], capsys).splitlines()
+
+    draws = ["--temperature", 2, "--num-return-sequences", 5]
+    assert lines(*draws, "--seed", 1) == lines(*draws, "--seed", 1) != lines(*draws, "--seed", 2)
+    assert not set("abc") & set(lines("--top-k", 5, "--seed", 3, "--suppress", "abc")[0])
+    assert lines("--regex", "(da|fe)b") in (["dab"], ["feb"])
+    (one,) = lines("--stop", "a", "--suppress", "bcdef", "--min-new-tokens", 3)
+    assert one == "aaa"
+    assert main([*map(str, base), "--stop", "Q"]) == 1
+    assert "--stop has 'Q'" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_a_translation_with_130(pairs, capsys, monkeypatch):
+    path, _ = trained(pairs, capsys, "--max-steps", "1")
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fastrnn.decode, "generate", interrupted)
+    assert main(["translate", path, "abc"]) == 130
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -349,16 +476,6 @@ def test_translations_are_the_same_alone_and_beside_others(more, pairs, capsys):
     assert together[1]["logprobs"] == pytest.approx(alone["logprobs"], abs=1e-5)
 
 
-def test_a_resumed_training_of_pairs_ends_with_the_same_bits(pairs, capsys):
-    path, _ = trained(pairs, capsys, "--schedule", "constant")
-    whole = fastrnn.load(path)
-    for file in pairs.parent.glob("reverser*"):
-        file.unlink()
-    trained(pairs, capsys, "--schedule", "constant", "--max-steps", "3")
-    trained(pairs, capsys, "--resume", "--max-steps", "1000")
-    assert (fastrnn.load(path).flat == whole.flat).all()
-
-
 def test_sources_come_from_standard_input(pairs, capsys, monkeypatch):
     path, _ = trained(pairs, capsys, "--max-steps", "1")
     monkeypatch.setattr("sys.stdin", StringIO("abc\n\nfed\n"))
@@ -376,6 +493,13 @@ def test_the_attention_is_drawn(pairs, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*map(str, base), "map.png", "abc", "bad"])
     assert "argument --attention: expected one text, got 2" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*map(str, base), "map.png", "abc", "--seed", "1", "--num-return-sequences", "2"])
+    assert "argument --attention: not together with" in capsys.readouterr().err
+    path, _ = trained(pairs, capsys, "--attention", "none", "--out", str(tmp_path / "blind"))
+    for more in (["--attention", "map.png"], ["--beams", "2", "--coverage-penalty", "1"]):
+        assert main(["translate", str(tmp_path / "blind"), "abc", *more]) == 1
+        assert f"{more[-2]}: this model has no attention" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fastrnn.cli import main
 TEXT = "the quick brown fox jumps over the lazy dog. " * 60
 NAMES = {"Greek": ["Alexopoulos", "Papadakis", "Nikolaidis"], "Scots": ["McLeod", "McDuff", "Mac"]}
 SENTENCE = "the\tD\ndog\tN\nbarks\tV\n\nsome\tD\ncats\tN\nsleep\tV\n\n"
-TASKS = ["lm", "classify", "tag", "forecast"]
+TASKS = ["lm", "classify", "tag", "seq2seq", "forecast"]
 SMALL = ["--hidden", "8", "--layers", "1", "--epochs", "2", "--batch-size", "8", "--quiet"]
 
 
@@ -31,6 +31,7 @@ def data(tmp_path):
     for name, items in NAMES.items():
         (tmp_path / "names" / f"{name}.txt").write_text("\n".join(items * 10))
     (tmp_path / "tags.tsv").write_text(SENTENCE * 20)
+    (tmp_path / "pairs.tsv").write_text("abc\tcba\nbad\tdab\nfed\tdef\nbee\teeb\n\n" * 10)
     steps = np.arange(200)
     rows = np.stack([10 + np.sin(steps / 5), 100 + 20 * np.cos(steps / 5)], axis=1)
     lines = [f"day{i},{a:.5f},{b:.5f}" for i, (a, b) in enumerate(rows)]
@@ -45,6 +46,7 @@ def words(task, data, *more):
         "lm": [str(data / "text.txt"), "--steps", "16"],
         "classify": [str(data / "names")],
         "tag": [str(data / "tags.tsv")],
+        "seq2seq": [str(data / "pairs.tsv")],
         "forecast": [str(data / "series.csv"), "--columns", "load,heat", "--steps", "12"],
     }
     return ["train", task, *own[task], "--out", str(data / "model"), *SMALL, *more]
@@ -72,7 +74,8 @@ def figures(model, data, capsys):
 def test_a_training_ends_with_a_model_its_figures_and_what_to_try(task, data, capsys):
     out = run(words(task, data), capsys).out
     assert "on the validation data, the best model" in out
-    assert f"model: {data / 'model'}\ntry:   fastrnn predict {data / 'model'}" in out
+    command = "translate" if task == "seq2seq" else "predict"
+    assert f"model: {data / 'model'}\ntry:   fastrnn {command} {data / 'model'}" in out
     model = fastrnn.load(data / "model")
     assert model.extra["training"]["epochs"] == 2
     assert model.extra["validation"]
@@ -320,15 +323,27 @@ def test_a_model_without_vocabulary_or_with_another_s_is_refused(data, capsys):
     assert "has no vocabulary" in run(["predict", data / "model", "the"], capsys, 1).err
 
 
-def test_the_flow_of_the_gradient_and_pictures_are_shown(data, capsys):
-    out = run(words("lm", data, "--flow"), capsys).out
-    assert "norm of dL/dh" in out
-    assert "saturated gates" in out
+@pytest.mark.parametrize("task", TASKS)
+def test_the_flow_of_the_gradient_is_shown_for_every_recurrent_part(task, data, capsys):
+    out = run(words(task, data, "--flow"), capsys).out
+    titles = [line for line in out.splitlines() if line.startswith("how the gradient flowed")]
+    parts = [" through the encoder", " through the decoder"] if task == "seq2seq" else [""]
+    assert titles == [
+        f"how the gradient flowed back{part} in a batch of the validation data" for part in parts
+    ]
+    assert out.count("norm of dL/dh") == out.count("\nsaturated gates") == len(parts)
+
+
+def test_pictures_are_drawn(data, capsys):
     pytest.importorskip("matplotlib")
     plots = words("classify", data, "--flow", "--plot", str(data / "loss.png"))
     run([*plots, "--out", data / "other"], capsys)
     assert (data / "loss.png").stat().st_size > 1000
     assert (data / "loss-flow.png").stat().st_size > 1000
+    plots = words("seq2seq", data, "--flow", "--plot", str(data / "loss.png"))
+    run([*plots, "--out", data / "third"], capsys)
+    for part in ("encoder", "decoder"):
+        assert (data / f"loss-flow-{part}.png").stat().st_size > 1000
 
 
 def test_a_picture_without_matplotlib_is_refused_before_the_training(data, capsys, monkeypatch):
@@ -336,6 +351,32 @@ def test_a_picture_without_matplotlib_is_refused_before_the_training(data, capsy
     err = run(words("lm", data, "--plot", "loss.png"), capsys, 1).err
     assert "pip install fastrnn[plot]" in err
     assert not list(data.glob("model*"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_memory_budget_changes_no_bit(task, data, capsys):
+    run(words(task, data), capsys)
+    run([*words(task, data, "--memory-budget", "1"), "--out", data / "small"], capsys)
+    one, other = fastrnn.load(data / "model"), fastrnn.load(data / "small")
+    np.testing.assert_array_equal(one.flat, other.flat)
+    base = words(task, data, "--memory-budget", "0.00001")
+    err = run([*base, "--out", data / "none"], capsys, 1).err
+    assert "memory_budget is " in err
+    assert err.count("\n") == 1
+
+
+def test_input_feeding_is_trained_resumed_and_refused_where_it_cannot_be(data, capsys):
+    whole = words("seq2seq", data, "--input-feeding", "--schedule", "constant", "--sampling", "0.3")
+    run([*whole, "--out", data / "whole", "--flow"], capsys)
+    run([*whole, "--max-steps", "3"], capsys)
+    run([*whole, "--resume", "--max-steps", "1000"], capsys)
+    one, other = fastrnn.load(data / "whole"), fastrnn.load(data / "model")
+    assert one.input_feeding
+    np.testing.assert_array_equal(one.flat, other.flat)
+    run(["translate", data / "model", "abc", "--beams", "3", "--max-new-tokens", "5"], capsys)
+    err = refused([*whole, "--attention", "none"], capsys)
+    assert "argument --input-feeding: needs an --attention" in err
+    assert "argument --memory-budget: not with" in refused([*whole, "--memory-budget", "9"], capsys)
 
 
 def test_threads_memory_budget_and_random_truncation_are_taken(data, capsys):

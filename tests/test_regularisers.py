@@ -10,7 +10,15 @@ from families import normal
 from slopes import assert_slope
 
 import fastrnn
-from fastrnn import Dropout, Embedding, EmbeddingDropout, LayerNorm, Linear, LockedDropout
+from fastrnn import (
+    Dropout,
+    Embedding,
+    EmbeddingDropout,
+    LayerNorm,
+    Linear,
+    LockedDropout,
+    ScalarMix,
+)
 
 DROPOUTS = {
     "dropout": lambda p: Dropout(p),
@@ -74,6 +82,7 @@ LAYERS = {
     "EmbeddingDropout": (lambda: EmbeddingDropout(Embedding(5, 3), 0.5), None),
     "Dropout": (lambda: Dropout(0.5), (2, 5)),
     "LockedDropout": (lambda: LockedDropout(0.5), (4, 2, 5)),
+    "ScalarMix": (lambda: ScalarMix(3), (3, 4, 5)),
 }
 
 
@@ -254,3 +263,31 @@ def test_weight_drop_of_nothing_is_the_layer_s_own_gradient(rng):
         pullback(np.ones_like(y))
     assert np.array_equal(results[0][0][0], results[1][0][0])
     assert np.array_equal(rnn.flat_grad, twin.flat_grad)
+
+
+def test_a_scalar_mix_starts_as_the_mean_and_its_gradients_are_slopes(rng):
+    mix, x = ScalarMix(3), normal(rng, 3, 4, 5)
+    assert np.abs(mix(x) - x.mean(axis=0, dtype=np.float64)).max() <= 1e-6
+    mix.load_state_dict({"weight": [0.5, -1.0, 0.2], "gamma": [1.5]})
+    powers = np.exp([0.5, -1.0, 0.2])
+    assert np.abs(mix.shares - powers / powers.sum()).max() <= 1e-7
+    wanted = 1.5 * np.tensordot(powers / powers.sum(), np.float64(x), 1)
+    assert np.abs(mix(list(x)) - wanted).max() <= 1e-6
+    weights = normal(rng, 4, 5)
+    y, pullback = mix.vjp(x)
+    assert np.array_equal(y, mix(x))
+    gradients = pullback(weights)
+
+    def value():
+        return float((np.float64(mix(x)) * weights).sum())
+
+    for name, tensor in mix.parameters.items():
+        assert_slope(value, tensor, mix.grads[name], rng, mix.repack)
+    for part, gradient in zip(x, gradients, strict=True):
+        assert_slope(value, part, gradient, rng, lambda: None)
+    with pytest.raises(ValueError, match="layers has 2 arrays, this ScalarMix expects 3"):
+        mix(x[:2])
+    with pytest.raises(ValueError, match=r"layers\[1\] has shape \(5,\), expected \(4, 5\)"):
+        mix([x[0], x[1, 0], x[2]])
+    with pytest.raises(ValueError, match="size"):
+        ScalarMix(0)

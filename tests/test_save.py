@@ -41,6 +41,7 @@ LAYERS = {
     "linear": lambda: fastrnn.Linear(3, 4, bias=False),
     "embedding": lambda: fastrnn.Embedding(3, 4),
     "layer_norm": lambda: fastrnn.LayerNorm(4, eps=1e-3),
+    "scalar_mix": lambda: fastrnn.ScalarMix(3),
 }
 
 

@@ -52,7 +52,8 @@ def test_gradients_of_features_to_sequence_are_slopes(attention, sets):
     features = rng.standard_normal((4, 3, 5) if sets else (3, 5)).astype(np.float32)
     lengths = (np.array([4, 2, 3]) if sets else None), np.array([5, 3, 4])
     _, target, targets, _ = batch(N=3)
-    model = FeaturesToSequence(5, 11, 6, attention=attention, num_layers=2)
+    options = {"attention": attention, "input_feeding": attention == "additive"}
+    model = FeaturesToSequence(5, 11, 6, num_layers=2, **options)
     model.reset_parameters(1)
     model.flat *= 2
     model.repack()
@@ -76,7 +77,7 @@ def torch_logits(torch, model, source, target, lengths):
     names = model.state_dict()
     kind = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[model.cell]
     encoder = kind(6, 6, bidirectional=model.bidirectional)
-    decoder = kind(6, 6)
+    decoder = kind(12 if model.input_feeding else 6, 6)
     for part, own in (("encoder", encoder), ("decoder", decoder)):
         start = f"{part}.rnn."
         own.load_state_dict(
@@ -98,14 +99,25 @@ def torch_logits(torch, model, source, target, lengths):
             for n, h in zip("hc", parts, strict=False)
         ]
         state = tuple(mapped) if isinstance(state, tuple) else mapped[0]
-    y, _ = decoder(p["decoder.embedding.weight"][torch.tensor(target)], state)
-    scores = torch.einsum("tna,sna->tns", y @ p["decoder.attention.query.weight"].T, memory)
     inside = torch.arange(len(source)) < torch.tensor(lengths[0])[:, None]
-    weights = scores.masked_fill(~inside, float("-inf")).softmax(-1)
-    context = torch.einsum("tns,snm->tnm", weights, memory)
-    hidden = (
-        torch.cat((context, y), -1) @ p["decoder.combine.weight"].T + p["decoder.combine.bias"]
-    ).tanh()
+
+    def look(y):
+        scores = torch.einsum("tna,sna->tns", y @ p["decoder.attention.query.weight"].T, memory)
+        weights = scores.masked_fill(~inside, float("-inf")).softmax(-1)
+        both = torch.cat((torch.einsum("tns,snm->tnm", weights, memory), y), -1)
+        z = both @ p["decoder.combine.weight"].T + p["decoder.combine.bias"]
+        return z.tanh(), weights
+
+    x = p["decoder.embedding.weight"][torch.tensor(target)]
+    if model.input_feeding:
+        steps, fed = [], torch.zeros(1, x.shape[1], 6)
+        for step in x:
+            y, state = decoder(torch.cat((step[None], fed), -1), state)
+            steps.append(look(y))
+            fed = steps[-1][0]
+        hidden, weights = (torch.cat(parts) for parts in zip(*steps, strict=True))
+    else:
+        hidden, weights = look(decoder(x, state)[0])
     logits = hidden @ p["decoder.head.weight"].T + p["decoder.head.bias"]
     for part, own in (("encoder", encoder), ("decoder", decoder)):
         p |= {f"{part}.rnn.{k}": v for k, v in own.named_parameters()}
@@ -114,9 +126,11 @@ def torch_logits(torch, model, source, target, lengths):
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_logits_and_gradients_are_pytorchs(cell, bidirectional):
+@pytest.mark.parametrize("feeding", [False, True])
+def test_logits_and_gradients_are_pytorchs(cell, bidirectional, feeding):
     torch = pytest.importorskip("torch")
-    model = made(attention="multiplicative", cell=cell, bidirectional=bidirectional, scale=2.0)
+    options = {"cell": cell, "bidirectional": bidirectional, "input_feeding": feeding}
+    model = made(attention="multiplicative", scale=2.0, **options)
     source, target, targets, lengths = batch()
     p, logits, weights = torch_logits(torch, model, source, target, lengths)
     inside = np.arange(len(target))[:, None] < lengths[1]

@@ -71,6 +71,35 @@ def test_one_row_takes_a_token_without_dimensions():
     np.testing.assert_array_equal(logits, model(source, target)[0, 0])
 
 
+@pytest.mark.parametrize("options", SETTINGS, ids=str)
+def test_one_row_may_come_without_its_dimension(options):
+    model = made(scale=2.0, **options)
+    source, target, targets, _ = batch(N=1)
+    one, other = source[:, 0], target[:, 0]
+    np.testing.assert_array_equal(model(one, other), model(source, target)[:, 0])
+    if options["attention"] != "none":
+        weights = model.attention(source, target)
+        np.testing.assert_array_equal(model.attention(one, other), weights[..., 0])
+    translated = model.translate(one, bos=BOS, eos=EOS, max_new_tokens=9)
+    expected = model.translate(source, bos=BOS, eos=EOS, max_new_tokens=9)[0]
+    np.testing.assert_array_equal(translated, expected)
+    bare, full = model.encode(one), model.encode(source)
+    np.testing.assert_array_equal(bare.memory, full.memory[:, 0])
+    np.testing.assert_array_equal(np.array(bare.state), np.array(full.state)[..., 0, :])
+    logits = model.decoder_stream(one).step(int(other[0]))
+    np.testing.assert_array_equal(logits, model(one, other)[0])
+    written = fastrnn.generate(model.given(one), [BOS], max_new_tokens=9, eos_token_id=EOS)[0]
+    assert [token for token in written.tokens if token != EOS] == translated.tolist()
+    gradients = []
+    for inputs, wanted in (((one, other), targets[:, 0]), ((source, target), targets)):
+        result, backward = model.loss_vjp(inputs, wanted)
+        assert result == model.loss(inputs, wanted)
+        model.zero_grad()
+        backward()
+        gradients.append(model.flat_grad.copy())
+    np.testing.assert_array_equal(*gradients)
+
+
 def test_padding_of_the_source_does_not_matter():
     model = made(attention="scaled_dot", bidirectional=True)
     source, target, _, lengths = batch()
@@ -97,8 +126,10 @@ def test_a_saved_model_comes_back_the_same(options, tmp_path):
     assert other.fingerprint() == model.fingerprint()
 
 
-def test_features_to_sequence_comes_back_and_streams_the_same(tmp_path):
-    model = FeaturesToSequence(5, 11, 6, attention="additive", cell="gru")
+@pytest.mark.parametrize("feeding", [False, True])
+def test_features_to_sequence_comes_back_and_streams_the_same(feeding, tmp_path):
+    options = {"attention": "additive", "cell": "gru", "input_feeding": feeding}
+    model = FeaturesToSequence(5, 11, 6, **options)
     model.save(tmp_path / "model.safetensors")
     other = fastrnn.load(tmp_path / "model.safetensors")
     features = np.random.default_rng(0).standard_normal((3, 4, 5)).astype(np.float32)
@@ -116,11 +147,11 @@ def reversals(count, seed):
     return Pairs(source, [ids[::-1] for ids in source], bos=BOS, eos=EOS), source
 
 
+@pytest.mark.parametrize("feeding", [False, True])
 @pytest.mark.parametrize("sampling", [0.0, 0.3])
-def test_training_learns_to_reverse(sampling):
-    model = Seq2Seq(
-        9, 9, 24, attention="multiplicative", bidirectional=True, sampling_probability=sampling
-    )
+def test_training_learns_to_reverse(sampling, feeding):
+    options = {"attention": "multiplicative", "bidirectional": True, "input_feeding": feeding}
+    model = Seq2Seq(9, 9, 24, sampling_probability=sampling, **options)
     model.reset_parameters(0)
     model.seed(1)
     examples, _ = reversals(512, 2)
@@ -141,9 +172,11 @@ def test_training_learns_to_reverse(sampling):
     assert right > 48
 
 
-def test_sampled_inputs_are_the_models_own_and_the_gradient_is_theirs():
+@pytest.mark.parametrize("feeding", [False, True])
+def test_sampled_inputs_are_the_models_own_and_the_gradient_is_theirs(feeding):
     source, target, targets, lengths = batch()
-    model = made(attention="additive", sampling_probability=1.0, sampling_temperature=0.0)
+    options = {"sampling_probability": 1.0, "sampling_temperature": 0.0, "input_feeding": feeding}
+    model = made(attention="additive", scale=1.5, **options)
     mixed = target.copy()
     stream = model.decoder_stream(source, lengths[0])
     for t in range(len(target) - 1):
@@ -160,9 +193,11 @@ def test_sampled_inputs_are_the_models_own_and_the_gradient_is_theirs():
     np.testing.assert_array_equal(gradient, model.flat_grad)
 
 
-def test_sampling_follows_the_seed_and_dropout_only_acts_in_training():
+@pytest.mark.parametrize("feeding", [False, True])
+def test_sampling_follows_the_seed_and_dropout_only_acts_in_training(feeding):
     source, target, targets, lengths = batch()
-    model = made(attention="additive", dropout=0.5, sampling_probability=0.5)
+    options = {"dropout": 0.5, "sampling_probability": 0.5, "input_feeding": feeding}
+    model = made(attention="additive", **options)
     losses = []
     for seed in (1, 1, 2):
         model.seed(seed)
@@ -199,14 +234,28 @@ def test_wrong_arguments_are_named():
         Seq2Seq(9, 11, 6, bidirectional=True, bridge=False)
     with pytest.raises(ValueError, match="tie_weights needs embedding_dim equal to the 6"):
         Seq2Seq(9, 11, 6, embedding_dim=5, tie_weights=True)
+    with pytest.raises(ValueError, match="input_feeding is True, but attention is 'none'"):
+        Seq2Seq(9, 11, 6, input_feeding=True)
     with pytest.raises(ValueError, match="sampling_probability is 2"):
         Seq2Seq(9, 11, 6, sampling_probability=2)
     with pytest.raises(ValueError, match="sampling_temperature is -1"):
         Seq2Seq(9, 11, 6, sampling_temperature=-1)
     with pytest.raises(ValueError, match="source holds 9, expected indices from 0 to 8"):
         model(np.full_like(source, 9), target)
-    with pytest.raises(ValueError, match=r"source has shape \(7,\)"):
+    with pytest.raises(ValueError, match=r"source has shape \(7, 4, 1\), expected \(S, N\) or"):
+        model(source[..., None], target)
+    with pytest.raises(ValueError, match=r"source has shape \(0,\), expected \(S, N\) or \(S,\)"):
+        model([], target)
+    with pytest.raises(ValueError, match=r"target has shape \(5, 4\), expected \(T,\), as source"):
         model(source[:, 0], target)
+    with pytest.raises(ValueError, match=r"target has shape \(5,\), expected \(T, 4\) with T >= 1"):
+        model(source, target[:, 0])
+    with pytest.raises(ValueError, match="lengths needs a batch, but source has 1 dimension"):
+        model(source[:, 0], target[:, 0], (None, [5]))
+    with pytest.raises(ValueError, match="lengths needs a batch"):
+        model.translate(source[:, 0], [7], bos=BOS, eos=EOS)
+    with pytest.raises(ValueError, match=r"dlogits has shape \(5, 1, 11\), expected \(5, 11\)"):
+        model.vjp(source[:, 0], target[:, 0])[1](np.zeros((5, 1, 11)))
     with pytest.raises(ValueError, match=r"target has shape \(5, 3\), expected \(T, 4\)"):
         model(source, target[:, :3])
     with pytest.raises(ValueError, match="target holds 11"):

@@ -46,6 +46,44 @@ def test_rows_do_not_depend_on_their_padding():
         np.testing.assert_array_equal(alone[:, 0], states[:end, row])
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_all_layers_are_those_of_the_stack_after_the_embeddings(cell):
+    model = made(num_layers=3, cell=cell, dropout=0.5)
+    tokens, _, lengths = batch()
+    layers = model.embed_layers(tokens, lengths)
+    assert [part.shape for part in layers] == [(7, 4, 10), *[(7, 4, 12)] * 3]
+    np.testing.assert_array_equal(layers[-1], model.embed(tokens, lengths))
+    inside = np.arange(7)[:, None] < lengths
+    x = model.embedding(tokens) * inside[..., None]
+    np.testing.assert_array_equal(layers[0], np.concatenate((x, x), axis=-1))
+    assert all((part[~inside] == 0).all() for part in layers)
+    lower = made(num_layers=2, cell=cell)
+    names = lower.state_dict()
+    lower.load_state_dict({k: v for k, v in model.state_dict().items() if k in names})
+    np.testing.assert_array_equal(layers[2], lower.embed(tokens, lengths))
+
+
+def test_a_mix_of_all_layers_learns_which_of_them_a_tagger_needs():
+    model = BidirectionalLanguageModel(8, 6, 6, num_layers=2)
+    model.reset_parameters(0)
+    tokens = np.random.default_rng(1).integers(0, 8, (9, 32))
+    layers = model.embed_layers(tokens)
+    mix, tagger = fastrnn.ScalarMix(3), SequenceTagger(8, 16, input_size=12)
+    tagger.reset_parameters(0)
+    optimizers = [Adam(mix, lr=3e-2), Adam(tagger, lr=3e-2)]
+    for _ in range(40):
+        mix.zero_grad()
+        tagger.zero_grad()
+        x, to_layers = mix.vjp(layers)
+        logits, to_x = tagger.vjp(x)
+        _, dlogits = fastrnn.losses.cross_entropy(logits, tokens)  # the tag is the token itself
+        to_layers(to_x(dlogits))
+        for optimizer in optimizers:
+            optimizer.step()
+    assert (tagger(mix(layers)).argmax(axis=-1) == tokens).mean() > 0.9
+    assert mix.shares[0] == mix.shares.max() > 0.5
+
+
 def test_the_backward_half_is_a_language_model_of_reversed_tokens():
     model = made()
     tokens, targets, _ = batch()

@@ -50,6 +50,7 @@ def _model(options: Namespace, source: int, target: int) -> Seq2Seq:
         attention=options.attention,
         dropout=options.dropout,
         tie_weights=options.tie_weights,
+        input_feeding=options.input_feeding,
         label_smoothing=options.label_smoothing,
         ignore_index=IGNORE_INDEX,
         sampling_probability=options.sampling,

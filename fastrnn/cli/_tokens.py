@@ -37,12 +37,18 @@ class Tokens:
         self.level = level or ("characters" if are_characters else "words")
         self.space = "" if self.level == "characters" else " "
 
+    @classmethod
+    def of(cls, vocabulary: Vocabulary) -> Tokens:
+        """The tokens of a vocabulary with its specials."""
+        names = [f"<{name}>" for name in vocabulary.specials]
+        return cls([*names, *vocabulary.tokens], vocabulary.level)
+
     def __len__(self) -> int:
         return len(self.texts)
 
     def encode(self, text: str, name: str) -> list[int]:
         """Ids; ValueError names what the model does not know, where nothing stands for it."""
-        parts = list(text) if self.level == "characters" else text.split()
+        parts = self._parts(text)
         found = [self.ids.get(part, self.unk) for part in parts]
         if None in found:
             unknown = parts[found.index(None)]
@@ -51,6 +57,16 @@ class Tokens:
                 f"the model knows"
             )
         return [token for token in found if token is not None]
+
+    def written(self, text: str, name: str) -> list[int | None]:
+        """Ids, None for what the model cannot write; ValueError for a text without any tokens."""
+        parts = self._parts(text)
+        if not parts:
+            raise ValueError(f"{name} is empty, expected some {self.level}")
+        return [self.ids.get(part) for part in parts]
+
+    def _parts(self, text: str) -> list[str]:
+        return list(text) if self.level == "characters" else text.split()
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text; reserved tokens give nothing."""
@@ -65,15 +81,15 @@ class Tokens:
         """All texts that match; characters only, as words have no text between them."""
         if self.level != "characters":
             raise ValueError("--regex needs a model of characters, this one writes words")
-        return regex(pattern, self._written())
+        return regex(pattern, self._spelled())
 
     def words(self, words: Sequence[str]) -> Automaton:
         """These texts and no others."""
         if self.level == "characters":
-            return Trie(words, self._written())
+            return Trie(words, self._spelled())
         return Trie([self.encode(word, "--words") for word in words])
 
-    def _written(self) -> list[str]:
+    def _spelled(self) -> list[str]:
         return ["" if i in self.reserved else text for i, text in enumerate(self.texts)]
 
 
@@ -128,9 +144,7 @@ def _as_tokens(described: Any, path: str) -> Tokens:
     if described is None:
         raise ValueError(f"{path} has no vocabulary: give one by --vocab FILE")
     if isinstance(described, Mapping) and set(described) == {"level", "specials", "tokens"}:
-        vocabulary = Vocabulary.from_dict(described)
-        names = [f"<{name}>" for name in vocabulary.specials]
-        return Tokens([*names, *vocabulary.tokens], vocabulary.level)
+        return Tokens.of(Vocabulary.from_dict(described))
     if isinstance(described, Mapping):
         ids = sorted(described.values()) if _are(int, described.values()) else []
         if not ids or ids != list(range(len(ids))):

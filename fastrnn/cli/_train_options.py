@@ -163,6 +163,9 @@ def _network(add: _Add, task: str, chosen: dict[str, Any]) -> None:
         add("--attention", "how the decoder looks at the source: scores by a small network, by a "
             "matrix, by a scaled product, or not at all", "additive",
             choices=("additive", "multiplicative", "scaled_dot", "none"))  # fmt: skip
+        add("--input-feeding", "every step of the decoder also reads what the step before saw "
+            "(Luong et al. 2015); slower, as training then runs step by step", False,
+            action="store_true")  # fmt: skip
         add("--tie-weights", "one table for the target's embedding and the last layer; needs "
             "--embedding as large as --hidden", False, action="store_true")  # fmt: skip
         add("--sampling", "share of steps in training that read what the model wrote, not what is "
@@ -216,19 +219,16 @@ def _learning(add: _Add, chosen: dict[str, Any]) -> None:
 def _machine(add: _Add, task: str) -> None:
     add("--threads", "threads (default: one per core, or FASTRNN_NUM_THREADS); no bit depends on "
         "it", type=whole(1, 4096), metavar="N")  # fmt: skip
-    if task == "seq2seq":
-        return
-    add("--memory-budget", "MiB that the recurrent layers may keep for the way back; parts are "
-        "computed again where they must, with the same bits (default: no limit)",
+    shared = ", shared by encoder and decoder" if task == "seq2seq" else ""
+    add("--memory-budget", f"MiB that the recurrent layers may keep for the way back{shared}; "
+        "parts are computed again where they must, with the same bits (default: no limit)",
         type=number(0, above=True), metavar="MIB")  # fmt: skip
 
 
 def _report(add: _Add, task: str) -> None:
-    also = ""
-    if task != "seq2seq":
-        add("--flow", "at the end show how the gradient of a validation batch flowed back through "
-            "layers and steps: does it vanish or explode?", False, action="store_true")  # fmt: skip
-        also = ", with --flow also NAME-flow"
-    add("--plot", f"write the loss curve to this .png, .pdf or .svg{also}; needs matplotlib (pip "
-        "install fastrnn[plot])", metavar="FILE")  # fmt: skip
+    also = "-encoder and NAME-flow-decoder" if task == "seq2seq" else ""
+    add("--flow", "at the end show how the gradient of a validation batch flowed back through "
+        "layers and steps: does it vanish or explode?", False, action="store_true")  # fmt: skip
+    add("--plot", "write the loss curve to this .png, .pdf or .svg, with --flow also NAME-flow"
+        f"{also}; needs matplotlib (pip install fastrnn[plot])", metavar="FILE")  # fmt: skip
     add("--quiet", "no progress", False, action="store_true")

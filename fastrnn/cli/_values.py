@@ -41,6 +41,13 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Callab
     return read
 
 
+def some_text(text: str) -> str:
+    """The type of texts that are not empty; \\n and \\t stand for a new line and a tab."""
+    if not text:
+        raise ArgumentTypeError("expected some text")
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
 def names(text: str) -> list[str]:
     """The type of lists: names with commas between them."""
     found = [name.strip() for name in text.split(",")]

@@ -62,7 +62,8 @@ TASKS: dict[str, tuple[str, str, str, str]] = {
         "a model that makes one text of another",
         """\
   fastrnn train seq2seq dates.tsv --out model
-  fastrnn train seq2seq english-german.tsv --out model --level words --layers 2 --sampling 0.1""",
+  fastrnn train seq2seq english-german.tsv --out model --level words --layers 2 --sampling 0.1
+  fastrnn train seq2seq english-german.tsv --out model --level words --input-feeding""",
     ),
     "forecast": (
         "a .csv file, time downwards, or a .npy array (steps,) or (steps, features)",
@@ -137,6 +138,13 @@ def _check(options: argparse.Namespace) -> None:
         options.refuse(f"argument --out: {options.out} is a folder, expected the name of a file")
     if options.task == "lm" and options.random_truncation and options.accumulate > 1:
         options.refuse("argument --accumulate: the cuts of --random-truncation decide already")
+    if options.task == "seq2seq" and options.input_feeding:
+        if options.attention == "none":
+            options.refuse("argument --input-feeding: needs an --attention other than none")
+        if options.memory_budget:
+            options.refuse(
+                "argument --memory-budget: not with --input-feeding, which keeps all steps"
+            )
     last = Path(f"{options.out}.last.safetensors")
     if not options.resume:
         for path in (last, Path(options.out)):
@@ -155,8 +163,8 @@ def _ready(model: Any, options: argparse.Namespace) -> None:
     """Seeds, and the limit of memory."""
     model.reset_parameters(options.seed)
     model.seed(options.seed)
-    if getattr(options, "memory_budget", None):
-        model.rnn.memory_budget = int(options.memory_budget * 2**20)
+    if options.memory_budget:
+        model.limit_memory(int(options.memory_budget * 2**20))
 
 
 def _fit(job: Job, options: argparse.Namespace) -> Any:
@@ -235,15 +243,15 @@ def _finish(job: Job, task: ModuleType, result: Any, options: argparse.Namespace
     _say(f"on the validation data{best}:")
     for line in task.describe(figures):
         _say(f"  {line}".rstrip())
-    flow = _flow(model, job) if getattr(options, "flow", False) else None
+    flows = _flows(model, job) if options.flow else {}
     if options.plot:
-        _plot(result, flow, options.plot)
+        _plot(result, flows, options.plot)
     _say(f"\nmodel: {options.out}")
     _say(f"try:   fastrnn {job.command} {shlex.quote(options.out)} {job.example}")
 
 
-def _flow(model: Any, job: Job) -> Any:
-    """How the gradient of a validation batch went back, on the screen."""
+def _flows(model: Any, job: Job) -> dict[str, Any]:
+    """How the gradient of a validation batch went back, on the screen, for each recurrent part."""
     from fastrnn.train import show_flow
 
     model.flow = True
@@ -254,17 +262,21 @@ def _flow(model: Any, job: Job) -> Any:
     _, backward = model.loss_vjp(batch.inputs, batch.targets, None, batch.lengths)
     backward()
     model.flow = False
-    _say("\nhow the gradient flowed back in a batch of the validation data")
-    show_flow(model.rnn.last_flow)
-    return model.rnn.last_flow
+    flows = {name.removesuffix(".rnn"): rnn.last_flow for name, rnn in model.recurrent.items()}
+    for name, flow in flows.items():
+        part = f" through the {name}" if len(flows) > 1 else ""
+        _say(f"\nhow the gradient flowed back{part} in a batch of the validation data")
+        show_flow(flow)
+    return flows
 
 
-def _plot(result: Any, flow: Any, path: str) -> None:
+def _plot(result: Any, flows: dict[str, Any], path: str) -> None:
     from fastrnn import plot
 
     plot.loss_curve(result.history, path)
     _say(f"\npicture: {path}")
-    if flow is not None:
-        second = Path(path).with_stem(f"{Path(path).stem}-flow")
+    for name, flow in flows.items():
+        ending = f"-flow-{name}" if len(flows) > 1 else "-flow"
+        second = Path(path).with_stem(f"{Path(path).stem}{ending}")
         plot.gradient_flow(flow, second)
         _say(f"picture: {second}")

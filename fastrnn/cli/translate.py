@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn.cli._arguments import Parser
+from fastrnn.cli._decoding import (
+    add_decoding_options,
+    arguments,
+    as_json,
+    check,
+    flags_in_errors,
+)
 from fastrnn.cli._values import check_picture, number, whole
 
 if TYPE_CHECKING:
-    from fastrnn.data import Sequences, Vocabulary
+    from fastrnn.cli._tokens import Tokens
+    from fastrnn.data import Sequences
+    from fastrnn.decode import Generation
     from fastrnn.models import Seq2Seq
 
 EPILOG = """\
-what is printed: a line for each text; with --json one object in each line: source, text, tokens
-(ids), logprobs, score, finish_reason
+The likeliest token is taken each time, unless --temperature, --top-k, --top-p, --min-p, --typical-p
+or --seed make it draw, or --beams search.
+
+what is printed: a line for each text; with --num-return-sequences score<TAB>text, the best first,
+and a blank line between one source's and the next one's; with --json one object in each line:
+source, text, tokens (ids), logprobs, score, finish_reason
 
 examples:
   fastrnn translate model "the 3rd of May, 1998" --attention dates.png
   fastrnn translate model --beams 5 < sources.txt > targets.txt
+  fastrnn translate model "the 3rd of May, 1998" --beams 5 --num-return-sequences 5
+  fastrnn translate model "the 3rd of May, 1998" --temperature 0.8 --seed 1
 
 exit codes: 0 done, 1 a file is missing or does not fit the model, 2 wrong usage, 130 interrupted
 """
@@ -36,14 +50,9 @@ def add_arguments(parser: Parser) -> None:
     add("model", metavar="MODEL", help="what fastrnn train seq2seq wrote")
     add("input", nargs="*", metavar="TEXT", help="sources; without any, each line of standard "
         "input is one")  # fmt: skip
-    add("--beams", type=whole(1), default=1, metavar="N", help="search with so many beams; 1 takes "
-        "the likeliest token each time (default: 1)")  # fmt: skip
-    add("--length-penalty", type=number(-100, 100), default=1.0, metavar="A", help="scores are "
-        "divided by length ** A; more is longer (default: 1)")  # fmt: skip
-    add("--coverage-penalty", type=number(0, 100), default=0.0, metavar="B", help="with beams and "
-        "attention: the cost of leaving parts of the source unread (default: 0)")  # fmt: skip
-    add("--max-new-tokens", type=whole(1), default=200, metavar="N", help="for a text that does "
-        "not end (default: 200)")  # fmt: skip
+    add_decoding_options(parser)
+    add("--coverage-penalty", type=number(0, 100), metavar="B", help="with --beams and attention: "
+        "the cost of leaving parts of the source unread (default: 0)")  # fmt: skip
     add("--attention", metavar="FILE", help="draw where the model looked, for one text, to this "
         ".png, .pdf or .svg; needs matplotlib")  # fmt: skip
     add("--json", action="store_true", help="print JSON, for programs")
@@ -55,88 +64,80 @@ def add_arguments(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     import fastrnn
     from fastrnn.cli._lines import lines_of_input
-    from fastrnn.cli._seq2seq import vocabularies_of
+    from fastrnn.cli._seq2seq import marks, vocabularies_of
     from fastrnn.cli._task import encode
+    from fastrnn.cli._tokens import Tokens
 
-    if options.attention:
-        check_picture("--attention", options.attention)
-    model = _load(options.model)
-    if options.attention and model.attention_kind == "none":
-        raise ValueError("--attention: this model has no attention")
+    check(options)
+    _check_attention(options, options.input)
+    model = _load(options)
     texts = options.input or lines_of_input()
-    if options.attention and len(texts) != 1:
-        options.refuse(f"argument --attention: expected one text, got {len(texts)}")
+    _check_attention(options, texts)
     source, target = vocabularies_of(model)
-    if options.beams > model.vocab_size:
-        raise ValueError(f"--beams is {options.beams}, but there are {model.vocab_size} tokens")
-    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()):
-        found = _translated(model, encode(source, texts), target, options)
-        for text, one in zip(texts, found, strict=True):
-            print(_shown(target, text, one, options.json), flush=True)
+    (bos, _), tokens = marks(target), Tokens.of(target)
+    given, each = arguments(options, tokens), options.num_return_sequences
+    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()), flags_in_errors():
+        for i, found in enumerate(_translated(model, encode(source, texts), bos, given)):
+            if i and not i % each and each > 1 and not options.json:
+                print()
+            print(_shown(tokens, texts[i // each], found, options), flush=True)
             if options.attention:
-                _draw(model, text, one, options.attention)
+                _draw(model, texts[i], found, options.attention)
     return 0
 
 
-def _load(path: str) -> Seq2Seq:
+def _check_attention(options: argparse.Namespace, texts: list[str]) -> None:
+    """A picture is of one text and what was made of it."""
+    if not options.attention:
+        return
+    check_picture("--attention", options.attention)
+    if options.num_return_sequences > 1:
+        options.refuse("argument --attention: not together with --num-return-sequences")
+    if len(texts) > 1:
+        options.refuse(f"argument --attention: expected one text, got {len(texts)}")
+
+
+def _load(options: argparse.Namespace) -> Seq2Seq:
+    """The model, which can do what the options need."""
     from fastrnn.cli._models import load_model
     from fastrnn.models import Seq2Seq
 
-    model, _, _ = load_model(path)
+    model, _, _ = load_model(options.model)
     if not isinstance(model, Seq2Seq):
         kind = type(model).__name__
-        raise ValueError(f"{path} holds a {kind}, expected one of fastrnn train seq2seq")
+        raise ValueError(f"{options.model} holds a {kind}, expected one of fastrnn train seq2seq")
+    for flag in ("--attention", "--coverage-penalty"):
+        if getattr(options, flag[2:].replace("-", "_")) and model.attention_kind == "none":
+            raise ValueError(f"{flag}: this model has no attention")
     return model
 
 
 def _translated(
-    model: Seq2Seq, sources: Sequences, target: Vocabulary, options: argparse.Namespace
-) -> Iterator[Any]:
-    """The best answer for each source, in their order."""
-    from fastrnn.cli._seq2seq import marks
+    model: Seq2Seq, sources: Sequences, bos: int, given: dict[str, Any]
+) -> Iterator[Generation]:
+    """The answers for each source, in their order."""
     from fastrnn.decode import generate
 
-    bos, eos = marks(target)
-    unwanted = [token for token in (target.pad, target.bos, target.unk) if token is not None]
     for start in range(0, len(sources), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(sources)))
         ids, lengths = sources.padded(rows, 0)
-        yield from generate(
-            model.given(ids, lengths),
-            [[bos]] * len(rows),
-            max_new_tokens=options.max_new_tokens,
-            num_beams=options.beams,
-            length_penalty=options.length_penalty,
-            coverage_penalty=options.coverage_penalty,
-            eos_token_id=eos,
-            suppress_tokens=unwanted,
-        )
+        yield from generate(model.given(ids, lengths), [[bos]] * len(rows), **given)
 
 
-def _shown(target: Vocabulary, text: str, found: Any, as_json: bool) -> str:
-    answer = target.decode(np.array(found.tokens, np.int64))
-    if not as_json:
-        return answer
-    values = {
-        "source": text,
-        "text": answer,
-        "tokens": found.tokens,
-        "logprobs": found.logprobs,
-        "score": found.score,
-        "finish_reason": found.finish_reason,
-    }
-    return json.dumps(values, allow_nan=False)
+def _shown(tokens: Tokens, text: str, found: Generation, options: argparse.Namespace) -> str:
+    answer = tokens.decode(found.tokens)
+    if options.json:
+        return as_json({"source": text}, answer, found)
+    return f"{found.score:.4f}\t{answer}" if options.num_return_sequences > 1 else answer
 
 
-def _draw(model: Seq2Seq, text: str, found: Any, path: str) -> None:
+def _draw(model: Seq2Seq, text: str, found: Generation, path: str) -> None:
     """Where the model looked while it wrote each token."""
     from fastrnn import plot
     from fastrnn.cli._seq2seq import marks, vocabularies_of
 
     source, target = vocabularies_of(model)
-    ids = np.asarray(source.encode(text), np.int64)[:, None]
-    inputs = np.array([marks(target)[0], *found.tokens[:-1]])[:, None]
-    weights = model.attention(ids, inputs)[:, :, 0]
+    weights = model.attention(source.encode(text), [marks(target)[0], *found.tokens[:-1]])
     labels = [target.decode(np.array([token])) or "<eos>" for token in found.tokens]
     parts = text.split() if source.level == "words" else list(text)
     plot.attention(weights, parts, labels, path, title=text)

@@ -9,6 +9,7 @@ from fastrnn.layers.dropout import Dropout, EmbeddingDropout, LockedDropout
 from fastrnn.layers.embedding import Embedding
 from fastrnn.layers.linear import Linear
 from fastrnn.layers.norm import LayerNorm
+from fastrnn.layers.scalar_mix import ScalarMix
 from fastrnn.layers.shortlist import Shortlist
 from fastrnn.layers.weight_drop import WeightDrop
 
@@ -20,6 +21,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LockedDropout",
+    "ScalarMix",
     "Shortlist",
     "WeightDrop",
 ]

@@ -42,6 +42,12 @@ class Memory(NamedTuple):
     values: FloatArray
     lengths: IntArray | None
 
+    def zeros(self) -> Memory:
+        """A gradient to add to; keys that are the values share theirs."""
+        values = np.zeros_like(self.values)
+        keys = values if self.keys is self.values else np.zeros_like(self.keys)
+        return Memory(keys, values, None)
+
 
 class Attention(Composite):
     """softmax over positions s of score(q, m_s), and the mean of the m_s under these weights.
@@ -114,24 +120,46 @@ class Attention(Composite):
 
         queries, memory and the parameters must stay as they are until the pullback is called.
         """
+        prepared, to_memory = self.prepare_vjp(memory, lengths)
+        results, to_queries = self.attend_vjp(queries, prepared)
+
+        def pullback(dcontext: ArrayLike) -> tuple[FloatArray, FloatArray]:
+            dprepared = prepared.zeros()
+            return to_queries(dcontext, dprepared), to_memory(dprepared)
+
+        return results, once(pullback, "an Attention")
+
+    def prepare_vjp(
+        self, memory: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[Memory, Callable[[Memory], FloatArray]]:
+        """`prepare`, and pullback(dprepared) -> dmemory, which takes its arrays."""
         values, counts = self._checked(memory, lengths)
         key = self._others.get("key")
         keys, to_memory = (values, None) if key is None else key.vjp(values)
-        prepared = Memory(keys, values, counts)
-        projected, to_queries = self.query.vjp(self._checked_queries(queries, prepared, None))
-        context, weights, attended = self._run(projected, prepared, None)
 
-        def pullback(dcontext: ArrayLike) -> tuple[FloatArray, FloatArray]:
+        def pullback(dprepared: Memory) -> FloatArray:
+            dvalues = dprepared.values
+            if to_memory is not None:
+                dvalues += to_memory(dprepared.keys)
+            return dvalues
+
+        return Memory(keys, values, counts), pullback
+
+    def attend_vjp(
+        self, queries: ArrayLike, memory: Memory
+    ) -> tuple[tuple[FloatArray, FloatArray], Callable[[ArrayLike, Memory], FloatArray]]:
+        """`attend`, and pullback(dcontext, dprepared) -> dqueries, which adds to dprepared."""
+        projected, to_queries = self.query.vjp(self._checked_queries(queries, memory, None))
+        context, weights, attended = self._run(projected, memory, None)
+
+        def pullback(dcontext: ArrayLike, dprepared: Memory) -> FloatArray:
             dcontext = as_float32(dcontext, "dcontext")
             check_shape(dcontext, context.shape, "dcontext")
-            dprojected, dvalues = np.zeros_like(projected), np.zeros_like(values)
-            dkeys = dvalues if to_memory is None else np.zeros_like(keys)
-            self._back(attended, dcontext, dprojected, dkeys, dvalues)
-            if to_memory is not None:
-                dvalues += to_memory(dkeys)
-            return to_queries(dprojected), dvalues
+            dprojected = np.zeros_like(projected)
+            self._back(attended, dcontext, dprojected, dprepared.keys, dprepared.values)
+            return to_queries(dprojected)
 
-        return (context, weights), once(pullback, "an Attention")
+        return (context, weights), pullback
 
     def _run(
         self, projected: FloatArray, memory: Memory, sources: IntArray | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastrnn import files
@@ -36,6 +36,21 @@ class Model(Composite):
     _options: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the architecture
     _settings: ClassVar[tuple[str, ...]] = ()  # attributes that belong to the loss
 
+    @property
+    def recurrent(self) -> dict[str, RNN | LSTM | GRU]:
+        """The recurrent layers by the names that their parameters begin with."""
+        return dict(_recurrent(self, ""))
+
+    def limit_memory(self, budget: int | None) -> None:
+        """Share `budget` bytes among the recurrent layers as their `memory_budget`; None: no limit.
+
+        The shares are as their units over all layers and directions, as is what a step keeps.
+        """
+        layers = list(self.recurrent.values())
+        units = [rnn.num_layers * rnn.num_directions * rnn.hidden_size for rnn in layers]
+        for rnn, size in zip(layers, units, strict=True):
+            rnn.memory_budget = None if budget is None else budget * size // sum(units)
+
     # Takes parts, options and settings as they are, after checking that they fit together.
     _compose: Callable[..., None]
 
@@ -67,6 +82,14 @@ class Model(Composite):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (type(self), self._described(), self.state_dict())
+
+
+def _recurrent(module: Module, name: str) -> Iterator[tuple[str, RNN | LSTM | GRU]]:
+    if isinstance(module, (RNN, LSTM, GRU)):
+        yield name, module
+    elif isinstance(module, Composite):
+        for key, part in module._parts.items():
+            yield from _recurrent(part, f"{name}.{key}" if name else key)
 
 
 def _remade(kind: type[Model], description: dict[str, Any], state: dict[str, FloatArray]) -> Model:

@@ -37,7 +37,7 @@ class Bridge(Composite):
     def __call__(self, vectors: Vectors) -> Any:
         """h_0, or (h_0, c_0), each (L, N, H), made from one of the vectors each."""
         maps = zip(self._maps.values(), vectors, strict=True)
-        return _state([self._layers(tanh(linear(x))) for linear, x in maps])
+        return as_state([self._layers(tanh(linear(x))) for linear, x in maps])
 
     def vjp(self, vectors: Vectors) -> tuple[Any, Callable[[Any], Vectors]]:
         """The same, and pullback(dstate) -> dvectors."""
@@ -50,7 +50,7 @@ class Bridge(Composite):
                 found.append(back(tanh_back(y, dy.transpose(1, 0, 2).reshape(y.shape))))
             return found
 
-        return _state([self._layers(y) for y in flat]), pullback
+        return as_state([self._layers(y) for y in flat]), pullback
 
     def _layers(self, flat: FloatArray) -> FloatArray:
         """(N, L * H) as (L, N, H)."""
@@ -63,7 +63,8 @@ def as_list(state: Any) -> Vectors:
     return list(state) if isinstance(state, (tuple, list)) else [state]
 
 
-def _state(arrays: Vectors) -> Any:
+def as_state(arrays: Vectors) -> Any:
+    """The way back of `as_list`."""
     return arrays[0] if len(arrays) == 1 else (arrays[0], arrays[1])
 
 
@@ -74,7 +75,7 @@ def row_vectors(state: Any) -> Vectors:
 
 def from_row_vectors(vectors: Vectors, like: Any) -> Any:
     """The way back of `row_vectors`, for gradients."""
-    return _state(
+    return as_state(
         [
             np.ascontiguousarray(
                 flat.reshape(part.shape[1], part.shape[0], part.shape[2]).transpose(1, 0, 2)

@@ -37,6 +37,8 @@ class Decoder(Composite):
     part. Without attention: head(y). Encoded: Luong, Pham and Manning 2015, without input feeding.
     """
 
+    feeds = False  # whether a step reads the attentional vector of the step before
+
     def __init__(
         self,
         embedding: Embedding,
@@ -97,40 +99,50 @@ class Decoder(Composite):
         return tanh(self.combine(np.concatenate((context, y), axis=-1))), weights
 
     def vjp(
-        self, tokens: IntArray, source: Encoded, lengths: IntArray | None
+        self, tokens: IntArray, source: Encoded, lengths: IntArray | None, flow: bool = False
     ) -> tuple[FloatArray, Callable[[Any], tuple[FloatArray | None, Any]]]:
         """logits in training mode, and pullback(dlogits) -> dmemory, dstate."""
         generator = self.generator
         x, to_table = self.embedding.vjp(tokens)
         x, x_back = dropped(x, self.dropout, generator)
-        (y, _), to_x = self.rnn.vjp(x, source.state, lengths)
-        hidden, to_y = self._look_vjp(y, source)
+        (y, _), to_x = self.rnn.vjp(x, source.state, lengths, flow=flow)
+        memory, to_memory = self._prepare_vjp(source)
+        hidden, to_y = self._look_vjp(y, memory)
         hidden, hidden_back = dropped(hidden, self.dropout, generator)
         logits, to_hidden = self.head.vjp(hidden)
 
         def pullback(dlogits: Any) -> tuple[FloatArray | None, Any]:
-            dy, dmemory = to_y(hidden_back(to_hidden(dlogits)))
+            dmemory = None if memory is None else memory.zeros()
+            dy = to_y(hidden_back(to_hidden(dlogits)), dmemory)
             dx, dstate = to_x(dy)
             to_table(x_back(dx))
-            return dmemory, dstate
+            return to_memory(dmemory), dstate
 
         return logits, pullback
 
+    def _prepare_vjp(
+        self, source: Encoded
+    ) -> tuple[Memory | None, Callable[[Any], FloatArray | None]]:
+        if self.attention is None or source.memory is None:
+            return None, lambda dprepared: None
+        return self.attention.prepare_vjp(source.memory, source.lengths)
+
     def _look_vjp(
-        self, y: FloatArray, source: Encoded
-    ) -> tuple[FloatArray, Callable[[FloatArray], tuple[FloatArray, FloatArray | None]]]:
-        if self.attention is None or self.combine is None or source.memory is None:
-            return y, lambda dhidden: (dhidden, None)
-        (context, _), to_both = self.attention.vjp(y, source.memory, source.lengths)
+        self, y: FloatArray, memory: Memory | None
+    ) -> tuple[FloatArray, Callable[[FloatArray, Any], FloatArray]]:
+        """The attentional vectors, and back(dhidden, dprepared) -> dy, which adds to dprepared."""
+        if self.attention is None or self.combine is None or memory is None:
+            return y, lambda dhidden, dprepared: dhidden
+        (context, _), to_query = self.attention.attend_vjp(y, memory)
         z, to_joined = self.combine.vjp(np.concatenate((context, y), axis=-1))
         hidden = tanh(z)
 
-        def back(dhidden: FloatArray) -> tuple[FloatArray, FloatArray | None]:
+        def back(dhidden: FloatArray, dprepared: Any) -> FloatArray:
             djoined = to_joined(tanh_back(hidden, dhidden))
             size = context.shape[-1]
-            dqueries, dmemory = to_both(np.ascontiguousarray(djoined[..., :size]))
+            dqueries = to_query(np.ascontiguousarray(djoined[..., :size]), dprepared)
             dqueries += djoined[..., size:]
-            return dqueries, dmemory
+            return dqueries
 
         return hidden, back
 

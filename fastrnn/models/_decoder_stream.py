@@ -44,6 +44,7 @@ class DecoderStream:
         if decoder.attention is not None:
             assert encoded.memory is not None
             self._memory = decoder.attention.prepare(encoded.memory, encoded.lengths)
+        self._fed = np.zeros((self.capacity, decoder.rnn.output_size), np.float32)
         start = [np.take(part, self.sources, axis=1) for part in as_list(encoded.state)]
         self._rnn = _rnn_stream(decoder, start, self._memory is None and shortlist is None)
 
@@ -59,14 +60,21 @@ class DecoderStream:
         flat = ids.ndim == 0 and self.rows == 1
         if not flat and ids.shape != (self.rows,):
             raise ValueError(f"tokens has shape {ids.shape}, this stream expects ({self.rows},)")
-        logits = self._logits(self._rnn.step(ids.reshape(self.rows)))
+        logits = self._logits(self._rnn.step(self._inputs(ids.reshape(self.rows))))
         return logits[0] if flat else logits
+
+    def _inputs(self, ids: IntArray) -> IntArray | FloatArray:
+        """What the recurrent layers read: tokens, or with input feeding vectors (N, E + H)."""
+        if not self._decoder.feeds:
+            return ids
+        return np.concatenate((self._decoder.embedding.weight[ids], self._fed), axis=-1)
 
     def _logits(self, y: FloatArray) -> FloatArray:
         """y is the recurrent layers' output, or the logits where nothing comes between."""
         if self._memory is not None:
             hidden, weights = self._decoder.look(y[None], self._memory, self.sources)
             y, self.weights = hidden[0], weights[0]
+            self._fed = y
         elif self._shortlist is None:
             return y
         head = self._decoder.head if self._shortlist is None else self._shortlist.full
@@ -81,16 +89,19 @@ class DecoderStream:
             )
         check_indices(rows, self.rows, "indices")
         self._rnn.reorder(rows)
-        self.sources = self.sources[rows]
+        self.sources, self._fed = self.sources[rows], self._fed[rows]
         self.weights = None if self.weights is None else self.weights[rows]
 
 
 def _rnn_stream(decoder: Decoder, state: list[FloatArray], has_head: bool) -> Stream:
-    """The recurrent layers over tokens, with the head where nothing comes before it."""
-    table = decoder._folded()
+    """The recurrent layers over tokens, or over vectors with input feeding.
+
+    With the head where nothing comes before it.
+    """
+    table = None if decoder.feeds else decoder._folded()
     head = decoder.head._shared_dense() if has_head else None
     rows, rnn = state[0].shape[1], decoder.rnn
-    embedding = decoder.embedding.weight if table is None else None
+    embedding = None if decoder.feeds or table is not None else decoder.embedding.weight
     fingerprint = bytes(16)  # no snapshot will be asked for
     stream = Stream.over(rnn, rows, fingerprint, table, head, embedding)
     stream.state = state[0] if len(state) == 1 else (state[0], state[1])

@@ -12,6 +12,7 @@ from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
     IntArray,
+    as_float32,
     as_int64,
     as_lengths,
     as_size,
@@ -19,9 +20,11 @@ from fastrnn._arrays import (
 )
 from fastrnn._module import LoadReport, unfilled, with_shapes
 from fastrnn._pullback import once
+from fastrnn.layers.embedding import check_shape
 from fastrnn.layers.shortlist import Shortlist
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
+from fastrnn.models._bridge import as_list, as_state
 from fastrnn.models._decoder import Decoder, Encoded
 from fastrnn.models._decoder_stream import Conditioned, DecoderStream, greedy
 from fastrnn.models._objective import (
@@ -44,6 +47,7 @@ class Transducer(ScheduledSampling, Model):
     decoder: Decoder
     label_smoothing: float
     ignore_index: int | None
+    flow: bool = False  # whether a way back leaves the GradientFlow of all layers in last_flow
     _settings = ("label_smoothing", "ignore_index", "sampling_probability", "sampling_temperature")
 
     def _take_settings(
@@ -64,7 +68,23 @@ class Transducer(ScheduledSampling, Model):
         return self.decoder.embedding.num
 
     def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
-        """The decoder's first state, and the memory (S, N, M) with its lengths."""
+        """The decoder's first state, and the memory (S, N, M) with its lengths.
+
+        State and memory are without N if the source is one row without it.
+        """
+        source, has_rows = self._with_rows(source, lengths)
+        encoded = self._encode(source, lengths)
+        if has_rows or encoded.memory is None:
+            return encoded
+        state = as_state([part[:, 0] for part in as_list(encoded.state)])
+        return Encoded(state, encoded.memory[:, 0])
+
+    def _with_rows(self, source: ArrayLike, *lengths: Any) -> tuple[Any, bool]:
+        """The source with its row axis, and whether it had it; one row without has no lengths."""
+        return source, True
+
+    def _encode(self, source: ArrayLike, lengths: ArrayLike | None) -> Encoded:
+        """The decoder's first state and the memory of a source with rows."""
         raise NotImplementedError
 
     def _encode_vjp(
@@ -76,7 +96,8 @@ class Transducer(ScheduledSampling, Model):
     def __call__(self, source: ArrayLike, target: ArrayLike, lengths: Lengths = None) -> FloatArray:
         """logits (T, N, V) after every token of target (T, N), which starts with BOS.
 
-        lengths: the pair of the sources' and the targets' (N,), or None.
+        lengths: the pair of the sources' and the targets' (N,), or None. One source without N and
+        target (T,) give logits (T, V).
         """
         return self._forward(source, target, lengths)[0]
 
@@ -85,20 +106,24 @@ class Transducer(ScheduledSampling, Model):
     ) -> FloatArray:
         """The attention weights (T, S, N): where every step of the target looks; sums over S are 1.
 
-        ValueError for a model without attention.
+        (T, S) for one source without N. ValueError for a model without attention.
         """
         weights = self._forward(source, target, lengths)[1]
         if weights is None:
             raise ValueError(f"this {type(self).__name__} has no attention")
-        return weights.transpose(0, 2, 1)
+        return weights if weights.ndim == 2 else weights.transpose(0, 2, 1)
 
     def _forward(
         self, source: ArrayLike, target: ArrayLike, lengths: Lengths
     ) -> tuple[FloatArray, FloatArray | None]:
         of_source, of_target = _pair(lengths)
-        encoded = self.encode(source, of_source)
-        tokens, counts = self._checked(target, encoded, of_target)
-        return self.decoder(tokens, encoded, counts)
+        source, has_rows = self._with_rows(source, of_source, of_target)
+        encoded = self._encode(source, of_source)
+        tokens, counts = self._checked(target, encoded, of_target, has_rows)
+        logits, weights = self.decoder(tokens, encoded, counts)
+        if has_rows:
+            return logits, weights
+        return logits[:, 0], None if weights is None else weights[:, 0]
 
     def vjp(
         self, source: ArrayLike, target: ArrayLike, lengths: Lengths = None
@@ -106,21 +131,25 @@ class Transducer(ScheduledSampling, Model):
         """As the call, in training mode, and pullback(dlogits) -> dsource, None for tokens."""
         generator = self.generator  # makes it the generator of all parts
         of_source, of_target = _pair(lengths)
+        source, has_rows = self._with_rows(source, of_source, of_target)
         encoded, to_source = self._encode_vjp(source, of_source)
-        tokens, counts = self._checked(target, encoded, of_target)
+        tokens, counts = self._checked(target, encoded, of_target, has_rows)
         if self.sampling_probability > 0:
             tokens = self._sampled(DecoderStream(self.decoder, encoded), tokens, generator)
-        logits, to_encoded = self.decoder.vjp(tokens, encoded, counts)
+        logits, to_encoded = self.decoder.vjp(tokens, encoded, counts, self.flow)
+        shown = logits if has_rows else logits[:, 0]
 
         def pullback(dlogits: ArrayLike) -> Any:
-            return to_source(*to_encoded(dlogits))
+            dlogits = as_float32(dlogits, "dlogits")
+            check_shape(dlogits, shown.shape, "dlogits")
+            return to_source(*to_encoded(dlogits.reshape(logits.shape)))
 
-        return logits, once(pullback, f"a {type(self).__name__}")
+        return shown, once(pullback, f"a {type(self).__name__}")
 
     def loss(
         self, inputs: Any, targets: ArrayLike, state: None = None, lengths: Lengths = None
     ) -> LossResult:
-        """The mean cross-entropy of targets (T, N) without dropout and without sampling.
+        """The mean cross-entropy of targets (T, N) or (T,) without dropout and without sampling.
 
         inputs: the pair (source, shifted target), as `fastrnn.data.Pairs` gives them.
         """
@@ -161,7 +190,8 @@ class Transducer(ScheduledSampling, Model):
         shortlist: the only tokens to be considered, ids (K,); the others get logits of -inf.
         """
         head = None if shortlist is None else Shortlist(self.decoder.head, shortlist)
-        return Conditioned(self.decoder, self.encode(source, lengths), head)
+        source, _ = self._with_rows(source, lengths)
+        return Conditioned(self.decoder, self._encode(source, lengths), head)
 
     def decoder_stream(
         self,
@@ -182,23 +212,31 @@ class Transducer(ScheduledSampling, Model):
         bos: int,
         eos: int,
         max_new_tokens: int = 100,
-    ) -> list[IntArray]:
-        """For every source the tokens that are most probable one by one, without BOS and EOS."""
+    ) -> Any:
+        """For every source the tokens that are most probable one by one, without BOS and EOS.
+
+        A list of arrays (L,); one array for one source without N.
+        """
         limit = as_size(max_new_tokens, "max_new_tokens")
         for name, token in (("bos", bos), ("eos", eos)):
             check_indices(as_int64(token, name), self.vocab_size, name)
-        return greedy(self.decoder_stream(source, lengths), bos, eos, limit)
+        source, has_rows = self._with_rows(source, lengths)
+        found = greedy(self.decoder_stream(source, lengths), bos, eos, limit)
+        return found if has_rows else found[0]
 
     def _checked(
-        self, target: ArrayLike, encoded: Encoded, lengths: ArrayLike | None
+        self, target: ArrayLike, encoded: Encoded, lengths: ArrayLike | None, has_rows: bool
     ) -> tuple[IntArray, IntArray | None]:
+        """tokens (T, N), whether they were given so or as (T,), and their lengths."""
         tokens = as_int64(target, "target")
-        state = encoded.state[0] if isinstance(encoded.state, tuple) else encoded.state
-        rows = state.shape[1]
-        if tokens.ndim != 2 or tokens.shape[1] != rows or len(tokens) == 0:
-            raise ValueError(f"target has shape {tokens.shape}, expected (T, {rows}) with T >= 1")
+        rows = as_list(encoded.state)[0].shape[1]
+        tail = (rows,) if has_rows else ()
+        if tokens.ndim == 0 or tokens.shape[1:] != tail or len(tokens) == 0:
+            wanted = f"(T, {rows})" if has_rows else "(T,), as source has no rows,"
+            raise ValueError(f"target has shape {tokens.shape}, expected {wanted} with T >= 1")
         check_indices(tokens, self.vocab_size, "target")
-        return tokens, None if lengths is None else as_lengths(lengths, rows, len(tokens))
+        counts = None if lengths is None else as_lengths(lengths, rows, len(tokens))
+        return tokens.reshape(-1, rows), counts
 
     def load_state_dict(self, mapping: Any, prefix: str = "", strict: bool = True) -> LoadReport:
         """As `Module.load_state_dict`; with tied weights, one of the two names is enough."""

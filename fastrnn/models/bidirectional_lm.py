@@ -44,7 +44,8 @@ class BidirectionalLanguageModel(Model):
 
     One embedding and one head serve both directions. `embed(tokens)` gives the states
     (T, N, 2 * H) that have read up to and with a token from either side: features of the token in
-    its context for a SequenceTagger or a SequenceClassifier with input_size=2 * hidden_size.
+    its context for a SequenceTagger or a SequenceClassifier with input_size=2 * hidden_size;
+    `embed_layers(tokens)` gives those of all layers, for a ScalarMix.
     inputs and targets as for a LanguageModel, targets one step later: forwards, inputs predict
     targets; backwards, targets predict inputs. The loss is the mean over both, without padding and
     targets equal to `ignore_index`. `dropout` as in a LanguageModel.
@@ -109,6 +110,25 @@ class BidirectionalLanguageModel(Model):
         ahead, _ = self.forward(x, lengths=counts)
         behind, _ = self.backward(_along(x, order), lengths=counts)
         return np.concatenate((ahead, _along(behind, order)), axis=-1)
+
+    def embed_layers(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> list[FloatArray]:
+        """What every layer makes of tokens (T, N): num_layers + 1 arrays, 0 past a row's end.
+
+        First the embeddings, twice, (T, N, 2 * E), then the states (T, N, 2 * H) of each layer, of
+        which `embed` gives the last. All can be mixed where embedding_dim is hidden_size.
+        """
+        ids, counts = self._checked(tokens, lengths, "tokens")
+        order = _reversed_steps(ids.shape, counts)
+        x = np.take(self.embedding.weight, ids, axis=0)
+        if counts is not None:
+            x[np.arange(len(ids))[:, None] >= counts] = 0
+        found = [np.concatenate((x, x), axis=-1)]
+        ahead, behind = x, _along(x, order)
+        for k in range(self.num_layers):
+            ahead, _ = _layer(self.forward, k)(ahead, lengths=counts)
+            behind, _ = _layer(self.backward, k)(behind, lengths=counts)
+            found.append(np.concatenate((ahead, _along(behind, order)), axis=-1))
+        return found
 
     def __call__(
         self, inputs: ArrayLike, targets: ArrayLike, lengths: ArrayLike | None = None
@@ -218,6 +238,16 @@ class BidirectionalLanguageModel(Model):
             raise ValueError(f"{name} has shape {ids.shape}, expected (T, N), both >= 1")
         check_indices(ids, self.vocab_size, name)
         return ids, None if lengths is None else as_lengths(lengths, ids.shape[1], len(ids))
+
+
+def _layer(rnn: RNN | LSTM | GRU, k: int) -> Any:
+    """Layer k alone, which has the bits that it has within the stack."""
+    sizes = {"input_size": rnn.hidden_size if k else rnn.input_size, "num_layers": 1}
+    with unfilled():
+        alone = type(rnn)(**{**rnn.config, **sizes, "dropout": 0.0})
+    names = {name: name.removesuffix("0") + str(k) for name in alone.parameters}
+    alone.load_state_dict({name: rnn.parameters[own] for name, own in names.items()})
+    return alone
 
 
 def _reversed_steps(shape: tuple[int, ...], lengths: IntArray | None) -> IntArray:

@@ -41,7 +41,7 @@ class FeaturesToSequence(Transducer):
 
     _options = (
         "feature_size", "target_vocab", "hidden_size", "embedding_dim", "num_layers", "cell",
-        "attention_kind", "dropout", "tie_weights",
+        "attention_kind", "dropout", "tie_weights", "input_feeding",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +56,7 @@ class FeaturesToSequence(Transducer):
         attention: str = "none",
         dropout: float = 0.0,
         tie_weights: bool = False,
+        input_feeding: bool = False,
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
         sampling_probability: float = 0.0,
@@ -71,11 +72,12 @@ class FeaturesToSequence(Transducer):
         self.attention_kind = as_choice(attention, "attention", ATTENTIONS)
         self.dropout = as_probability(dropout, "dropout")
         self.tie_weights = as_flag(tie_weights, "tie_weights")
+        self.input_feeding = as_flag(input_feeding, "input_feeding")
         self._take_settings(
             label_smoothing, ignore_index, sampling_probability, sampling_temperature
         )
         rnn = RNNS[self.cell](
-            self.embedding_dim,
+            self.embedding_dim + (self.hidden_size if self.input_feeding else 0),
             self.hidden_size,
             self.num_layers,
             dropout=self.dropout if num_layers > 1 else 0.0,
@@ -87,6 +89,7 @@ class FeaturesToSequence(Transducer):
             self.feature_size,
             self.tie_weights,
             self.dropout,
+            self.input_feeding,
         )
         self._bridge = Bridge(self.feature_size, rnn)
         self._assemble()
@@ -100,8 +103,7 @@ class FeaturesToSequence(Transducer):
     def _parts(self) -> dict[str, Module]:
         return {"bridge": self._bridge, "decoder": self.decoder}
 
-    def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
-        """The decoder's first state, and the features (S, N, F) with their lengths."""
+    def _encode(self, source: ArrayLike, lengths: ArrayLike | None) -> Encoded:
         memory, counts = self._checked_source(source, lengths)
         mean, _ = _mean(memory, counts)
         return Encoded(self._bridge(self._copies(mean)), memory, counts)

@@ -29,6 +29,7 @@ from fastrnn.layers.dropout import dropped
 from fastrnn.models._base import RNNS
 from fastrnn.models._bridge import Bridge, from_row_vectors, row_vectors
 from fastrnn.models._decoder import Decoder, Encoded
+from fastrnn.models._input_feeding import FeedingDecoder
 from fastrnn.models._transducer import Transducer
 from fastrnn.rnn import GRU, LSTM, RNN
 
@@ -51,12 +52,12 @@ class Encoder(Composite):
         return y, state
 
     def vjp(
-        self, tokens: IntArray, lengths: IntArray | None
+        self, tokens: IntArray, lengths: IntArray | None, flow: bool = False
     ) -> tuple[tuple[FloatArray, Any], Callable[[FloatArray | None, Any], None]]:
         generator = self.generator
         x, to_table = self.embedding.vjp(tokens)
         x, undropped = dropped(x, self.dropout, generator)
-        results, to_x = self.rnn.vjp(x, None, lengths)
+        results, to_x = self.rnn.vjp(x, None, lengths, flow=flow)
 
         def back(dmemory: FloatArray | None, dstate: Any) -> None:
             to_table(undropped(to_x(dmemory, dstate)[0]))
@@ -67,6 +68,7 @@ class Encoder(Composite):
 class Seq2Seq(Transducer):
     """source (S, N) and target (T, N) ints -> logits (T, N, V) of the target's next tokens.
 
+    One source (S,) and its target (T,) give logits (T, V).
     An encoder (`bidirectional` or not), a bridge from its last state to the decoder's first, and a
     decoder that looks at the encoder's outputs after its recurrent layers: `attention` "none",
     "additive", "multiplicative" or "scaled_dot". The state is passed on as it is if the encoder has
@@ -74,7 +76,9 @@ class Seq2Seq(Transducer):
     bridge=True or False insists on one of them. `num_layers` are the decoder's, and the encoder's
     unless `encoder_layers` is given. `dropout` acts in training only, on embeddings, between
     recurrent layers and before the head. `tie_weights`: the head uses the target's embedding, which
-    needs embedding_dim == hidden_size.
+    needs embedding_dim == hidden_size. `input_feeding`: the decoder's recurrent layers also read
+    the attentional vector of the step before, so that they run step by step in training, too,
+    which is slower and keeps a tape for every step, whatever a memory_budget says.
     The loss is the mean cross-entropy of the targets within their lengths that are not
     `ignore_index`, with `label_smoothing`; `sampling_probability` and `sampling_temperature` are
     for scheduled sampling.
@@ -87,7 +91,7 @@ class Seq2Seq(Transducer):
     _options = (
         "source_vocab", "target_vocab", "hidden_size", "embedding_dim", "num_layers",
         "encoder_layers", "cell", "bidirectional", "attention_kind", "bridge", "dropout",
-        "tie_weights",
+        "tie_weights", "input_feeding",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +109,7 @@ class Seq2Seq(Transducer):
         bridge: bool | None = None,
         dropout: float = 0.0,
         tie_weights: bool = False,
+        input_feeding: bool = False,
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
         sampling_probability: float = 0.0,
@@ -125,27 +130,30 @@ class Seq2Seq(Transducer):
         self.attention_kind = as_choice(attention, "attention", ATTENTIONS)
         self.dropout = as_probability(dropout, "dropout")
         self.tie_weights = as_flag(tie_weights, "tie_weights")
+        self.input_feeding = as_flag(input_feeding, "input_feeding")
         self._take_settings(
             label_smoothing, ignore_index, sampling_probability, sampling_temperature
         )
-        encoder_rnn = self._rnn(self.encoder_layers, self.bidirectional)
+        encoder_rnn = self._rnn(self.embedding_dim, self.encoder_layers, self.bidirectional)
+        fed = self.hidden_size if self.input_feeding else 0
         self.encoder = Encoder(
             Embedding(self.source_vocab, self.embedding_dim), encoder_rnn, self.dropout
         )
         self.decoder = new_decoder(
             Embedding(self.target_vocab, self.embedding_dim),
-            self._rnn(self.num_layers, False),
+            self._rnn(self.embedding_dim + fed, self.num_layers, False),
             self.attention_kind,
             encoder_rnn.output_size,
             self.tie_weights,
             self.dropout,
+            self.input_feeding,
         )
         self._bridge = self._new_bridge(bridge)
         self._assemble()
 
-    def _rnn(self, num_layers: int, bidirectional: bool) -> RNN | LSTM | GRU:
+    def _rnn(self, input_size: int, num_layers: int, bidirectional: bool) -> RNN | LSTM | GRU:
         return RNNS[self.cell](
-            self.embedding_dim,
+            input_size,
             self.hidden_size,
             num_layers,
             dropout=self.dropout if num_layers > 1 else 0.0,
@@ -179,8 +187,15 @@ class Seq2Seq(Transducer):
         bridge: dict[str, Module] = {} if self._bridge is None else {"bridge": self._bridge}
         return {"encoder": self.encoder, **bridge, "decoder": self.decoder}
 
-    def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
-        """The decoder's first state, and the encoder's outputs (S, N, M) with their lengths."""
+    def _with_rows(self, source: ArrayLike, *lengths: Any) -> tuple[IntArray, bool]:
+        tokens = as_int64(source, "source")
+        if tokens.ndim != 1 or not tokens.size:
+            return tokens, True
+        if any(part is not None for part in lengths):
+            raise ValueError("lengths needs a batch, but source has 1 dimension")
+        return tokens[:, None], False
+
+    def _encode(self, source: ArrayLike, lengths: ArrayLike | None) -> Encoded:
         tokens, counts = self._checked_source(source, lengths)
         memory, state = self.encoder(tokens, counts)
         if self._bridge is not None:
@@ -191,7 +206,7 @@ class Seq2Seq(Transducer):
         self, source: ArrayLike, lengths: ArrayLike | None
     ) -> tuple[Encoded, Callable[[FloatArray | None, Any], Any]]:
         tokens, counts = self._checked_source(source, lengths)
-        (memory, last), to_tokens = self.encoder.vjp(tokens, counts)
+        (memory, last), to_tokens = self.encoder.vjp(tokens, counts, self.flow)
         state, to_vectors = last, None
         if self._bridge is not None:
             state, to_vectors = self._bridge.vjp(row_vectors(last))
@@ -208,7 +223,7 @@ class Seq2Seq(Transducer):
     ) -> tuple[IntArray, IntArray | None]:
         tokens = as_int64(source, "source")
         if tokens.ndim != 2 or tokens.size == 0:
-            raise ValueError(f"source has shape {tokens.shape}, expected (S, N), both >= 1")
+            raise ValueError(f"source has shape {tokens.shape}, expected (S, N) or (S,), all >= 1")
         check_indices(tokens, self.source_vocab, "source")
         counts = None if lengths is None else as_lengths(lengths, tokens.shape[1], len(tokens))
         return tokens, counts
@@ -221,12 +236,16 @@ def new_decoder(
     memory_size: int,
     tie_weights: bool,
     dropout: float,
+    input_feeding: bool,
 ) -> Decoder:
     """A decoder whose parts fit together."""
+    if input_feeding and attention == "none":
+        raise ValueError("input_feeding is True, but attention is 'none': there is nothing to feed")
     if tie_weights and embedding.dim != rnn.output_size:
         raise ValueError(
             f"tie_weights needs embedding_dim equal to the {rnn.output_size} features of the "
             f"recurrent layers, got embedding_dim {embedding.dim}"
         )
     looks = None if attention == "none" else Attention(attention, rnn.output_size, memory_size)
-    return Decoder(embedding, rnn, looks, tie_weights, dropout)
+    kind = FeedingDecoder if input_feeding else Decoder
+    return kind(embedding, rnn, looks, tie_weights, dropout)

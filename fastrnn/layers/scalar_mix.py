@@ -1,0 +1,85 @@
+"""A learned mix of the layers of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastrnn._arrays import MAX_LAYERS, ArrayLike, FloatArray, as_float32, as_size
+from fastrnn._module import Module, one_after_another
+from fastrnn._pullback import once
+from fastrnn.layers.embedding import check_shape
+
+
+class ScalarMix(Module):
+    """y = gamma * sum_k softmax(weight)_k x_k: `size` arrays of one shape (*) -> (*).
+
+    What a task takes from all layers of a language model, as its `embed_layers` gives them. Starts
+    with equal shares and gamma 1. Parameters: weight (size,), gamma (1,). Source: Peters et al.,
+    Deep contextualized word representations, 2018; AllenNLP's ScalarMix.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = as_size(size, "size", MAX_LAYERS + 1)
+        self._allocate(one_after_another([("weight", (self.size,)), ("gamma", (1,))]))
+        self._fill()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"size": self.size}
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """Set weight to 0 and gamma to 1."""
+        self.parameters["weight"].fill(0.0)
+        self.parameters["gamma"].fill(1.0)
+        self.repack()
+
+    @property
+    def shares(self) -> FloatArray:
+        """softmax(weight) (size,): how much of each layer is in the mix."""
+        wide = self.parameters["weight"].astype(np.float64)
+        powers = np.exp(wide - wide.max())
+        shares: FloatArray = (powers / powers.sum()).astype(np.float32)
+        return shares
+
+    def __call__(self, layers: Sequence[ArrayLike]) -> FloatArray:
+        """The mix of `size` arrays (*)."""
+        return self._mixed(self._checked(layers))
+
+    def vjp(
+        self, layers: Sequence[ArrayLike]
+    ) -> tuple[FloatArray, Callable[[ArrayLike], list[FloatArray]]]:
+        """y as the call gives it, and pullback(dy) -> the gradients of all layers."""
+        x = self._checked(layers)
+
+        def pullback(dy: ArrayLike) -> list[FloatArray]:
+            dy = as_float32(dy, "dy")
+            check_shape(dy, x[0].shape, "dy")
+            shares, gamma = self.shares, self.parameters["gamma"][0]
+            slopes = np.array([(dy * part).sum(dtype=np.float64) for part in x])
+            mean = (shares * slopes).sum()  # dy . sum_k s_k x_k
+            self.grads["gamma"] += np.float32(mean)
+            self.grads["weight"] += (gamma * shares * (slopes - mean)).astype(np.float32)
+            return [dy * factor for factor in gamma * shares]
+
+        return self._mixed(x), once(pullback, "a ScalarMix")
+
+    def _mixed(self, x: list[FloatArray]) -> FloatArray:
+        factors = self.parameters["gamma"][0] * self.shares
+        y: FloatArray = x[0] * factors[0]
+        for part, factor in zip(x[1:], factors[1:], strict=True):
+            y += part * factor
+        return y
+
+    def _checked(self, layers: Sequence[ArrayLike]) -> list[FloatArray]:
+        x = [as_float32(part, f"layers[{k}]") for k, part in enumerate(layers)]
+        if len(x) != self.size:
+            raise ValueError(f"layers has {len(x)} arrays, this ScalarMix expects {self.size}")
+        for k, part in enumerate(x):
+            check_shape(part, x[0].shape, f"layers[{k}]")
+        return x
+
+    def __repr__(self) -> str:
+        return f"ScalarMix({self.size})"
