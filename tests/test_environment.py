@@ -140,6 +140,30 @@ def test_the_command_line_prints_one_line_about_a_wrong_variable(name, value, re
     assert line.endswith(reason)
 
 
+def test_another_program_gets_the_error_of_the_import_whatever_its_arguments_are(tmp_path):
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "__init__.py").write_text("import fastrnn")
+    (tmp_path / "tool" / "__main__.py").touch()
+    done = run(f"""
+        import subprocess, sys
+        command = [sys.executable, "-m", "tool", "fastrnn"]
+        sys.exit(subprocess.run(command, cwd={str(tmp_path)!r}).returncode)
+    """, FASTRNN_NUM_THREADS="abc")  # fmt: skip
+    assert done.returncode == 1
+    assert "ValueError: FASTRNN_NUM_THREADS is 'abc'" in done.stderr
+
+
+def test_a_failed_import_fails_again():
+    done = run("""
+        for _ in range(2):
+            try:
+                import fastrnn
+            except ValueError as error:
+                print(error)
+    """, FASTRNN_ISA="foo")  # fmt: skip
+    assert done.stdout.count("FASTRNN_ISA is 'foo'") == 2, done.stderr
+
+
 def test_the_source_tree_without_its_extension_says_how_to_build_it(tmp_path):
     source = Path(fastrnn.__file__).parent
     shutil.copytree(source, tmp_path / "fastrnn", ignore=shutil.ignore_patterns("_core*", "*.pt"))
