@@ -10,6 +10,7 @@ vector becomes the sentence again (vector to sequence). Takes half a minute.
 
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ MOST = 3  # things in a scene
 NOISE = 0.2
 
 Scene = list[tuple[int, int]]  # colour and shape, from left to right
+Batch = tuple[Any, ...]  # source, inputs, targets, lengths of both
 
 
 def sentence(scene: Scene) -> str:
@@ -58,8 +60,8 @@ def generate(count: int, generator: np.random.Generator) -> list[Scene]:
     ]
 
 
-def fit(model: FeaturesToSequence | Seq2Seq, batches: list, lr: float, name: str) -> None:
-    """One pass over batches of (source, inputs, targets, lengths of both)."""
+def fit(model: FeaturesToSequence | Seq2Seq, batches: list[Batch], lr: float, name: str) -> None:
+    """One pass over batches."""
     schedule = Cosine(lr, len(batches))
     trainer = Trainer(model, Adam(model), clip_norm=1.0, schedule=schedule)
     start, losses = time.perf_counter(), []
@@ -97,7 +99,7 @@ def main() -> None:
         len(COLOURS) + len(SHAPES) + 1, len(words), 64, attention="scaled_dot", cell="gru"
     )
     captioner.reset_parameters(options.seed)
-    batches = []
+    batches: list[Batch] = []
     for _ in range(options.steps):
         scenes = generate(32, generator)
         features, counts = look_at(scenes, generator)

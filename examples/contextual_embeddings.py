@@ -102,8 +102,9 @@ def main() -> None:
         fit_tagger(tagger, inputs, tags, lengths)
         inputs = new if tagger is over_words else model.embed(new, ends)
         result = tagger.loss(inputs, wanted, lengths=ends)
+        right = (result.correct or 0) / result.count
         print(
-            f"tagger over {name}: {result.correct / result.count:.1%} of {result.count} tags right "
+            f"tagger over {name}: {right:.1%} of {result.count} tags right "
             f"after {options.tagged} sentences"
         )
 

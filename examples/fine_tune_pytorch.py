@@ -34,7 +34,7 @@ from fastrnn.train import Trainer
 try:
     import torch
 except ImportError:
-    torch = None  # type: ignore[assignment]
+    torch = None
 
 ASCII = "\n" + "".join(map(chr, range(32, 127)))
 DEMO = Path(fastrnn.__file__).parent / "data" / "demo.pt"

@@ -13,6 +13,7 @@ and more alive. The last way ends at the end of a sentence.
 import time
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
 from importlib.resources import as_file, files
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +32,12 @@ def read_model(path: str | None) -> tuple[LanguageModel, Vocabulary]:
     with as_file(files("fastrnn") / "data" / "demo.pt") as demo:
         checkpoint = open_checkpoint(demo)
     model = LanguageModel.from_state_dict(checkpoint.tensors)
-    return model, Vocabulary(checkpoint.values["vocabulary"])
+    return model, Vocabulary(str(checkpoint.values["vocabulary"]))
 
 
-def ways(vocabulary: Vocabulary, beams: int, seed: int) -> dict[str, dict]:
+def ways(vocabulary: Vocabulary, beams: int, seed: int) -> dict[str, dict[str, Any]]:
     """What each way of going on means to `generate`."""
-    found = {
+    found: dict[str, dict[str, Any]] = {
         "greedy": {},
         "greedy, no repeats": {"no_repeat_ngram_size": 12},
         "drawn, T = 0.5": {"do_sample": True, "temperature": 0.5, "seed": seed},

@@ -13,6 +13,7 @@ import time
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +90,8 @@ def train(model: CharModel, options: Namespace) -> None:
     print(f"{len(train_ids)} characters to learn from, {len(valid_ids)} to validate on", flush=True)
     optimizer = torch.optim.AdamW(model.parameters())
     schedule = OneCycleLR(optimizer, options.lr, options.steps, pct_start=0.1, cycle_momentum=False)
-    state, start = None, time.perf_counter()
+    state: Any = None
+    start = time.perf_counter()
     batches = windows(train_ids, options.batch, options.window)
     for step, (inputs, targets, fresh) in zip(range(1, options.steps + 1), batches, strict=False):
         logits, state = model(inputs, None if fresh else state.detach())

@@ -13,6 +13,7 @@ except ImportError as error:
         f"`python setup.py build_ext --inplace`"
     ) from error
 
+from fastrnn import _startup
 from fastrnn.layers import (
     Attention,
     Dropout,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from fastrnn.checkpoint import read_checkpoint
     from fastrnn.decode import Generation, generate, stream_generate
     from fastrnn.files import load, save, save_pytorch
+
+_startup.start()
 
 __version__ = "0.1.0"
 

@@ -33,7 +33,8 @@ class Optimizer:
 
     _rule: ClassVar[str]  # as the kernel calls it
     _slots: ClassVar[tuple[str, str, str]]  # the kernel's m, v and a by PyTorch's names; "": none
-    _ranges: ClassVar[dict[str, tuple[float, float]]]  # options and where they must lie, half open
+    _flags: ClassVar[tuple[str, ...]] = ()  # options that are True or False
+    _ranges: ClassVar[dict[str, tuple[float, float]]]  # half open; else numbers of 0 or more
 
     def __init__(self, model: Model, **options: Any) -> None:
         _check_model(model)
@@ -49,7 +50,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, lr: float) -> None:
-        self.options["lr"] = as_number("lr", lr, *self._ranges["lr"])
+        self.options["lr"] = as_number("lr", lr)
 
     def step(self) -> None:
         """Update the parameters from the gradients and repack the model."""
@@ -87,9 +88,9 @@ class Optimizer:
 
     def _checked(self, options: Mapping[str, Any]) -> dict[str, float | bool]:
         return {
-            name: as_number(name, value, *self._ranges[name])
-            if name in self._ranges
-            else as_flag(value, name)
+            name: as_flag(value, name)
+            if name in self._flags
+            else as_number(name, value, *self._ranges.get(name, ()))
             for name, value in options.items()
         }
 

@@ -30,12 +30,8 @@ class SGD(Optimizer):
 
     _rule = "sgd"
     _slots = ("momentum_buffer", "", "")
-    _ranges: ClassVar = {
-        "lr": (0.0, math.inf),
-        "momentum": (0.0, math.inf),
-        "dampening": (-math.inf, math.inf),
-        "weight_decay": (0.0, math.inf),
-    }
+    _flags = ("nesterov",)
+    _ranges: ClassVar = {"dampening": (-math.inf, math.inf)}
 
     def __init__(
         self,
@@ -85,13 +81,7 @@ class Adam(Optimizer):
 
     _rule = "adam"
     _slots = ("exp_avg", "exp_avg_sq", "")
-    _ranges: ClassVar = {
-        "lr": (0.0, math.inf),
-        "beta1": (0.0, 1.0),
-        "beta2": (0.0, 1.0),
-        "eps": (LEAST_EPS, math.inf),
-        "weight_decay": (0.0, math.inf),
-    }
+    _ranges: ClassVar = {"beta1": (0.0, 1.0), "beta2": (0.0, 1.0), "eps": (LEAST_EPS, math.inf)}
 
     def __init__(
         self,
@@ -149,13 +139,8 @@ class RMSprop(Optimizer):
 
     _rule = "rmsprop"
     _slots = ("momentum_buffer", "square_avg", "grad_avg")
-    _ranges: ClassVar = {
-        "lr": (0.0, math.inf),
-        "alpha": (0.0, math.nextafter(1.0, 2.0)),
-        "eps": (LEAST_EPS, math.inf),
-        "weight_decay": (0.0, math.inf),
-        "momentum": (0.0, math.inf),
-    }
+    _flags = ("centered",)
+    _ranges: ClassVar = {"alpha": (0.0, math.nextafter(1.0, 2.0)), "eps": (LEAST_EPS, math.inf)}
 
     def __init__(
         self,
@@ -202,13 +187,7 @@ class Adagrad(Optimizer):
 
     _rule = "adagrad"
     _slots = ("", "sum", "")
-    _ranges: ClassVar = {
-        "lr": (0.0, math.inf),
-        "lr_decay": (0.0, math.inf),
-        "weight_decay": (0.0, math.inf),
-        "initial_accumulator_value": (0.0, math.inf),
-        "eps": (LEAST_EPS, math.inf),
-    }
+    _ranges: ClassVar = {"eps": (LEAST_EPS, math.inf)}
 
     def __init__(
         self,

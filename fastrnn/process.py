@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -87,8 +86,8 @@ def _default_threads() -> int:
     return min(processors, _cgroup_limit() or processors, _MAX_THREADS)
 
 
-def _start() -> None:
-    """Read the environment, once, at import."""
+def obey_environment() -> None:
+    """Choose kernels and threads as the variables say; ValueError names a wrong one."""
     isa = os.environ.get("FASTRNN_ISA")
     if isa:
         try:
@@ -96,21 +95,3 @@ def _start() -> None:
         except ValueError as error:
             raise ValueError(f"FASTRNN_ISA is {isa!r}: {error}") from error
     set_num_threads(_default_threads())
-
-
-def _is_command() -> bool:
-    """Whether this process is the command `fastrnn` or `python -m fastrnn`."""
-    program = sys.argv[0] if sys.argv else ""
-    if program == "-m":  # as long as Python looks for the module to run
-        return any(word in ("fastrnn", "-mfastrnn") for word in sys.orig_argv)
-    return os.path.basename(program) in ("fastrnn", "fastrnn.exe")
-
-
-try:
-    _start()
-except ValueError as error:
-    if not _is_command():
-        raise
-    # The command imports this module before its own code can catch anything.
-    print(f"fastrnn: {error}", file=sys.stderr)
-    raise SystemExit(2) from None

@@ -1,5 +1,5 @@
 /* The tape: what a training call keeps of one layer for its backward pass. */
-#include "sequence.h"
+#include "plan.h"
 
 static int64_t chunks_of(const fr_tape_plan *plan) { return (plan->steps + plan->kept_steps - 1) / plan->kept_steps; }
 

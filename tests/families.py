@@ -77,6 +77,11 @@ def outer(rng: np.random.Generator, layer: Any, steps: int, rows: int) -> tuple[
     return normal(rng, steps, rows, layer.output_size), *states(rng, layer, rows)
 
 
+def rows_of(results: Any, rows: Any) -> list[Any]:
+    """The part of some (T or layers, N, *) arrays that belongs to some rows."""
+    return [None if part is None else np.ascontiguousarray(part[:, rows]) for part in results]
+
+
 def same_bits(got: Any, wanted: Any) -> bool:
     """All arrays have the same bits; None stands for a state the family does not have."""
     pairs = [(a, b) for a, b in zip(got, wanted, strict=True) if a is not None or b is not None]

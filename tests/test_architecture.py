@@ -11,25 +11,48 @@ from reference import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE, PACKAGE = ROOT / "src_c", ROOT / "fastrnn"
+MODULES = sorted(PACKAGE.rglob("*.py"))
 ISA = re.compile(r"__x86_64__|__aarch64__|__AVX|__SSE|__FMA|__ARM|FR_ISA_")
 COMPILER = re.compile(r"__GNUC__|__clang|_MSC_VER")
 INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neon|\bv\w+q_f32\b")
 
-# A module may import from its own layer and from those below it. From the top down:
-LAYERS = [
-    {"__main__"},
-    {"cli", "plot"},
-    {"__init__"},
-    {"train", "decode"},
-    {"models", "data", "files", "process"},
-    {"rnn", "layers", "losses", "optim", "schedules", "checkpoint", "init"},
-    {"_recurrent", "_cells", "_composite", "_optimizer"},
-    {"_backward"},
-    {"_module", "packed", "streams"},
-    {"_core"},
-    {"_flow"},
-    {"_arrays", "_atomic", "_names", "_pullback"},
-]
+# What the modules of each part import from other parts when they are imported themselves. From the
+# top down: a line names only parts below it.
+IMPORTS = {
+    "__main__": "cli",
+    "cli": "decode models data checkpoint _core _atomic _arrays",
+    "plot": "_flow _arrays",
+    "__init__": "_startup process rnn layers packed streams _core",
+    "train": "optim _core _flow _arrays",
+    "decode": "_core _arrays",
+    "models": "data files rnn layers losses "
+    "_composite _backward _module streams _core _atomic _names _pullback _arrays",
+    "data": "_arrays",
+    "files": "_module _atomic _arrays",
+    "_startup": "process",
+    "process": "_core _arrays",
+    "optim": "_optimizer _core",
+    "_optimizer": "_core _arrays",
+    "rnn": "_recurrent _cells packed _arrays",
+    "layers": "_recurrent _composite _module _core _pullback _arrays",
+    "losses": "_core _arrays",
+    "schedules": "_arrays",
+    "checkpoint": "_atomic _arrays",
+    "init": "_module _arrays",
+    "_recurrent": "_backward _module packed streams _core _flow _arrays",
+    "_cells": "_module _core _arrays",
+    "_composite": "_module _arrays",
+    "_backward": "_core _flow _arrays",
+    "_module": "_arrays",
+    "packed": "_arrays",
+    "streams": "_core _arrays",
+    "_core": "",
+    "_flow": "_arrays",
+    "_atomic": "",
+    "_names": "_arrays",
+    "_pullback": "",
+    "_arrays": "",
+}
 
 
 def sources(*folders: str) -> dict[str, str]:
@@ -120,19 +143,33 @@ def imported(path: Path) -> set[str]:
     return {name.split(".")[1] for name in names if name.startswith("fastrnn.")}
 
 
-def layer_of(name: str) -> int:
-    found = [i for i, layer in enumerate(LAYERS) if name in layer]
-    assert found, f"fastrnn.{name} has no place in LAYERS"
-    return found[0]
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
-)
-def test_python_imports_downwards(path):
-    part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    for name in imported(path):
-        assert layer_of(part) <= layer_of(name), f"{part} imports {name}"
+def test_every_part_has_its_place():
+    assert {part_of(path) for path in MODULES} | {"_core"} == set(IMPORTS)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_its_part_may(path):
+    part = part_of(path)
+    for name in imported(path) - {part}:
+        assert name in IMPORTS.get(part, "").split(), f"{part} imports {name}"
+
+
+@pytest.mark.parametrize("part", IMPORTS)
+def test_a_part_imports_all_that_it_may(part):
+    used = set().union(*(imported(path) for path in MODULES if part_of(path) == part))
+    for name in IMPORTS[part].split():
+        assert name in used, f"{part} does not import {name} any more: take it out of IMPORTS"
+
+
+def test_imports_point_downwards():
+    place = {part: i for i, part in enumerate(IMPORTS)}
+    for part, names in IMPORTS.items():
+        for name in names.split():
+            assert place[part] < place[name], f"{part} stands below {name}, which it imports"
 
 
 def test_every_cell_has_a_reference():

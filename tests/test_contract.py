@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from families import FAMILIES, call, make, normal, states
+from families import FAMILIES, call, make, normal, rows_of, states
 
 import fastrnn
 
@@ -31,11 +31,6 @@ def assert_same_bits(got, wanted):
     for ours, theirs in zip(got, wanted, strict=True):
         if theirs is not None:
             assert np.array_equal(ours.view(np.uint32), theirs.view(np.uint32))
-
-
-def rows_of(results, rows):
-    """The part of y, h_n, c_n that belongs to some rows."""
-    return [None if part is None else np.ascontiguousarray(part[:, rows]) for part in results]
 
 
 def test_a_row_does_not_depend_on_its_neighbours(layer, rng):

@@ -78,6 +78,23 @@ def take(batches, count: int) -> list[data.Batch]:
     return [next(batches) for _ in range(count)]
 
 
+SHOWN = {
+    "random stream": "TextStream(tokens=500, batch_size=4, steps=9, lengths='random'; ",
+    "budget": "Buckets(examples=60, positions=403, tokens=50, pool=100, shuffle=True; ",
+    "windows": "Windows(series=[90, 3], steps=8, horizon=2, stride=1, batch_size=7, "
+    "targets=[0, 1, 2], shuffle=True; ",
+}
+
+
+@pytest.mark.parametrize(("name", "settings"), SHOWN.items())
+def test_a_source_shows_its_settings_and_where_it_stands(name, settings):
+    source = SOURCES[name](0)
+    for _ in source.batches():
+        pass
+    take(source.batches(), 2)
+    assert repr(source) == f"{settings}batch 2 of {source.num_batches} in epoch 1)"
+
+
 @every_source
 @settings(deadline=None, max_examples=25)
 @given(done=st.integers(0, 45), seed=st.integers(0, 3))

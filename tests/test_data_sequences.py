@@ -250,3 +250,31 @@ def one_each(sequences):
 def test_examples_that_cannot_be_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+EXAMPLES = {
+    "LabelledSequences(Sequences(2 with 3 steps in all), 2 classes)": lambda: LabelledSequences(
+        [[3, 4], [5]], ["yes", "no"]
+    ),
+    "LabelledSequences(Sequences(2 with 3 steps in all))": lambda: LabelledSequences(
+        [[3, 4], [5]], [1, 0]
+    ),
+    "TaggedSequences(Sequences(1 with 2 steps in all), 2 classes)": lambda: TaggedSequences(
+        [[3, 4]], [["a", "b"]]
+    ),
+    "ShiftedSequences(Sequences(1 with 2 steps in all), bos=1, eos=2)": lambda: ShiftedSequences(
+        [[3, 4]], bos=1, eos=2
+    ),
+    "Pairs(Sequences(1 with 1 steps in all), "
+    "ShiftedSequences(Sequences(1 with 2 steps in all), bos=1, eos=2))": lambda: Pairs(
+        [[5]], [[3, 4]], bos=1, eos=2
+    ),
+    "Subset(1 of LabelledSequences(Sequences(2 with 3 steps in all)))": lambda: Subset(
+        LabelledSequences([[3, 4], [5]], [1, 0]), [1]
+    ),
+}
+
+
+@pytest.mark.parametrize("shown", EXAMPLES)
+def test_examples_show_how_many_they_are(shown):
+    assert repr(EXAMPLES[shown]()) == shown

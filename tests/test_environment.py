@@ -8,25 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from kernels import assert_fused_kernels_agree, kernels
 from processes import run_python as run
 
 import fastrnn
-from fastrnn import _core
-
-FUSED = ["avx2", "avx512", "neon"]  # kernels with the same bits as each other
-
-
-def kernels() -> list[str]:
-    """What this CPU can run, found by asking for each; the choice is put back."""
-    before, found = _core.get_isa(), []
-    for name in ("base", *FUSED):
-        try:
-            _core.select_isa(name)
-        except ValueError:
-            continue
-        found.append(name)
-    _core.select_isa(before)
-    return found
 
 
 def config(**environment: str) -> dict:
@@ -36,35 +21,20 @@ def config(**environment: str) -> dict:
     return json.loads(done.stdout)
 
 
-HASH = """
-    import hashlib
+RESULTS = """
     import numpy as np
-    import fastrnn
-    from families import FAMILIES, call, make
+    from families import call
+    from kernels import layers, tell
 
-    digest = hashlib.sha256()
     rng = np.random.default_rng(3)
-    for family in FAMILIES:
-        for inputs, hidden in [(3, 5), (16, 17), (40, 130)]:
-            layer = make(family, inputs, hidden, 2, bidirectional=True)
-            x = rng.standard_normal((9, 5, inputs), dtype=np.float32)
-            for part in call(layer, x, lengths=[9, 2, 0, 5, 9]):
-                if part is not None:
-                    digest.update(part.tobytes())
-    print(fastrnn.show_config()["isa"], digest.hexdigest())
+    inputs = lambda layer: rng.standard_normal((9, 5, layer.input_size), dtype=np.float32)
+    lengths = [9, 2, 0, 5, 9]
+    tell(part for layer in layers() for part in call(layer, inputs(layer), lengths=lengths))
 """
 
 
 def test_all_fused_kernels_give_the_same_bits():
-    hashes = set()
-    for name in kernels():
-        done = run(HASH, FASTRNN_ISA=name)
-        assert done.returncode == 0, done.stderr
-        isa, digest = done.stdout.split()
-        assert isa == name
-        if name in FUSED:
-            hashes.add(digest)
-    assert len(hashes) <= 1
+    assert_fused_kernels_agree(RESULTS)
 
 
 def test_the_widest_kernels_are_chosen_by_default():
@@ -138,6 +108,30 @@ def test_the_command_line_prints_one_line_about_a_wrong_variable(name, value, re
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"fastrnn: {name} is {value!r}")
     assert line.endswith(reason)
+
+
+def test_another_program_gets_the_error_of_the_import_whatever_its_arguments_are(tmp_path):
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "__init__.py").write_text("import fastrnn")
+    (tmp_path / "tool" / "__main__.py").touch()
+    done = run(f"""
+        import subprocess, sys
+        command = [sys.executable, "-m", "tool", "fastrnn"]
+        sys.exit(subprocess.run(command, cwd={str(tmp_path)!r}).returncode)
+    """, FASTRNN_NUM_THREADS="abc")  # fmt: skip
+    assert done.returncode == 1
+    assert "ValueError: FASTRNN_NUM_THREADS is 'abc'" in done.stderr
+
+
+def test_a_failed_import_fails_again():
+    done = run("""
+        for _ in range(2):
+            try:
+                import fastrnn
+            except ValueError as error:
+                print(error)
+    """, FASTRNN_ISA="foo")  # fmt: skip
+    assert done.stdout.count("FASTRNN_ISA is 'foo'") == 2, done.stderr
 
 
 def test_the_source_tree_without_its_extension_says_how_to_build_it(tmp_path):

@@ -98,6 +98,27 @@ def test_the_best_checkpoint_holds_the_parameters_of_the_best_step(tmp_path):
     assert result.best_step < result.steps
 
 
+def test_the_model_can_end_with_the_best_parameters():
+    def trained(**options):
+        k = kit()
+        evaluate, losses = k.model.loss, iter([3.0, 1.0, 2.0, 0.5, 2.5, 2.2])
+        k.model.loss = lambda *batch: evaluate(*batch)._replace(loss=next(losses), count=1)
+        k.validation.tokens = text(8)  # one batch
+        k.repacked = k.model.repacked
+        k.trainer.fit(k.source, validation=k.validation, progress=False, **options)
+        return k
+
+    fourth = trained(epochs=4)
+    restored = trained(epochs=50, patience=2, restore_best=True)
+    assert restored.trainer.steps == 6 * 9
+    np.testing.assert_array_equal(restored.model.flat, fourth.model.flat)
+    assert restored.model.repacked == restored.trainer.optimizer.count + 1
+    last = trained(epochs=50, patience=2)
+    assert not np.array_equal(last.model.flat, fourth.model.flat)
+    velocity = last.trainer.optimizer.velocity
+    np.testing.assert_array_equal(restored.trainer.optimizer.velocity, velocity)
+
+
 def test_the_best_checkpoint_is_written_by_the_model_if_it_can(tmp_path):
     k = kit()
     k.model.save = lambda path: path.write_text("a model")
@@ -218,6 +239,7 @@ def test_progress_can_be_turned_off(capsys):
         ({"epochs": 0}, "epochs must be greater than zero"),
         ({"epochs": 1, "patience": 3}, "patience needs validation"),
         ({"epochs": 1, "validate_every": 3}, "validate_every needs validation"),
+        ({"epochs": 1, "restore_best": True}, "restore_best needs validation"),
         ({"epochs": 1, "resume": True}, "resume needs out"),
         ({"epochs": 1, "log_every": 0}, "log_every must be greater than zero"),
     ],

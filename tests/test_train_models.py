@@ -181,3 +181,23 @@ def test_a_flow_of_a_real_layer_can_be_shown(rng):
         "layer 1 reverse",
         "layer 1",
     ]
+
+
+def test_restored_parameters_are_what_a_language_model_and_its_streams_use(tmp_path, rng):
+    model = LanguageModel(5, 8, 8, tie_weights=True)
+    model.reset_parameters(1)
+    tokens = rng.integers(0, 5, 400)  # nothing to learn: it gets worse
+    result = Trainer(model, Adam(model, lr=0.1)).fit(
+        TextStream(tokens[:300], 4, 8),
+        validation=TextStream(tokens[300:], 4, 8),
+        validate_every=1,
+        max_steps=30,
+        out=tmp_path / "run",
+        restore_best=True,
+        progress=False,
+    )
+    assert result.best_step < 30
+    best = fastrnn.load(result.best)
+    inputs = tokens[:50, None]
+    np.testing.assert_array_equal(model(inputs)[0], best(inputs)[0])
+    np.testing.assert_array_equal(model.stream().step(3), best.stream().step(3))

@@ -172,6 +172,72 @@ def test_stopping_at_every_single_step_changes_no_bit(tmp_path):
     assert once.epochs == parts.epochs == 4
 
 
+def best_kit(out, max_steps, **options):
+    """Validated at every step, best at some step before the last."""
+    k = kit(dropout=0.3)
+    k.trainer.optimizer.lr = 1.0  # too much
+    k.result = k.trainer.fit(
+        k.source,
+        validation=k.validation,
+        validate_every=1,
+        max_steps=max_steps,
+        out=out,
+        resume=True,
+        progress=False,
+        **options,
+    )
+    return k
+
+
+def test_restoring_the_best_parameters_leaves_the_training_as_it_is(tmp_path):
+    plain = best_kit(tmp_path / "plain", 23)
+    assert plain.result.best_step < 23
+    best = load_file(plain.result.best)
+    for stop in (3, 11, plain.result.best_step + 1, 22, 23):
+        k = best_kit(tmp_path / "parts", stop, restore_best=True)
+    assert k.result.best_step == plain.result.best_step
+    for name, tensor in k.model.parameters.items():
+        np.testing.assert_array_equal(tensor, best[name])
+    last = load_file(k.result.last)
+    for name, tensor in plain.model.parameters.items():
+        np.testing.assert_array_equal(tensor, last[name])
+    np.testing.assert_array_equal(k.trainer.optimizer.velocity, plain.trainer.optimizer.velocity)
+
+
+def test_an_interrupted_training_keeps_the_last_parameters(tmp_path):
+    k, plain = kit(), kit()
+    step = k.trainer.optimizer.step
+
+    def interrupted():
+        step()
+        if k.trainer.optimizer.count == 12:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    k.trainer.optimizer.step = interrupted
+    options = {"epochs": 9, "out": tmp_path / "run", "progress": False}
+    result = k.trainer.fit(k.source, validation=k.validation, restore_best=True, **options)
+    assert (result.stopped, result.steps, result.best_step) == ("interrupted", 12, 9)
+    plain.trainer.fit(plain.source, max_steps=12, progress=False)
+    np.testing.assert_array_equal(k.model.flat, plain.model.flat)
+
+
+def test_best_parameters_that_were_not_kept_cannot_be_restored(tmp_path):
+    plain = best_kit(tmp_path / "run", 12)
+    fresh = kit()
+    before = fresh.model.flat.copy()
+    with pytest.raises(ResumeError, match="no best parameters to restore"):
+        fresh.trainer.fit(
+            fresh.source,
+            validation=fresh.validation,
+            max_steps=20,
+            out=tmp_path / "run",
+            resume=True,
+            restore_best=True,
+        )
+    np.testing.assert_array_equal(fresh.model.flat, before)
+    assert plain.result.best is not None
+
+
 def test_the_checkpoint_can_be_read_as_plain_weights(tmp_path):
     k = kit()
     result = k.trainer.fit(k.source, epochs=1, out=tmp_path / "run", progress=False)

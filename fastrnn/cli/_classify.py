@@ -5,33 +5,22 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fastrnn.cli._task import (
-    Figures,
-    Job,
-    as_rows,
-    build_vocabulary,
+from fastrnn.cli._labels import (
     class_table,
     classes_of,
-    confusion,
-    encode,
-    encode_examples,
+    examples_for,
+    labels_job,
+    measure,
     probabilities,
-    sample,
-    vocabulary_of,
 )
-from fastrnn.data import (
-    Buckets,
-    Labelled,
-    LabelledSequences,
-    hold_out,
-    read_classes,
-    read_labelled,
-)
+from fastrnn.cli._task import Figures, Job, as_rows, build_vocabulary, encode, sample, vocabulary_of
+from fastrnn.data import Labelled, LabelledSequences, read_classes, read_labelled
 from fastrnn.models import SequenceClassifier
+
+__all__ = ["describe", "evaluate", "measure", "predict", "prepare", "show"]
 
 
 def prepare(options: Namespace) -> Job:
@@ -42,7 +31,6 @@ def prepare(options: Namespace) -> Job:
         raise ValueError(f"all examples are of the class {classes[0]!r}, expected two or more")
     vocabulary = build_vocabulary(texts, options, ("pad", "unk"))
     examples = LabelledSequences(encode(vocabulary, texts), labels, classes=classes)
-    train, held = hold_out(examples, options.validation, seed=options.seed)
     model = SequenceClassifier(
         len(classes),
         options.hidden,
@@ -55,15 +43,13 @@ def prepare(options: Namespace) -> Job:
         dropout=options.dropout,
         label_smoothing=options.label_smoothing,
     )
-    model.vocabulary = vocabulary.to_dict()
-    return Job(
+    return labels_job(
         model,
-        Buckets(train, options.batch_size, seed=options.seed),
-        Buckets(held, options.batch_size, shuffle=False),
-        f"{len(train.rows):,} texts to learn from, {len(held.rows):,} to validate on, "
-        f"{len(classes)} classes, {len(vocabulary)} {options.level}",
-        f"--top 3 {sample(texts[int(held.rows[0])])}",
-        {"classes": classes},
+        vocabulary,
+        examples,
+        options,
+        nouns=("texts", "classes"),
+        example=lambda i: f"--top 3 {sample(texts[i])}",
     )
 
 
@@ -77,25 +63,7 @@ def _read(options: Namespace) -> Labelled:
 
 def evaluate(model: SequenceClassifier, options: Namespace) -> Figures:
     """Loss, accuracy and figures per class on labelled texts."""
-    texts, labels = _read(options)
-    classes = classes_of(model, model.num_classes)
-    sequences = encode(vocabulary_of(model), texts)
-    examples = encode_examples(LabelledSequences, sequences, labels, classes=classes)
-    return measure(model, Buckets(examples, 256, shuffle=False))
-
-
-def measure(model: SequenceClassifier, source: Any) -> Figures:
-    """The figures of one epoch of a source."""
-    targets, found, loss = [], [], 0.0
-    for batch in source.batches():
-        shares = probabilities(model(batch.inputs, batch.lengths))
-        own = shares[np.arange(len(shares)), batch.targets]
-        loss -= float(np.log(np.maximum(own, 1e-38, dtype=np.float64)).sum())
-        targets.append(batch.targets)
-        found.append(shares.argmax(axis=-1))
-    wanted = np.concatenate(targets)
-    figures = confusion(wanted, np.concatenate(found), classes_of(model, model.num_classes))
-    return {"loss": loss / len(wanted), "count": len(wanted), **figures}
+    return measure(model, examples_for(model, LabelledSequences, *_read(options)))
 
 
 def describe(figures: Figures) -> Iterator[str]:
@@ -108,7 +76,7 @@ def describe(figures: Figures) -> Iterator[str]:
 
 def predict(model: SequenceClassifier, texts: Sequence[str], options: Namespace) -> list[Figures]:
     """The likeliest classes of each text and their probabilities."""
-    classes = classes_of(model, model.num_classes)
+    classes = classes_of(model)
     sequences = encode(vocabulary_of(model), texts)
     shares = np.empty((len(texts), len(classes)), np.float32)
     for rows, ids, lengths in as_rows(sequences):

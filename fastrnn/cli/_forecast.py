@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import AnyArray
-from fastrnn.cli._task import Figures, Job
+from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
 from fastrnn.data.readers import read_one
 from fastrnn.data.scaling import as_series
@@ -129,15 +129,15 @@ def baseline_of(model: Forecaster) -> AutoRegression | None:
     kept = _about(model).get("baseline", {})
     if "parameters" not in kept:
         return None
-    arguments: Figures = {
-        "horizon": model.horizon,
-        "targets": model.targets,
-        "scaler": model.scaler,
-    }
-    baseline = AutoRegression(model.input_size, kept["order"], **arguments)
+    baseline = AutoRegression(model.input_size, kept["order"], **_arguments(model))
     baseline.flat[...] = np.asarray(kept["parameters"], np.float32)
     baseline.repack()
     return baseline
+
+
+def _arguments(model: Forecaster) -> Figures:
+    """What windows and a baseline must have in common with a model."""
+    return {"horizon": model.horizon, "targets": model.targets, "scaler": model.scaler}
 
 
 def _about(model: Forecaster) -> Figures:
@@ -159,12 +159,7 @@ def _series_for(model: Forecaster, path: str, encoding: str) -> AnyArray:
 def evaluate(model: Forecaster, options: Namespace) -> Figures:
     """Errors on all windows of a series."""
     series = _series_for(model, options.data[0], options.encoding)
-    arguments: Figures = {
-        "horizon": model.horizon,
-        "targets": model.targets,
-        "scaler": model.scaler,
-    }
-    windows = Windows(series, _about(model)["steps"], 256, shuffle=False, **arguments)
+    windows = Windows(series, _about(model)["steps"], BATCH, shuffle=False, **_arguments(model))
     return measure(model, windows)
 
 

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-import numpy as np
-
-from fastrnn.cli._task import (
-    Figures,
-    Job,
-    as_rows,
-    build_vocabulary,
-    class_table,
-    classes_of,
-    confusion,
-    encode,
-    encode_examples,
-    probabilities,
-    sample,
-    vocabulary_of,
-)
-from fastrnn.data import IGNORE_INDEX, Buckets, Tagged, TaggedSequences, hold_out, read_tagged
+from fastrnn.cli._labels import class_table, classes_of, examples_for, labels_job, measure
+from fastrnn.cli._task import Figures, Job, as_rows, build_vocabulary, encode, sample, vocabulary_of
+from fastrnn.data import IGNORE_INDEX, Tagged, TaggedSequences, read_tagged
 from fastrnn.models import SequenceTagger
+
+__all__ = ["describe", "evaluate", "measure", "predict", "prepare", "show"]
 
 
 def prepare(options: Namespace) -> Job:
@@ -31,9 +18,7 @@ def prepare(options: Namespace) -> Job:
     sentences, tags = _read(options)
     classes = sorted({tag for row in tags for tag in row})
     vocabulary = build_vocabulary(_texts(sentences, options.level), options, ("pad", "unk"))
-    sequences = encode(vocabulary, sentences)
-    examples = TaggedSequences(sequences, tags, classes=classes)
-    train, held = hold_out(examples, options.validation, seed=options.seed)
+    examples = TaggedSequences(encode(vocabulary, sentences), tags, classes=classes)
     model = SequenceTagger(
         len(classes),
         options.hidden,
@@ -46,15 +31,13 @@ def prepare(options: Namespace) -> Job:
         label_smoothing=options.label_smoothing,
         ignore_index=IGNORE_INDEX,
     )
-    model.vocabulary = vocabulary.to_dict()
-    return Job(
+    return labels_job(
         model,
-        Buckets(train, options.batch_size, seed=options.seed),
-        Buckets(held, options.batch_size, shuffle=False),
-        f"{len(train.rows):,} sentences to learn from, {len(held.rows):,} to validate on, "
-        f"{len(classes)} tags, {len(vocabulary)} {options.level}",
-        sample(" ".join(sentences[int(held.rows[0])]), 48),
-        {"classes": classes},
+        vocabulary,
+        examples,
+        options,
+        nouns=("sentences", "tags"),
+        example=lambda i: sample(" ".join(sentences[i]), 48),
     )
 
 
@@ -81,30 +64,8 @@ def _texts(sentences: Sequence[Sequence[str]], level: str) -> Iterator[str]:
 def evaluate(model: SequenceTagger, options: Namespace) -> Figures:
     """Loss, accuracy and figures per tag on tagged sentences."""
     sentences, tags = _read(options)
-    classes = classes_of(model, model.num_tags)
-    vocabulary = vocabulary_of(model)
-    list(_texts(sentences, vocabulary.level))
-    sequences = encode(vocabulary, sentences)
-    examples = encode_examples(TaggedSequences, sequences, tags, classes=classes)
-    return measure(model, Buckets(examples, 256, shuffle=False))
-
-
-def measure(model: SequenceTagger, source: Any) -> Figures:
-    """The figures of one epoch of a source."""
-    targets, found, loss = [], [], 0.0
-    for batch in source.batches():
-        real = batch.targets != IGNORE_INDEX
-        shares, wanted = (
-            probabilities(model(batch.inputs, batch.lengths))[real],
-            batch.targets[real],
-        )
-        own = shares[np.arange(len(shares)), wanted]
-        loss -= float(np.log(np.maximum(own, 1e-38, dtype=np.float64)).sum())
-        targets.append(wanted)
-        found.append(shares.argmax(axis=-1))
-    wanted = np.concatenate(targets)
-    figures = confusion(wanted, np.concatenate(found), classes_of(model, model.num_tags))
-    return {"loss": loss / len(wanted), "count": len(wanted), **figures}
+    list(_texts(sentences, vocabulary_of(model).level))
+    return measure(model, examples_for(model, TaggedSequences, sentences, tags))
 
 
 def describe(figures: Figures) -> Iterator[str]:
@@ -117,7 +78,7 @@ def describe(figures: Figures) -> Iterator[str]:
 
 def predict(model: SequenceTagger, texts: Sequence[str], options: Namespace) -> list[Figures]:
     """The tag of every token of each sentence."""
-    classes, vocabulary = classes_of(model, model.num_tags), vocabulary_of(model)
+    classes, vocabulary = classes_of(model), vocabulary_of(model)
     sentences = [text.split() if vocabulary.level == "words" else list(text) for text in texts]
     tags: list[list[str]] = [[] for _ in texts]
     for rows, ids, lengths in as_rows(encode(vocabulary, sentences)):

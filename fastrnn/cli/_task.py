@@ -1,4 +1,4 @@
-"""What the tasks share: a training that is prepared, texts as ids, tables of figures."""
+"""What the tasks share: a training that is prepared, vocabularies, texts as ids."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.data import LabelledSequences, Sequences, TaggedSequences, Vocabulary
+from fastrnn.data import Sequences, Vocabulary
 from fastrnn.models import LanguageModel, Model, SequenceClassifier, SequenceTagger
 
 Figures = dict[str, Any]
 Ints = npt.NDArray[np.int64]
-Probabilities = npt.NDArray[np.float32]
 
-BATCH = 256  # rows that are predicted at a time
+BATCH = 256  # rows that are predicted or measured at a time
 
 
 def sample(text: str, most: int = 24) -> str:
@@ -55,16 +54,6 @@ def vocabulary_of(model: Model) -> Vocabulary:
     return vocabulary
 
 
-def classes_of(model: Model, count: int) -> list[str]:
-    """The names of the classes in the model's file."""
-    classes = model.extra.get("classes") if isinstance(model.extra, dict) else None
-    if not isinstance(classes, list) or len(classes) != count:
-        raise ValueError(
-            "the model does not name its classes, expected one that fastrnn train wrote"
-        )
-    return [str(name) for name in classes]
-
-
 def build_vocabulary(
     texts: str | Iterable[str], options: Namespace, specials: tuple[str, ...]
 ) -> Vocabulary:
@@ -94,47 +83,3 @@ def as_rows(sequences: Sequences) -> Iterator[tuple[Ints, Any, Any]]:
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
         yield rows, *sequences.padded(rows, 0)
-
-
-def probabilities(logits: npt.NDArray[np.float32]) -> Probabilities:
-    """The softmax over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: Probabilities = powers / powers.sum(axis=-1, keepdims=True)
-    return shares
-
-
-def confusion(targets: Ints, found: Ints, classes: Sequence[str]) -> Figures:
-    """Accuracy, and for each class how many there are, precision, recall and F1."""
-    count = len(classes)
-    table = np.bincount(targets * count + found, minlength=count * count).reshape(count, count)
-    right, given, wanted = np.diag(table), table.sum(axis=0), table.sum(axis=1)
-    per_class = {}
-    for i, name in enumerate(classes):
-        precision = float(right[i] / given[i]) if given[i] else 0.0
-        recall = float(right[i] / wanted[i]) if wanted[i] else 0.0
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        per_class[name] = {
-            "count": int(wanted[i]), "precision": precision, "recall": recall, "f1": f1,
-        }  # fmt: skip
-    return {"accuracy": float(right.sum() / max(len(targets), 1)), "classes": per_class}
-
-
-def class_table(per_class: dict[str, Figures]) -> Iterator[str]:
-    """Lines of a table, the most frequent class first."""
-    width = max(5, *(len(name) for name in per_class))
-    yield f"{'class':<{width}}  {'count':>7}  precision  recall     F1"
-    for name, f in sorted(per_class.items(), key=lambda item: -item[1]["count"]):
-        shares = (
-            f"{100 * f['precision']:7.1f} %  {100 * f['recall']:4.1f} %  {100 * f['f1']:4.1f} %"
-        )
-        yield f"{name:<{width}}  {f['count']:>7}  {shares}"
-
-
-def encode_examples(
-    kind: type[LabelledSequences] | type[TaggedSequences], *arguments: Any, classes: list[str]
-) -> Any:
-    """Examples for a model's classes; ValueError says that a class is not the model's."""
-    try:
-        return kind(*arguments, classes=classes)
-    except ValueError as error:
-        raise ValueError(f"the data does not fit the model: {error}") from error

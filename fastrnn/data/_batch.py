@@ -91,6 +91,12 @@ class Source:
         self._generator, self._start, self._plan = generator, start, plan
         self.epoch, self.position = epoch, position
 
+    def __repr__(self) -> str:
+        settings = {k: v for k, v in self._describe().items() if v is not None}
+        about = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        place = f"batch {self.position} of {self.num_batches} in epoch {self.epoch}"
+        return f"{type(self).__name__}({about}; {place})"
+
     def _check_same(self, theirs: Mapping[str, Any]) -> None:
         ours = {"type": type(self).__name__, **self._describe()}
         for name, value in ours.items():

@@ -70,6 +70,9 @@ class LabelledSequences:
                 f"one for each sequence"
             )
 
+    def __repr__(self) -> str:
+        return f"LabelledSequences({self.sequences!r}{_counted(self.classes)})"
+
     @property
     def sizes(self) -> IntArray:
         return self.sequences.lengths[:, None]
@@ -106,6 +109,9 @@ class TaggedSequences:
             _check_numbers(tags.values, self.classes, "tags")
         _check_same_lengths(self.sequences, self.tags)
 
+    def __repr__(self) -> str:
+        return f"TaggedSequences({self.sequences!r}{_counted(self.classes)})"
+
     @property
     def sizes(self) -> IntArray:
         return self.sequences.lengths[:, None]
@@ -114,6 +120,10 @@ class TaggedSequences:
         inputs, lengths = self.sequences.padded(rows, self.pad)
         targets, _ = self.tags.padded(rows, self.ignore_index)
         return Batch(inputs, targets, lengths)
+
+
+def _counted(classes: Sequence[str]) -> str:
+    return f", {len(classes)} classes" if classes else ""
 
 
 def _check_same_lengths(sequences: Sequences, tags: Sequences) -> None:

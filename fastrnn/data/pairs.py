@@ -55,6 +55,9 @@ class ShiftedSequences:
         self.bos, self.eos = as_int(bos, "bos"), as_int(eos, "eos")
         self.pad, self.ignore_index = as_id(pad, "pad"), as_int(ignore_index, "ignore_index")
 
+    def __repr__(self) -> str:
+        return f"ShiftedSequences({self.sequences!r}, bos={self.bos}, eos={self.eos})"
+
     @property
     def sizes(self) -> IntArray:
         return self.sequences.lengths[:, None] + 1
@@ -97,6 +100,9 @@ class Pairs:
             raise ValueError(
                 f"target has {len(self.target.sequences)} sequences, source has {len(self.source)}"
             )
+
+    def __repr__(self) -> str:
+        return f"Pairs({self.source!r}, {self.target!r})"
 
     @property
     def sizes(self) -> IntArray:

@@ -16,6 +16,9 @@ class Subset:
         self.examples, self.rows = examples, as_int64(rows, "rows")
         check_indices(self.rows, len(examples.sizes), "rows")
 
+    def __repr__(self) -> str:
+        return f"Subset({len(self.rows)} of {self.examples!r})"
+
     @property
     def sizes(self) -> IntArray:
         return self.examples.sizes[self.rows]

@@ -37,6 +37,12 @@ class Vocabulary:
     specials as <pad>, <bos>, <eos>, <unk>. `Vocabulary.build` takes the tokens from text.
     """
 
+    # None where there is none; whoever asked for a special may take its id as an int.
+    pad: int | Any
+    bos: int | Any
+    eos: int | Any
+    unk: int | Any
+
     def __init__(
         self,
         tokens: Iterable[str],

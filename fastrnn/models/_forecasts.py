@@ -7,7 +7,7 @@ call, `vjp`, `loss` and `loss_vjp`. `predict` and streams take and give the seri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,20 +26,14 @@ from fastrnn.data.scaling import Scaler
 from fastrnn.layers import Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
-from fastrnn.models._objective import (
-    REGRESSIONS,
-    Backward,
-    numbers,
-    refuse_state,
-    stateless_backward,
-)
+from fastrnn.models._objective import REGRESSIONS, StatelessLoss, numbers
 
 
-class Forecasts(Model):
+class Forecasts(StatelessLoss, Model):
     """inputs (T, N, I) or (T, I) -> the next `horizon` steps (horizon, N, F) or (horizon, F).
 
     `targets`: which features are forecast. `scaler`: a Scaler of all I features, or None.
-    `objective`: "mse", "mae" or "huber", the loss's mean over all numbers.
+    `objective`: "mse", "mae" or "huber", the loss's mean over targets (horizon, N, F), scaled.
     """
 
     head: Linear
@@ -95,16 +89,6 @@ class Forecasts(Model):
         """The horizon after `inputs`, which follow `past`, and the past of what comes next."""
         raise NotImplementedError
 
-    def vjp(
-        self, inputs: ArrayLike, lengths: ArrayLike | None = None
-    ) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
-        """The forecast in training mode, and pullback(dforecast) -> dinputs."""
-        raise NotImplementedError
-
-    def __call__(self, inputs: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
-        """The forecast (horizon, N, F) of scaled inputs (T, N, I), scaled; N may be missing."""
-        raise NotImplementedError
-
     def _checked(self, inputs: ArrayLike) -> FloatArray:
         x = as_float32(inputs, "inputs")
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size or len(x) == 0:
@@ -122,29 +106,15 @@ class Forecasts(Model):
         rows = np.moveaxis(as_float32(steps, "dforecast"), 0, -2)
         return rows.reshape(*rows.shape[:-2], self.head.out_features)
 
-    def loss(
+    def _objective(
         self,
-        inputs: ArrayLike,
+        forecast: FloatArray,
         targets: ArrayLike,
-        state: None = None,
-        lengths: ArrayLike | None = None,
-    ) -> LossResult:
-        """The mean loss of scaled numbers `targets` (horizon, N, F) without dropout."""
-        refuse_state(state, self)
-        return numbers(self(inputs, lengths), targets, self.objective)[0]
-
-    def loss_vjp(
-        self,
-        inputs: ArrayLike,
-        targets: ArrayLike,
-        state: None = None,
-        lengths: ArrayLike | None = None,
-    ) -> tuple[LossResult, Backward]:
-        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
-        refuse_state(state, self)
-        forecast, pullback = self.vjp(inputs, lengths)
-        result, gradient = numbers(forecast, targets, self.objective)
-        return result, stateless_backward(pullback, gradient, f"a {type(self).__name__}")
+        lengths: ArrayLike | None,
+        gradient: bool = True,
+    ) -> tuple[LossResult, FloatArray]:
+        """The mean over all numbers; `lengths` has shaped the forecast already."""
+        return numbers(forecast, targets, self.objective)
 
     def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray:
         """The `steps` after a series (T, I) or (T, N, I), in its own units: (steps, [N,] F).

@@ -9,7 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn import losses
-from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_int, as_int64, as_lengths
+from fastrnn._arrays import (
+    ArrayLike,
+    FloatArray,
+    as_float32,
+    as_int,
+    as_int64,
+    as_lengths,
+    with_article,
+)
 from fastrnn._pullback import once
 from fastrnn.losses import LossResult
 
@@ -91,6 +99,50 @@ def stateless_backward(
         pullback(scaled(gradient, scale))
 
     return once(backward, f"{owner}'s loss")
+
+
+class StatelessLoss:
+    """`loss` and `loss_vjp` of a model that starts every sequence from zero.
+
+    They are made of its call, its `vjp`, and its `_objective(outputs, targets, lengths, gradient)`,
+    which gives the loss and, unless `gradient` is False, the loss's gradient by the outputs.
+    """
+
+    _objective: Callable[..., tuple[LossResult, Any]]
+
+    def __call__(self, inputs: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
+        """The outputs, without dropout."""
+        raise NotImplementedError
+
+    def vjp(
+        self, inputs: ArrayLike, lengths: ArrayLike | None = None
+    ) -> tuple[FloatArray, Callable[[ArrayLike], Any]]:
+        """The outputs in training mode, and pullback(doutputs) -> dinputs, None for tokens."""
+        raise NotImplementedError
+
+    def loss(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> LossResult:
+        """The mean loss of `targets` without dropout; their shape is in the class's description."""
+        refuse_state(state, self)
+        return self._objective(self(inputs, lengths), targets, lengths, gradient=False)[0]
+
+    def loss_vjp(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        state: None = None,
+        lengths: ArrayLike | None = None,
+    ) -> tuple[LossResult, Backward]:
+        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
+        refuse_state(state, self)
+        outputs, pullback = self.vjp(inputs, lengths)
+        result, gradient = self._objective(outputs, targets, lengths)
+        return result, stateless_backward(pullback, gradient, with_article(type(self).__name__))
 
 
 def _real_steps(lengths: ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -28,7 +28,9 @@ from fastrnn._module import Module
 from fastrnn.layers import Embedding, Linear
 from fastrnn.layers.dropout import dropped, locked_shape
 from fastrnn.layers.weight_drop import dropped_vjp
+from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS, Model
+from fastrnn.models._objective import as_ignored, as_smoothing, classes
 from fastrnn.rnn import GRU, LSTM, RNN
 from fastrnn.streams import Stream
 
@@ -42,15 +44,23 @@ class SequenceModel(Model):
     rnn: Rnn
     head: Linear
     dropout: float  # of the embedding's output and of the head's input
+    label_smoothing: float
+    ignore_index: int | None  # the target that does not count
     weight_drop: float = 0.0
     locked_dropout: bool = False
     flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow
     _inputs: str = "inputs"  # how errors call them
 
     def _take_parts(
-        self, embedding: Embedding | None, rnn: Rnn, head: Linear, dropout: float
+        self,
+        embedding: Embedding | None,
+        rnn: Rnn,
+        head: Linear,
+        dropout: float,
+        label_smoothing: float,
+        ignore_index: int | None = None,
     ) -> None:
-        """Keep parts that fit together."""
+        """Keep parts that fit together, and what training wants of them."""
         if embedding is not None and embedding.dim != rnn.input_size:
             raise ValueError(
                 f"embedding_dim is {embedding.dim}, the recurrent layers expect {rnn.input_size}"
@@ -64,6 +74,8 @@ class SequenceModel(Model):
             raise ValueError("batch_first is True, but a model's inputs are always (T, N, ...)")
         self.embedding, self.rnn, self.head = embedding, rnn, head
         self.dropout = as_probability(dropout, "dropout")
+        self.label_smoothing = as_smoothing(label_smoothing)
+        self.ignore_index = as_ignored(ignore_index)
         self._spare: list[Any] = []
 
     @property
@@ -160,6 +172,23 @@ class SequenceModel(Model):
         y, undropped = self._dropped(y, self.generator)
         logits, to_y = self.head.vjp(y)
         return logits, lambda dlogits: undropped(to_y(dlogits))
+
+    def _objective(
+        self,
+        logits: FloatArray,
+        targets: ArrayLike,
+        lengths: ArrayLike | None,
+        gradient: bool = True,
+    ) -> tuple[LossResult, Any]:
+        """The mean cross-entropy of the targets that count, and its gradient by the logits."""
+        return classes(
+            logits,
+            targets,
+            lengths,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            gradient=gradient,
+        )
 
     def _step_stream(self, batch_size: int) -> Stream:
         """A stream of steps through all parts."""

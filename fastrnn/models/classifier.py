@@ -11,31 +11,24 @@ from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_choice, as_lengt
 from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
-from fastrnn.models._objective import (
-    Backward,
-    as_smoothing,
-    classes,
-    refuse_state,
-    stateless_backward,
-)
+from fastrnn.models._objective import StatelessLoss
 from fastrnn.models._pooling import POOLINGS
 from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
 from fastrnn.streams import Stream
 
 
-class SequenceClassifier(SequenceModel):
+class SequenceClassifier(StatelessLoss, SequenceModel):
     """Recurrent layers, pooling over time and a linear head: a sequence -> logits of its class.
 
     inputs: tokens (T, N) ints below `vocab_size`, or features (T, N, input_size) floats; without N
     for one sequence. `lengths` (N,): steps past a row's end are skipped. Logits (N, num_classes).
     `pooling`: "last" state of each direction, or "mean" or "max" over a row's own steps.
     `embedding_dim` is hidden_size by default. `dropout` acts in training only, on the embedding's
-    output, between recurrent layers and before the head. The loss is the mean cross-entropy, with
-    `label_smoothing` of every target spread over all classes.
+    output, between recurrent layers and before the head. The loss is the mean cross-entropy of
+    targets (N,) ints, with `label_smoothing` of every target spread over all classes.
     Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
     """
 
-    label_smoothing: float
     _options = ("pooling", "dropout")
     _settings = ("label_smoothing",)
 
@@ -74,11 +67,10 @@ class SequenceClassifier(SequenceModel):
         embedding: Embedding | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
-        self._take_parts(embedding, rnn, head, dropout)
+        self._take_parts(embedding, rnn, head, dropout, label_smoothing)
         if rnn.merge != "concat":
             raise ValueError(f"merge is {rnn.merge!r}, a SequenceClassifier expects 'concat'")
         self.pooling = as_choice(pooling, "pooling", tuple(POOLINGS))
-        self.label_smoothing = as_smoothing(label_smoothing)
         self._assemble()
 
     @property
@@ -116,35 +108,15 @@ class SequenceClassifier(SequenceModel):
         """The gradient of the layers' whole last state."""
         return (dh, np.zeros_like(state[1])) if dh is not None and self.rnn.has_cell else dh
 
-    def loss(
-        self,
-        inputs: ArrayLike,
-        targets: ArrayLike,
-        state: None = None,
-        lengths: ArrayLike | None = None,
-    ) -> LossResult:
-        """The mean cross-entropy of classes `targets` (N,) ints without dropout."""
-        refuse_state(state, self)
-        return self._objective(self(inputs, lengths), targets, gradient=False)[0]
-
-    def loss_vjp(
-        self,
-        inputs: ArrayLike,
-        targets: ArrayLike,
-        state: None = None,
-        lengths: ArrayLike | None = None,
-    ) -> tuple[LossResult, Backward]:
-        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
-        refuse_state(state, self)
-        logits, pullback = self.vjp(inputs, lengths)
-        result, gradient = self._objective(logits, targets)
-        return result, stateless_backward(pullback, gradient, "a SequenceClassifier")
-
     def _objective(
-        self, logits: FloatArray, targets: ArrayLike, gradient: bool = True
+        self,
+        logits: FloatArray,
+        targets: ArrayLike,
+        lengths: ArrayLike | None,
+        gradient: bool = True,
     ) -> tuple[LossResult, Any]:
-        smoothing = self.label_smoothing
-        return classes(logits, targets, label_smoothing=smoothing, gradient=gradient)
+        """A row has one target, however long it is."""
+        return super()._objective(logits, targets, None, gradient)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream whose `step` gives the logits of the sequence so far; "last" pooling only."""

@@ -26,8 +26,8 @@ class Forecaster(Forecasts):
     (all by default), all at once. `predict(series, steps)` works in the series' own units, which
     `scaler` (a Scaler of the I features) leads to and from, and feeds forecasts back to look
     further ahead. `dropout` acts in training only, between recurrent layers and before the head.
-    `objective`: "mse", "mae" or "huber", the loss. Parameters are named rnn.weight_ih_l0, ...,
-    head.weight (horizon * F, hidden_size), head.bias.
+    `objective`: "mse", "mae" or "huber", the loss, of targets (horizon, N, F), scaled. Parameters:
+    rnn.weight_ih_l0, ..., head.weight (horizon * F, hidden_size), head.bias.
     """
 
     flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow

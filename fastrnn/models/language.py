@@ -26,7 +26,7 @@ from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS
-from fastrnn.models._objective import Backward, as_ignored, as_smoothing, classes, scaled
+from fastrnn.models._objective import Backward, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.streams import Stream
 
@@ -49,8 +49,6 @@ class LanguageModel(SequenceModel):
 
     embedding: Embedding
     tie_weights: bool
-    label_smoothing: float
-    ignore_index: int | None
     _inputs = "tokens"
     _options = ("dropout", "tie_weights")
     _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
@@ -118,9 +116,7 @@ class LanguageModel(SequenceModel):
             raise ValueError(
                 f"the head gives {head.out_features} logits, expected {embedding.num} tokens"
             )
-        self._take_parts(embedding, rnn, head, dropout)
-        self.label_smoothing = as_smoothing(label_smoothing)
-        self.ignore_index = as_ignored(ignore_index)
+        self._take_parts(embedding, rnn, head, dropout, label_smoothing, ignore_index)
         self.weight_drop = as_probability(weight_drop, "weight_drop")
         self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
         self.tie_weights = tie_weights
@@ -211,22 +207,6 @@ class LanguageModel(SequenceModel):
             return pullback(scaled(gradient, scale), dstate)[1]
 
         return result._replace(state=state_n), once(backward, "a LanguageModel's loss")
-
-    def _objective(
-        self,
-        logits: FloatArray,
-        targets: ArrayLike,
-        lengths: ArrayLike | None,
-        gradient: bool = True,
-    ) -> tuple[LossResult, Any]:
-        return classes(
-            logits,
-            targets,
-            lengths,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            gradient=gradient,
-        )
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream whose `step(token)` takes an int or ints (N,) and gives logits (V,) or (N, V).

@@ -8,32 +8,23 @@ from typing import Any
 from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_size
 from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
-from fastrnn.losses import LossResult
-from fastrnn.models._objective import (
-    Backward,
-    as_ignored,
-    as_smoothing,
-    classes,
-    refuse_state,
-    stateless_backward,
-)
+from fastrnn.models._objective import StatelessLoss
 from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
 from fastrnn.streams import Stream
 
 
-class SequenceTagger(SequenceModel):
+class SequenceTagger(StatelessLoss, SequenceModel):
     """Recurrent layers and one linear head for every step: logits (T, N, num_tags).
 
     inputs: tokens (T, N) ints below `vocab_size`, or features (T, N, input_size) floats; without N
     for one sequence. `lengths` (N,): steps past a row's end are skipped and do not count in the
-    loss, the mean cross-entropy of the tags that are not `ignore_index`, with `label_smoothing` of
-    every tag spread over all. `embedding_dim` is hidden_size by default. `dropout` acts in training
-    only, on the embedding's output, between recurrent layers and before the head.
+    loss, the mean cross-entropy of targets (T, N) ints that are not `ignore_index`, with
+    `label_smoothing` of every tag spread over all. `embedding_dim` is hidden_size by default.
+    `dropout` acts in training only, on the embedding's output, between recurrent layers and before
+    the head.
     Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
     """
 
-    label_smoothing: float
-    ignore_index: int | None
     _options = ("dropout",)
     _settings = ("label_smoothing", "ignore_index")
 
@@ -72,9 +63,7 @@ class SequenceTagger(SequenceModel):
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
     ) -> None:
-        self._take_parts(embedding, rnn, head, dropout)
-        self.label_smoothing = as_smoothing(label_smoothing)
-        self.ignore_index = as_ignored(ignore_index)
+        self._take_parts(embedding, rnn, head, dropout, label_smoothing, ignore_index)
         self._assemble()
 
     @property
@@ -98,46 +87,6 @@ class SequenceTagger(SequenceModel):
             return to_inputs(to_y(dlogits), None)[0]
 
         return logits, once(pullback, "a SequenceTagger")
-
-    def loss(
-        self,
-        inputs: ArrayLike,
-        targets: ArrayLike,
-        state: None = None,
-        lengths: ArrayLike | None = None,
-    ) -> LossResult:
-        """The mean cross-entropy of tags `targets` (T, N) ints without dropout."""
-        refuse_state(state, self)
-        return self._objective(self(inputs, lengths), targets, lengths, gradient=False)[0]
-
-    def loss_vjp(
-        self,
-        inputs: ArrayLike,
-        targets: ArrayLike,
-        state: None = None,
-        lengths: ArrayLike | None = None,
-    ) -> tuple[LossResult, Backward]:
-        """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
-        refuse_state(state, self)
-        logits, pullback = self.vjp(inputs, lengths)
-        result, gradient = self._objective(logits, targets, lengths)
-        return result, stateless_backward(pullback, gradient, "a SequenceTagger")
-
-    def _objective(
-        self,
-        logits: FloatArray,
-        targets: ArrayLike,
-        lengths: ArrayLike | None,
-        gradient: bool = True,
-    ) -> tuple[LossResult, Any]:
-        return classes(
-            logits,
-            targets,
-            lengths,
-            ignore_index=self.ignore_index,
-            label_smoothing=self.label_smoothing,
-            gradient=gradient,
-        )
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream whose `step` gives one step's logits; not for two directions (ValueError)."""

@@ -59,14 +59,19 @@ def _write(path: Path, arrays: dict[str, AnyArray], about: dict[str, Any]) -> No
     write_safetensors(arrays, {_KEY: json.dumps(about), "format": "np"}, path)
 
 
-def load_training(path: Path, trainer: Trainer, source: Source) -> RunState:
+def load_training(path: Path, trainer: Trainer, source: Source, restore_best: bool) -> RunState:
     """Bring trainer, model and source to where the checkpoint was made.
 
-    ResumeError if it belongs to others; whatever can be checked is checked before any change.
+    ResumeError if it belongs to others, or lacks the best parameters and they are to be restored;
+    whatever can be checked is checked before any change.
     """
     arrays, about = _read(path)
     _check(about["belongs"], _belongs(trainer, source), path)
     states, run = join(about["states"], arrays), RunState(**join(about["run"], arrays))
+    if restore_best and run.best_loss is not None and run.best_flat is None:
+        raise ResumeError(
+            f"{path} has no best parameters to restore: restore_best was not asked for before"
+        )
     _check_data(run.data, source, path)
     for name, part in _stateful(trainer, source).items():
         try:

@@ -46,6 +46,8 @@ class Fit:
                 self._begin()
                 stopped = self._loop()
                 self._save()
+                if stopped != "interrupted":
+                    self._restore_best()
         except TrainingDiverged as error:
             if self.last is not None:
                 error.args = (f"{error} The last checkpoint is {self.last}.",)
@@ -60,7 +62,9 @@ class Fit:
                 f"choose another out"
             )
         if exists and self.last is not None:
-            self.run_state = load_training(self.last, self.trainer, self.source)
+            self.run_state = load_training(
+                self.last, self.trainer, self.source, self.settings.restore_best
+            )
         else:
             self.run_state.data = beginning(self.source)
             self.run_state.first_step = self.trainer.steps
@@ -156,6 +160,7 @@ class Fit:
         run.without_gain = 0 if is_best else run.without_gain + 1
         if is_best:
             run.best_loss, run.best_step = total.loss, trainer.steps
+            run.best_flat = trainer.model.flat.copy() if self.settings.restore_best else None
             if self.best is not None:
                 save_best(self.best, trainer.model, {"step": trainer.steps, "loss": total.loss})
         self.report.validation(trainer, total, is_best)
@@ -177,6 +182,12 @@ class Fit:
             self.report.sync()
             save_training(self.last, self.trainer, self.source, self.run_state)
         self._saved = time.monotonic()
+
+    def _restore_best(self) -> None:
+        model, best = self.trainer.model, self.run_state.best_flat
+        if self.settings.restore_best and best is not None:
+            model.flat[...] = best
+            model.repack()
 
     def _steps(self) -> int:
         """Optimiser steps of this training; the trainer may have made others before it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastrnn._arrays import as_flag, as_size
+from fastrnn._arrays import AnyArray, as_flag, as_size
 
 from ._protocols import State
 
@@ -41,6 +41,7 @@ class Settings:
     out: str | os.PathLike[str] | None
     patience: int | None
     validate_every: int | None
+    restore_best: bool
     checkpoint_every: int | None
     log_every: int
     resume: bool
@@ -53,11 +54,12 @@ class Settings:
             if getattr(self, name) is not None:
                 as_size(getattr(self, name), name)
         as_size(self.log_every, "log_every")
+        as_flag(self.restore_best, "restore_best")
         as_flag(self.resume, "resume")
         if self.epochs is None and self.max_steps is None:
             raise ValueError("epochs and max_steps are both None, expected an end of the training")
-        for name in ("patience", "validate_every"):
-            if getattr(self, name) is not None and not has_validation:
+        for name in ("patience", "validate_every", "restore_best"):
+            if getattr(self, name) not in (None, False) and not has_validation:
                 raise ValueError(f"{name} needs validation, expected a source of batches for it")
         if self.resume and self.out is None:
             raise ValueError("resume needs out, expected where the training was saved")
@@ -95,6 +97,7 @@ class RunState:
     validated_step: int = 0
     best_loss: float | None = None
     best_step: int = 0
+    best_flat: AnyArray | None = None  # the model's parameters then, if they are to be restored
     without_gain: int = 0  # validations since the best one
     history_name: str = ""
     history_bytes: int = 0

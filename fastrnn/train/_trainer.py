@@ -111,6 +111,7 @@ class Trainer:
         out: str | PathLike[str] | None = None,
         patience: int | None = None,
         validate_every: int | None = None,
+        restore_best: bool = False,
         checkpoint_every: int | None = None,
         log_every: int = 10,
         resume: bool = False,
@@ -121,6 +122,9 @@ class Trainer:
 
         `validation`: a source whose loss is taken after every epoch or every `validate_every`
         steps; training stops when `patience` of them in a row were no improvement.
+        `restore_best`: give the model the parameters of the lowest validation loss at the end, as
+        Keras' restore_best_weights does; the optimiser stays where it is. Until then checkpoints
+        hold both, so an interrupted training keeps the last ones, and goes on from them.
         `out`: a folder (there, or written with a / at its end) or the start of file names, for
         last.safetensors (every `checkpoint_every` steps, or once a minute), best.safetensors (the
         lowest validation loss) and history.jsonl. `resume`: go on from last.safetensors, if there
@@ -139,6 +143,7 @@ class Trainer:
             out=out,
             patience=patience,
             validate_every=validate_every,
+            restore_best=restore_best,
             checkpoint_every=checkpoint_every,
             log_every=log_every,
             resume=resume,

@@ -41,7 +41,7 @@ enum fr_meeting fr_meet(struct fr_meeting_point *point, int threads, int may_tak
 
 /* ---- problems --------------------------------------------------------------------------------- */
 
-/* Just large enough that a call divides the units (choose_mode in sequence.c): fewer rows than
+/* Just large enough that a call divides the units (fr_choose_mode in plan.c): fewer rows than
  * threads, or weights that do not fit a cache. */
 static struct problem small[] = {
     {"lstm", 8, 100, 0, 3, 1, 0, 9, 1, 0, .model = NULL},
