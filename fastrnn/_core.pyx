@@ -719,7 +719,7 @@ cdef class Stream:
     def read(self, tokens):
         """Advances over tokens (T, N) without outputs."""
         cdef Arrays arrays = Arrays()
-        tokens = numpy.array(tokens, numpy.int64)  # a copy, as in a step
+        tokens = numpy.array(tokens, numpy.int64, order="C")  # a copy, as in a step
         cdef Py_buffer *view = arrays.add(tokens, "tokens", True, False)
         cdef const int64_t *data = <const int64_t *>view.buf
         cdef int64_t steps = view.shape[0] if view.ndim else 0

@@ -26,7 +26,7 @@ IMPORTS = {
     "train": "optim _core _flow _arrays",
     "decode": "_core _arrays",
     "models": "data files rnn layers losses "
-    "_composite _backward _module streams _core _atomic _names _pullback _arrays",
+    "_composite _backward _module streams _core _flow _atomic _names _pullback _arrays",
     "data": "_arrays",
     "files": "_module _atomic _arrays",
     "_startup": "process",

@@ -73,7 +73,7 @@ ROWS = [
 def test_runs_equal_single_steps(model, options, most):
     if options.get("min_new_tokens", 0) > most:
         options = {**options, "min_new_tokens": most}
-    for prompt in (PROMPTS, PROMPTS[0], PROMPTS[1]):
+    for prompt in (PROMPTS, PROMPTS[0], PROMPTS[1], [PROMPTS[0], PROMPTS[0][::-1]]):
         found = generate(model, prompt, max_new_tokens=most, **options)
         wanted = generate(Plain(model), prompt, max_new_tokens=most, **options)
         assert found == wanted
