@@ -70,27 +70,20 @@ OPTIONS = [
     [],
     ["--temperature", "0.8", "--seed", "4"],
     ["--top-k", "3", "--top-p", "0.9", "--min-p", "0.05", "--seed", "1"],
+    ["--beams", "4", "--top-k", "2"],
     ["--beams", "3", "--length-penalty", "0.5"],
     ["--no-repeat-ngram-size", "2", "--repetition-penalty", "1.3"],
     ["--stop", "\\n", "--stop", "a", "--seed", "2"],
     ["--typical-p", "0.7", "--suppress", "dog", "--bad-words", "cat", "--seed", "3"],
-    [
-        "--beams",
-        "4",
-        "--groups",
-        "2",
-        "--diversity-penalty",
-        "0.5",
-        "--length-penalty-form",
-        "gnmt",
-    ],
+    ["--beams", "4", "--groups", "2", "--diversity-penalty", "0.5"],
+    ["--beams", "3", "--length-penalty-form", "gnmt", "--length-penalty", "0.6"],
     ["--beams", "2", "--early-stopping", "never", "--patience", "2", "--min-new-tokens", "3"],
     ["--regex", "[abc]{3}( [de]+)?", "--seed", "2"],
 ]
 
 
 CASES = [("model", options) for options in OPTIONS] + [
-    ("words", o) for o in OPTIONS[:5] + OPTIONS[6:9]
+    ("words", o) for o in OPTIONS[:6] + OPTIONS[7:11]
 ]
 
 
@@ -142,6 +135,7 @@ def test_the_command_says_what_the_library_does(model, capsys):
             {"bad_words_ids": [[0], [1, 0, 3, 8]], "suppress_tokens": [4, 5]},
         ),
         (["--stop", "\\n", "--min-new-tokens", 4], {"stop": [[9]], "min_new_tokens": 4}),
+        (["--beams", 3, "--top-k", 2], {"num_beams": 3, "top_k": 2}),
     ],
     ids=str,
 )  # fmt: skip

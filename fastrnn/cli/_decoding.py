@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
     from fastrnn.decode import Automaton, Generation
 
-_DRAWING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "seed")
+_DRAWING = ("temperature", "top_p", "min_p", "typical_p", "seed", "top_k")
 _SEARCHING = ("groups", "diversity_penalty", "early_stopping", "patience", "coverage_penalty")
 _EARLY = {"no": False, "yes": True, "never": "never"}
 # What fastrnn.generate calls an option, if not by the option's own name.
@@ -52,7 +52,8 @@ def _add_drawing(parser: Parser) -> None:
     add = parser.add_argument_group("which token is next, drawn with any of these").add_argument
     add("--temperature", type=number(0), metavar="T", help="0 takes the likeliest, 1 draws as "
         "trained, more is wilder")  # fmt: skip
-    add("--top-k", type=whole(1), metavar="K", help="draw among the K likeliest")
+    add("--top-k", type=whole(1), metavar="K", help="draw among the K likeliest; with --beams draw "
+        "nothing, but let a beam branch into its K likeliest")  # fmt: skip
     add("--top-p", type=number(0, 1), metavar="P", help="draw among the likeliest that have this "
         "share together")  # fmt: skip
     add("--min-p", type=number(0, 1), metavar="P", help="draw among those with this share of the "
@@ -104,7 +105,7 @@ def _add_shape(parser: Parser) -> None:
 def check(options: Namespace) -> None:
     """Exit code 2 where options contradict each other, before anything is loaded."""
     refuse, beams, groups = options.refuse, options.beams, options.groups or 1
-    drawing, searching = _first(options, _DRAWING), _first(options, _SEARCHING)
+    drawing, searching = _drawing(options), _first(options, _SEARCHING)
     if drawing and beams > 1:
         refuse(f"argument --beams: not together with {drawing}, which draws")
     if searching and beams == 1:
@@ -124,6 +125,11 @@ def check(options: Namespace) -> None:
                f"need as many --beams, or --temperature")  # fmt: skip
 
 
+def _drawing(options: Namespace) -> str | None:
+    """The first flag that asks for draws; --top-k does not where there are beams to limit."""
+    return _first(options, _DRAWING[:-1] if options.beams > 1 else _DRAWING)
+
+
 def _first(options: Namespace, names: tuple[str, ...]) -> str | None:
     """The flag of the first of these options that was given."""
     given = (name for name in names if getattr(options, name, None) is not None)
@@ -137,7 +143,7 @@ def arguments(options: Namespace, tokens: Tokens) -> dict[str, Any]:
     bad = [tokens.written(text, "--bad-words") for text in options.bad_words or ()]
     return {
         **{name: value for name, value in plain.items() if value is not None},
-        "do_sample": _first(options, _DRAWING) is not None,
+        "do_sample": _drawing(options) is not None,
         "early_stopping": _EARLY[options.early_stopping or "no"],
         "eos_token_id": tokens.eos,
         "bad_words_ids": [ids for ids in bad if None not in ids],
