@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from decoding import (
@@ -91,6 +93,24 @@ def test_a_beam_branches_into_its_most_probable_tokens_only(seed, branches):
         assert_same(found, beam_search(model, [1, 2], 4, 7, eos, branches=branches)[:1])
     ties = generate(constant_table([0.0] * 6), [0], max_new_tokens=1, num_beams=3, top_k=2)
     assert ties[0].tokens == [0]
+
+
+@pytest.mark.parametrize("early", [False, True, "never"])
+def test_searches_with_many_ends_equal_a_plain_float64_search(early):
+    """The best of the unfinished decides when to stop; the last step finishes all that are left."""
+    for seed, most, alpha in itertools.product(range(40), [3, 8], [-1.0, 0.6, 1.0]):
+        model = random_table(16, seed, 1.0)
+        found = generate(
+            model,
+            [1],
+            max_new_tokens=most,
+            num_beams=4,
+            num_return_sequences=4,
+            eos_token_id=[0, 1, 2, 3],
+            length_penalty=alpha,
+            early_stopping=early,
+        )
+        assert_same(found, beam_search(model, [1], 4, most, range(4), alpha=alpha, early=early))
 
 
 def test_a_vocabulary_wider_than_the_lanes_is_searched_whole():
