@@ -54,7 +54,6 @@ MODEL = constant_table([0.0] * 6)
         ({"forced_tokens": {9: 1}}, "forced_tokens holds position 9, max_new_tokens is 5"),
         ({"forced_tokens": [1], "forced_bos_token_id": 2}, "differ at position 0"),
         ({"forced_tokens": [1], "suppress_tokens": [1]}, "which suppress_tokens forbids"),
-        ({"forced_bos_token_id": 1, "begin_suppress_tokens": [1]}, "suppress_tokens forbids"),
         (
             {"forced_tokens": [1], "eos_token_id": 1, "min_new_tokens": 2},
             "forced_tokens ends at position 0",

@@ -194,10 +194,11 @@ def _check_forced(o: Options, vocab_size: int) -> None:
     given = o.forced_tokens
     if given is not None and not isinstance(given, Mapping):
         given = dict(enumerate(as_ids(given, "forced_tokens", vocab_size)))
-    ends = {0: o.forced_bos_token_id, o.max_new_tokens - 1: o.forced_eos_token_id}
-    names = {0: "forced_bos_token_id", o.max_new_tokens - 1: "forced_eos_token_id"}
-    if o.max_new_tokens == 1 and o.forced_bos_token_id is not None:
-        ends[0], names[0] = o.forced_bos_token_id, "forced_bos_token_id"
+    ends = {}
+    if o.forced_bos_token_id is not None:
+        ends[0] = "forced_bos_token_id"
+    if o.forced_eos_token_id is not None:
+        ends[o.max_new_tokens - 1] = "forced_eos_token_id"
     forced = {}
     for position, token in (given or {}).items():
         if not 0 <= as_int(position, "forced_tokens") < o.max_new_tokens:
@@ -205,14 +206,12 @@ def _check_forced(o: Options, vocab_size: int) -> None:
                 f"forced_tokens holds position {position}, max_new_tokens is {o.max_new_tokens}"
             )
         forced[int(position)] = as_id(token, "forced_tokens", vocab_size)
-    for position, token in ends.items():
-        if token is None:
-            continue
-        forced.setdefault(position, as_id(token, names[position], vocab_size))
-        if forced[position] != token:
-            raise ValueError(f"forced_tokens and {names[position]} differ at position {position}")
+    for position, name in ends.items():
+        token = as_id(getattr(o, name), name, vocab_size)
+        if forced.setdefault(position, token) != token:
+            raise ValueError(f"forced_tokens and {name} differ at position {position}")
     for position, token in forced.items():
-        if token in o.suppress_tokens or (token in o.begin_suppress_tokens and position == 0):
+        if token in o.suppress_tokens:
             raise ValueError(f"forced_tokens holds {token}, which suppress_tokens forbids")
         if token in o.eos_token_id and position < o.min_new_tokens:
             raise ValueError(
