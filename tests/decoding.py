@@ -124,6 +124,8 @@ def beam_search(
         if length == most:
             finished += [(score_of(total, most), tokens) for total, tokens in live]
         finished = sorted(finished, key=lambda pair: -pair[0])[:beams]
+        if not live:
+            break
         if len(finished) == beams:
             attainable = score_of(live[0][0], most if early == "never" and alpha > 0 else length)
             if early is True or finished[-1][0] >= attainable:

@@ -234,6 +234,14 @@ def test_logits_that_are_no_numbers_are_refused():
         generate(constant_table([0.0, np.inf, 1.0]), [0], max_new_tokens=2)
 
 
+@pytest.mark.parametrize("more", [{}, {"do_sample": True}, {"num_beams": 2}])
+def test_what_follows_a_part_of_a_prompt_is_not_used(more):
+    model = TableModel(4, lambda text: np.full(4, np.nan if len(text) == 2 else 0.0))
+    assert len(generate(model, [[1, 2, 3], [1, 2, 3]], max_new_tokens=2, **more)) == 2
+    with pytest.raises(ValueError, match="logits of prompt 1 at new token 0 hold NaN"):
+        generate(model, [[1, 2, 3], [1, 2]], max_new_tokens=2, **more)
+
+
 def test_long_sequences_end_without_deep_recursion():
     found = generate(Still([0.0, 0.1]), [0], max_new_tokens=60_000, num_beams=2)
     assert len(found[0].tokens) == 60_000
