@@ -143,6 +143,17 @@ def test_prompts_of_any_lengths_give_what_each_gives_alone():
     assert together == alone
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"num_beams": 2}, {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}]
+)
+def test_prompts_that_are_read_together_give_what_each_gives_alone(more):
+    model = tiny(6, 25)
+    prompts = [[1, 2, 3], [4, 5, 6, 7], [8] * 40]
+    together = generate(model, prompts, max_new_tokens=5, **more)
+    for prompt, found in zip(prompts, together, strict=True):
+        assert generate(model, prompt, max_new_tokens=5, **more) == [found]
+
+
 def test_one_beam_is_greedy_search():
     model = tiny(1, 30)
     greedy = generate(model, [1], max_new_tokens=10)[0]
