@@ -96,7 +96,7 @@ def every_sequence(model, prompt, most, eos, penalty=1.0):
 def beam_search(
     model, prompt, beams, most, eos, *, alpha=1.0, early=False, form="power", branches=None
 ):
-    """The search of Hugging Face's beam scorer, one candidate after the other: (score, tokens)."""
+    """Hugging Face's beam search, one candidate after the other: (score, tokens)."""
 
     def score_of(total, length):
         return total / (length**alpha if form == "power" else ((5 + length) / 6) ** alpha)
@@ -121,12 +121,13 @@ def beam_search(
             if len(following) == beams:
                 break
         live = following
+        if length == most:
+            finished += [(score_of(total, most), tokens) for total, tokens in live]
         finished = sorted(finished, key=lambda pair: -pair[0])[:beams]
+        if not live:
+            break
         if len(finished) == beams:
-            attainable = score_of(candidates[0][0], length)
-            if early == "never" and alpha > 0:
-                attainable = score_of(candidates[0][0], most)
+            attainable = score_of(live[0][0], most if early == "never" and alpha > 0 else length)
             if early is True or finished[-1][0] >= attainable:
-                return finished
-    finished += [(score_of(total, most), tokens) for total, tokens in live]
-    return sorted(finished, key=lambda pair: -pair[0])[:beams]
+                break
+    return finished

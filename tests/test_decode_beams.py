@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from decoding import (
@@ -93,6 +95,24 @@ def test_a_beam_branches_into_its_most_probable_tokens_only(seed, branches):
     assert ties[0].tokens == [0]
 
 
+@pytest.mark.parametrize("early", [False, True, "never"])
+def test_searches_with_many_ends_equal_a_plain_float64_search(early):
+    """The best of the unfinished decides when to stop; the last step finishes all that are left."""
+    for seed, most, alpha in itertools.product(range(40), [3, 8], [-1.0, 0.6, 1.0]):
+        model = random_table(16, seed, 1.0)
+        found = generate(
+            model,
+            [1],
+            max_new_tokens=most,
+            num_beams=4,
+            num_return_sequences=4,
+            eos_token_id=[0, 1, 2, 3],
+            length_penalty=alpha,
+            early_stopping=early,
+        )
+        assert_same(found, beam_search(model, [1], 4, most, range(4), alpha=alpha, early=early))
+
+
 def test_a_vocabulary_wider_than_the_lanes_is_searched_whole():
     model = random_table(1037, 3, 1.0)
     found = generate(model, [1], max_new_tokens=4, num_beams=7, num_return_sequences=7)
@@ -121,6 +141,17 @@ def test_prompts_of_any_lengths_give_what_each_gives_alone():
     together = generate(model, prompts, **options)
     alone = [g for prompt in prompts for g in generate(model, prompt, **options)]
     assert together == alone
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"num_beams": 2}, {"num_beams": 4, "num_beam_groups": 2, "diversity_penalty": 0.5}]
+)
+def test_prompts_that_are_read_together_give_what_each_gives_alone(more):
+    model = tiny(6, 25)
+    prompts = [[1, 2, 3], [4, 5, 6, 7], [8] * 40]
+    together = generate(model, prompts, max_new_tokens=5, **more)
+    for prompt, found in zip(prompts, together, strict=True):
+        assert generate(model, prompt, max_new_tokens=5, **more) == [found]
 
 
 def test_one_beam_is_greedy_search():
@@ -212,6 +243,14 @@ def test_logits_that_are_no_numbers_are_refused():
             generate(model, [0], max_new_tokens=2, **options)
     with pytest.raises(ValueError, match="hold NaN or infinity"):
         generate(constant_table([0.0, np.inf, 1.0]), [0], max_new_tokens=2)
+
+
+@pytest.mark.parametrize("more", [{}, {"do_sample": True}, {"num_beams": 2}])
+def test_what_follows_a_part_of_a_prompt_is_not_used(more):
+    model = TableModel(4, lambda text: np.full(4, np.nan if len(text) == 2 else 0.0))
+    assert len(generate(model, [[1, 2, 3], [1, 2, 3]], max_new_tokens=2, **more)) == 2
+    with pytest.raises(ValueError, match="logits of prompt 1 at new token 0 hold NaN"):
+        generate(model, [[1, 2, 3], [1, 2]], max_new_tokens=2, **more)
 
 
 def test_long_sequences_end_without_deep_recursion():

@@ -221,3 +221,22 @@ def test_more_sequences_than_a_constraint_allows_are_refused():
             num_beams=3,
             num_return_sequences=3,
         )
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_end_token_within_a_word_is_none_of_its_letters(mode):
+    words = [[3, 0, 4], [3, 5, 0], [3, 5, 1], [6, 7]]
+    found = set()
+    for seed in range(20):
+        for g in generate(
+            random_table(8, seed),
+            [2],
+            max_new_tokens=4,
+            eos_token_id=0,
+            constraint=Trie(words),
+            **mode,
+        ):
+            found.add((*g.tokens, g.finish_reason))
+    assert found == {(3, 5, 0, "eos"), (3, 5, 1, 0, "eos"), (6, 7, 0, "eos")}
+    with pytest.raises(ValueError, match="the constraint allows nothing"):
+        generate(random_table(8), [2], max_new_tokens=4, eos_token_id=0, constraint=Trie(words[:1]))

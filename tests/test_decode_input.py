@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from decoding import constant_table
+from decoding import Still, constant_table
 
 import fastrnn
 from fastrnn import generate, stream_generate
@@ -42,19 +42,22 @@ MODEL = constant_table([0.0] * 6)
         ({"patience": 0}, "patience is 0.0"),
         ({"length_penalty": math.inf}, "length_penalty is inf"),
         ({"length_penalty_form": "sum"}, "length_penalty_form is 'sum'"),
-        ({"repetition_penalty": 0}, "repetition_penalty is 0.0"),
+        ({"length_penalty": -900}, "length_penalty is -900.0, expected a number from -434.9"),
+        ({"repetition_penalty": 0}, "repetition_penalty is 0.0, expected a number from 1e-06 to"),
+        ({"repetition_penalty": 1e39}, "repetition_penalty is 1e[+]39"),
+        ({"max_new_tokens": 10**30}, "expected an int below 2[*][*]63"),
+        ({"do_sample": True, "top_k": 10**30}, "expected an int below 2[*][*]63"),
         ({"no_repeat_ngram_size": -2}, "no_repeat_ngram_size is -2"),
         ({"eos_token_id": 6}, "eos_token_id holds 6, expected ids from 0 to 5"),
         ({"eos_token_id": [1, -1]}, "eos_token_id holds -1"),
         ({"suppress_tokens": [8]}, "suppress_tokens holds 8"),
         ({"suppress_tokens": range(6)}, "leave no token of the vocabulary"),
         ({"bad_words_ids": [[]]}, "bad_words_ids holds an empty sequence"),
-        ({"bad_words_ids": [[1, 9]]}, "bad_words_ids holds 9"),
-        ({"stop": [[7]]}, "stop holds 7"),
+        ({"bad_words_ids": [[1, 9]]}, r"bad_words_ids\[0\] holds 9"),
+        ({"stop": [[7]]}, r"stop\[0\] holds 7"),
         ({"forced_tokens": {9: 1}}, "forced_tokens holds position 9, max_new_tokens is 5"),
         ({"forced_tokens": [1], "forced_bos_token_id": 2}, "differ at position 0"),
         ({"forced_tokens": [1], "suppress_tokens": [1]}, "which suppress_tokens forbids"),
-        ({"forced_bos_token_id": 1, "begin_suppress_tokens": [1]}, "suppress_tokens forbids"),
         (
             {"forced_tokens": [1], "eos_token_id": 1, "min_new_tokens": 2},
             "forced_tokens ends at position 0",
@@ -81,9 +84,9 @@ def test_wrong_values_are_refused(options, message):
         ({"do_sample": 1}, "do_sample should be of type bool"),
         ({"temperature": "hot"}, "temperature is a str"),
         ({"seed": 0.5}, "seed should be of type int"),
-        ({"eos_token_id": "x"}, "eos_token_id is a str|eos_token_id should be"),
+        ({"eos_token_id": "x"}, "eos_token_id is a str"),
         ({"suppress_tokens": 3}, "suppress_tokens is an int"),
-        ({"bad_words_ids": [1]}, "bad_words_ids is an int"),
+        ({"bad_words_ids": [1]}, r"bad_words_ids\[0\] is an int"),
         ({"stop": "ab"}, "stop is a str"),
         ({"logits_processor": 3}, "logits_processor is an int"),
         ({"constraint": "a*"}, "constraint is a str, expected a fastrnn.decode.Automaton"),
@@ -158,3 +161,9 @@ def test_a_hook_that_gives_nonsense_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             generate(MODEL, [1], max_new_tokens=5, logits_processor=bad)
+
+
+@pytest.mark.parametrize("ids", [3, np.int64(3), [3], (3,), {3}, np.array([3]), iter([3])])
+def test_end_tokens_come_in_many_forms(ids):
+    model = Still([0.0, 0.0, 0.0, 9.0])
+    assert generate(model, [0], max_new_tokens=2, eos_token_id=ids)[0].finish_reason == "eos"

@@ -95,6 +95,32 @@ def test_forced_tokens_stand_where_they_must(more):
     assert generate(model, [0], max_new_tokens=4, forced_tokens={2: 1}, **more)[0].tokens[2] == 1
 
 
+@pytest.mark.parametrize("more", [{}, {"num_beams": 2}, {"do_sample": True, "seed": 3}])
+def test_a_forced_token_stands_where_other_rules_forbid_it_and_counts_nothing_for_beams(more):
+    model = random_table(9, 5)
+    options = {"no_repeat_ngram_size": 1, "bad_words_ids": [[7], [7, 6]], "max_new_tokens": 4}
+    found = generate(model, [7], forced_tokens={0: 7, 1: 6, 3: 7}, **options, **more)[0]
+    assert [found.tokens[i] for i in (0, 1, 3)] == [7, 6, 7]
+    if "num_beams" in more:
+        assert [found.logprobs[i] for i in (0, 1, 3)] == [0.0] * 3
+        assert found.score == pytest.approx(found.logprobs[2] / 4)
+
+
+def test_the_beginning_is_the_first_token_that_is_not_forced():
+    model = constant_table(LOGITS)
+    options = {"max_new_tokens": 4, "begin_suppress_tokens": [3, 5]}
+    assert generate(model, [0], forced_tokens=[3, 5], **options)[0].tokens == [3, 5, 0, 3]
+    assert generate(model, [0], forced_bos_token_id=3, **options)[0].tokens == [3, 0, 3, 3]
+    assert generate(model, [0], forced_tokens={1: 5}, **options)[0].tokens == [0, 5, 3, 3]
+    assert generate(model, [0], forced_tokens=[3] * 4, **options)[0].tokens == [3] * 4
+
+
+def test_the_end_can_be_a_bad_word():
+    model = constant_table([0.0, 9.0, 0.1])
+    found = generate(model, [0], max_new_tokens=5, eos_token_id=1, bad_words_ids=[[1]])[0]
+    assert found.tokens == [2] * 5
+
+
 @pytest.mark.parametrize("more", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 1}])
 def test_any_of_several_end_tokens_ends(more):
     model = random_table(6, 3)

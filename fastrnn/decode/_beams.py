@@ -6,7 +6,6 @@ token id. A group keeps its `size` best unfinished sequences as beams and collec
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -96,13 +95,11 @@ class Group:
         """
         ending, parents, beams = self.ending, self.beams, []
         size, eos, only_eos = self.size, ending.eos, ending.only_eos
-        length, best, rank = parents[0].length + 1, -math.inf, -1
+        length, rank = parents[0].length + 1, -1
         for rank, (score, row, token) in enumerate(candidates):
             if row < 0:
                 rank -= 1
                 break
-            if rank == 0:
-                best = score
             parent = parents[row - first]
             state = parent.state if only_eos else ending.follow(parent.state, token)
             beam = Beam(parent, token, logprob(row, token), score, length, state, row)
@@ -114,11 +111,11 @@ class Group:
             elif rank < size:
                 self._finish(beam, reason)
         self.chosen = [beam.token for beam in beams]
-        if not beams or self._is_done(best, length):
-            beams, self.is_done = [], True
         self.beams = beams
         if ending.grammar is not None or length == ending.most:
             self._cut()
+        if not self.beams or self._is_done(self.beams[0].score, length):
+            self.beams, self.is_done = [], True
         return rank >= 0
 
     def grow(self, before: int, first: int, steps: Sequence[Taken]) -> None:
@@ -156,7 +153,6 @@ class Group:
             else:
                 self._finish(beam, reason)
         self.beams = growing
-        self.is_done = self.is_done or not growing
 
     def _finish(self, beam: Beam, reason: str) -> None:
         """Keeps the best; of equal scores the one that was found first."""

@@ -16,17 +16,19 @@ def as_number(value: object, name: str) -> float:
     return float(value)
 
 
-def as_share(value: object, name: str) -> float:
-    """A number from 0 to 1."""
-    share = as_number(value, name)
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name} is {share}, expected a number from 0 to 1")
-    return share
+def within(low: float, high: float, value: object, name: str) -> float:
+    """A number from `low` to `high`."""
+    number = as_number(value, name)
+    if not low <= number <= high:
+        raise ValueError(f"{name} is {number}, expected a number from {low:g} to {high:g}")
+    return number
 
 
 def at_least(low: int, value: object, name: str) -> int:
-    """An int of `low` or more."""
+    """An int of `low` or more that 64 bits hold."""
     number = as_int(value, name)
+    if number >= 1 << 63:
+        raise ValueError(f"{name} is {number}, expected an int below 2**63")
     if number < low:
         raise ValueError(f"{name} is {number}, expected an int of {low} or more")
     return number
@@ -56,7 +58,7 @@ def as_lists(values: Any, name: str, vocab_size: int) -> tuple[tuple[int, ...], 
     if isinstance(values, str) or not isinstance(values, Iterable):
         kind = with_article(type(values).__name__)
         raise TypeError(f"{name} is {kind}, expected a list of sequences of token ids")
-    lists = tuple(as_ids(part, name, vocab_size) for part in values)
+    lists = tuple(as_ids(part, f"{name}[{i}]", vocab_size) for i, part in enumerate(values))
     if () in lists:
         raise ValueError(f"{name} holds an empty sequence, expected at least one id")
     return lists

@@ -56,8 +56,8 @@ def generate(
     Results come prompt by prompt, the best score first. A model has `vocab_size` and
     `stream(batch_size)`, see `fastrnn.decode.Decodable`. Names and meanings are those of Hugging
     Face's `generate`, in its order: repetition_penalty, no_repeat_ngram_size, bad_words_ids,
-    min_new_tokens, forced and suppressed tokens, logits_processor, constraint, temperature, top_k,
-    top_p, min_p, typical_p.
+    min_new_tokens, forced tokens, suppressed tokens, logits_processor, constraint, temperature,
+    top_k, top_p, min_p, typical_p.
 
     - Greedy by default; `do_sample` draws tokens, `num_beams` > 1 searches. Ties go to the lowest
       id; between beams to the higher sum of log-probabilities, the lower parent, the lower id.
@@ -73,11 +73,18 @@ def generate(
     - early_stopping False, True or "never" as there; a group of beams collects patience * beams
       finished sequences. Groups subtract diversity_penalty for every beam of an earlier group that
       took the token in the same step (Vijayakumar et al. 2018).
-    - `forced_tokens` are the first new ids, or a mapping from positions to ids. `stop` holds
-      sequences of ids that end the text (from min_new_tokens on) and stay in it.
+    - `forced_tokens` are the first new ids, or a mapping from positions to ids; no rule before them
+      in the order forbids them, and beams count them as 0. begin_suppress_tokens are those of the
+      first position that is not forced. `stop` holds sequences of ids that end the text (from
+      min_new_tokens on) and stay in it.
     - logits_processor(tokens, logits): one function or several, called for every row with its
       prompt and new ids (T,) and logits (V,) to change or replace.
     - `constraint`: new tokens are one of an automaton's sequences, complete within max_new_tokens.
+
+    Unlike there: top_k is off unless given (there 50); top_k and typical_p keep no ties;
+    forced_bos_token_id acts behind any prompt (there behind a single token only); bad_words_ids may
+    forbid the end token; do_sample and num_beams > 1 exclude each other; and an error says so where
+    the rules leave no token, or fewer sequences than num_return_sequences.
 
     Errors (ValueError, TypeError) name the argument; coverage_penalty needs a model with attention.
     """

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from fastrnn._arrays import as_choice, as_flag, as_int, as_int64, with_article
-from fastrnn.decode._checks import as_id, as_ids, as_lists, as_number, as_share, at_least
+from fastrnn.decode._checks import as_id, as_ids, as_lists, as_number, at_least, within
 from fastrnn.decode.automaton import Automaton
 
 _GREEDY = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -102,12 +102,10 @@ def _check_sizes(o: Options) -> None:
         )
     o.num_return_sequences = at_least(1, o.num_return_sequences, "num_return_sequences")
     o.no_repeat_ngram_size = at_least(0, o.no_repeat_ngram_size, "no_repeat_ngram_size")
-    o.repetition_penalty = as_number(o.repetition_penalty, "repetition_penalty")
-    if not 0 < o.repetition_penalty < math.inf:
-        raise ValueError(f"repetition_penalty is {o.repetition_penalty}, expected a number above 0")
-    o.length_penalty = as_number(o.length_penalty, "length_penalty")
-    if not math.isfinite(o.length_penalty):
-        raise ValueError(f"length_penalty is {o.length_penalty}, expected a finite number")
+    o.repetition_penalty = within(1e-6, 1e6, o.repetition_penalty, "repetition_penalty")
+    # So that the length to this power is a float64.
+    limit = 700 / max(1.0, math.log(o.max_new_tokens))
+    o.length_penalty = within(-limit, limit, o.length_penalty, "length_penalty")
     o.length_penalty_form = as_choice(
         o.length_penalty_form, "length_penalty_form", ("power", "gnmt")
     )
@@ -115,9 +113,7 @@ def _check_sizes(o: Options) -> None:
         o.seed = as_int(o.seed, "seed")
         if not 0 <= o.seed < 1 << 64:
             raise ValueError(f"seed is {o.seed}, expected an int from 0 to 2**64 - 1")
-    o.coverage_penalty = as_number(o.coverage_penalty, "coverage_penalty")
-    if not 0 <= o.coverage_penalty < math.inf:
-        raise ValueError(f"coverage_penalty is {o.coverage_penalty}, expected a number from 0")
+    o.coverage_penalty = within(0, 1e6, o.coverage_penalty, "coverage_penalty")
     if o.coverage_penalty and o.num_beams == 1:
         raise ValueError(f"coverage_penalty is {o.coverage_penalty}, which needs num_beams above 1")
 
@@ -128,8 +124,8 @@ def _check_sampling(o: Options) -> None:
     if not o.temperature >= 0:
         raise ValueError(f"temperature is {o.temperature}, expected a number of 0 or more")
     o.top_k = 0 if o.top_k is None else at_least(0, o.top_k, "top_k")
-    o.top_p, o.min_p = as_share(o.top_p, "top_p"), as_share(o.min_p, "min_p")
-    o.typical_p = as_share(o.typical_p, "typical_p")
+    o.top_p, o.min_p = within(0, 1, o.top_p, "top_p"), within(0, 1, o.min_p, "min_p")
+    o.typical_p = within(0, 1, o.typical_p, "typical_p")
     if o.do_sample:
         return
     for name, neutral in {**_GREEDY, "temperature": 1.0 if o.temperature else 0.0}.items():
@@ -150,9 +146,7 @@ def _check_beams(o: Options, vocab_size: int) -> None:
         raise ValueError(
             f"num_beam_groups is {o.num_beam_groups}, which does not divide the {o.num_beams} beams"
         )
-    o.diversity_penalty = as_number(o.diversity_penalty, "diversity_penalty")
-    if not 0 <= o.diversity_penalty < math.inf:
-        raise ValueError(f"diversity_penalty is {o.diversity_penalty}, expected 0 or more")
+    o.diversity_penalty = within(0, 1e6, o.diversity_penalty, "diversity_penalty")
     if (o.diversity_penalty > 0) != (o.num_beam_groups > 1):
         raise ValueError(
             f"diversity_penalty is {o.diversity_penalty} with num_beam_groups "
@@ -178,7 +172,8 @@ def kept_of(o: Options) -> int:
 
 def _check_tokens(o: Options, vocab_size: int) -> None:
     eos = o.eos_token_id
-    eos = () if eos is None else eos if _is_sequence(eos) else (eos,)
+    eos = () if eos is None else eos
+    eos = eos if getattr(eos, "ndim", isinstance(eos, Iterable)) else (eos,)
     o.eos_token_id = as_ids(eos, "eos_token_id", vocab_size)
     o.suppress_tokens = as_ids(o.suppress_tokens, "suppress_tokens", vocab_size)
     o.begin_suppress_tokens = as_ids(o.begin_suppress_tokens, "begin_suppress_tokens", vocab_size)
@@ -194,10 +189,11 @@ def _check_forced(o: Options, vocab_size: int) -> None:
     given = o.forced_tokens
     if given is not None and not isinstance(given, Mapping):
         given = dict(enumerate(as_ids(given, "forced_tokens", vocab_size)))
-    ends = {0: o.forced_bos_token_id, o.max_new_tokens - 1: o.forced_eos_token_id}
-    names = {0: "forced_bos_token_id", o.max_new_tokens - 1: "forced_eos_token_id"}
-    if o.max_new_tokens == 1 and o.forced_bos_token_id is not None:
-        ends[0], names[0] = o.forced_bos_token_id, "forced_bos_token_id"
+    ends = {}
+    if o.forced_bos_token_id is not None:
+        ends[0] = "forced_bos_token_id"
+    if o.forced_eos_token_id is not None:
+        ends[o.max_new_tokens - 1] = "forced_eos_token_id"
     forced = {}
     for position, token in (given or {}).items():
         if not 0 <= as_int(position, "forced_tokens") < o.max_new_tokens:
@@ -205,14 +201,12 @@ def _check_forced(o: Options, vocab_size: int) -> None:
                 f"forced_tokens holds position {position}, max_new_tokens is {o.max_new_tokens}"
             )
         forced[int(position)] = as_id(token, "forced_tokens", vocab_size)
-    for position, token in ends.items():
-        if token is None:
-            continue
-        forced.setdefault(position, as_id(token, names[position], vocab_size))
-        if forced[position] != token:
-            raise ValueError(f"forced_tokens and {names[position]} differ at position {position}")
+    for position, name in ends.items():
+        token = as_id(getattr(o, name), name, vocab_size)
+        if forced.setdefault(position, token) != token:
+            raise ValueError(f"forced_tokens and {name} differ at position {position}")
     for position, token in forced.items():
-        if token in o.suppress_tokens or (token in o.begin_suppress_tokens and position == 0):
+        if token in o.suppress_tokens:
             raise ValueError(f"forced_tokens holds {token}, which suppress_tokens forbids")
         if token in o.eos_token_id and position < o.min_new_tokens:
             raise ValueError(

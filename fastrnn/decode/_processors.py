@@ -24,17 +24,17 @@ def processors(o: Options) -> list[Step]:
         steps.append(_repetition(np.float32(o.repetition_penalty)))
     if o.no_repeat_ngram_size:
         steps.append(_no_repeat(o.no_repeat_ngram_size))
-    if any(len(word) > 1 for word in o.bad_words_ids):
-        steps.append(_bad_words([word for word in o.bad_words_ids if len(word) > 1]))
+    if o.bad_words_ids:
+        steps.append(_bad_words(o.bad_words_ids))
     if o.min_new_tokens and o.eos_token_id:
-        steps.append(_forbid_before(o.min_new_tokens, o.eos_token_id))
+        steps.append(_forbid(o.eos_token_id, range(o.min_new_tokens)))
     if o.forced_tokens:
         steps.append(_force(o.forced_tokens))
-    singles = [word[0] for word in o.bad_words_ids if len(word) == 1]
-    if o.suppress_tokens or singles:
-        steps.append(_forbid_before(o.max_new_tokens, [*o.suppress_tokens, *singles]))
+    if o.suppress_tokens:
+        steps.append(_forbid(o.suppress_tokens, range(o.max_new_tokens)))
     if o.begin_suppress_tokens:
-        steps.append(_forbid_before(1, o.begin_suppress_tokens))
+        begin = next(i for i in range(o.max_new_tokens + 1) if i not in o.forced_tokens)
+        steps.append(_forbid(o.begin_suppress_tokens, range(begin, begin + 1)))
     return steps + [_hook(function) for function in o.logits_processor]
 
 
@@ -63,10 +63,12 @@ def _no_repeat(size: int) -> Step:
 
 
 def _bad_words(words: Words) -> Step:
-    """The last token of a word is forbidden behind the others."""
-    pairs = [(list(word[:-1]), word[-1]) for word in words]
+    """The last token of a word is forbidden behind the others, and everywhere if it is alone."""
+    always = np.array([word[0] for word in words if len(word) == 1], np.int64)
+    pairs = [(list(word[:-1]), word[-1]) for word in words if len(word) > 1]
 
     def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
+        x[always] = -np.inf
         text = prompt + tokens
         for before, last in pairs:
             if text[-len(before) :] == before:
@@ -75,26 +77,25 @@ def _bad_words(words: Words) -> Step:
     return step
 
 
-def _forbid_before(position: int, ids: Sequence[int]) -> Step:
-    """These tokens only from this position on."""
+def _forbid(ids: Sequence[int], positions: range) -> Step:
+    """None of these tokens at these positions."""
     banned = np.array(ids)
 
     def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
-        if len(tokens) < position:
+        if len(tokens) in positions:
             x[banned] = -np.inf
 
     return step
 
 
 def _force(forced: dict[int, int]) -> Step:
-    """At these positions one token and no other; it keeps its own logit."""
+    """At these positions one token and no other, whatever came before: its logit is 0."""
 
     def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
         token = forced.get(len(tokens))
         if token is not None:
-            kept = x[token]
             x[...] = -np.inf
-            x[token] = kept
+            x[token] = 0
 
     return step
 

@@ -116,9 +116,8 @@ class Search:
         self.stepper.step(feed)
         if self.coverage:
             self.coverage.add()
-        nan = self.chooser.normalize(len(feed))
-        if nan < len(feed):
-            self._refuse_nan(nan)
+        if self.chooser.normalize(len(feed)) < len(feed):
+            self._refuse_nan()
         writing = [p for p in self.active if p.read == len(p.tokens)]
         if writing:
             self._choose(writing)
@@ -146,7 +145,7 @@ class Search:
         if taken == steps:
             return []
         if nan >= 0:
-            self._refuse_nan(nan)
+            self._refuse_nan()
         for i, prompt in enumerate(self.active):
             self._advance(prompt, 0, i)
         return self.active
@@ -163,10 +162,12 @@ class Search:
             self.active[i].firsts[0] = i * group.size
         self.stepper.resize(rows)
 
-    def _refuse_nan(self, row: int) -> None:
+    def _refuse_nan(self) -> None:
+        """An error if a beam has NaN; what follows a part of a prompt is not used."""
         for prompt in self.active:
             for group, first in zip(prompt.groups, prompt.firsts, strict=True):
-                if first <= row < first + len(group.beams) and not prompt.reads:
+                rows = self.logits[first : first + len(group.beams)]
+                if np.isnan(rows).any() and not prompt.reads:
                     refuse_row(True, prompt.number, group.beams[0].length)
 
     def _choose(self, writing: list[_Prompt]) -> None:

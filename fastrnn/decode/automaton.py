@@ -152,10 +152,24 @@ class Compiled:
         return state == ENDED or remaining <= self.least[state]
 
 
+def _ended_by(automaton: Automaton, eos: tuple[int, ...]) -> Automaton:
+    """Without the end tokens that are not the last of a sequence."""
+    arrows = [
+        {t: s for t, s in following.items() if t not in eos or s in automaton.accepting}
+        for following in automaton.transitions
+    ]
+    return Automaton(arrows, automaton.accepting, automaton.start)
+
+
 def compile_constraint(
     automaton: Automaton, vocab_size: int, eos: tuple[int, ...], max_new_tokens: int
 ) -> Compiled:
-    """Adds end tokens to accepting states; ValueError where nothing can be generated."""
+    """Adds end tokens to accepting states; ValueError where nothing can be generated.
+
+    What the automaton puts behind an end token is out of reach: only a whole sequence may have one.
+    """
+    if any(token in eos for arrows in automaton.transitions for token in arrows):
+        automaton = _ended_by(automaton, eos)
     largest = max((max(arrows, default=0) for arrows in automaton.transitions), default=0)
     if largest >= vocab_size:
         raise ValueError(
