@@ -22,3 +22,9 @@ static const uint64_t GOLDEN_BACKWARD[] = {
     0x5d9e01028726b024, /* gru */
     0x3008ed722af4f826, /* gru_reset_before */
 };
+/* The same for test_attention, by the kind of score. */
+static const uint64_t GOLDEN_ATTENTION[] = {
+    0x7d11c7a9f6a87cc6, /* product */
+    0x8e810b4bfeafa61d, /* shared */
+    0xc7ecbaae3a116936, /* additive */
+};
