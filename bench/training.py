@@ -148,13 +148,13 @@ def _model(work: Training) -> tuple[Callable[[], Values], Callable[[], Values]]:
 def _torch(name: str, work: Training, threads: int) -> Engine:
     import torch
 
-    _train_with_torch()
+    train_with_torch()
     fused = name == "torch fused"
     run, output = _torch_model(work, fused) if work.vocabulary else _torch_layers(work)
     return Engine(name, run, output, partial(torch.set_num_threads, threads))
 
 
-def _train_with_torch() -> None:
+def train_with_torch() -> None:
     """For the rest of the process: autograd, which engines of inference have switched off."""
     import torch
 

@@ -1003,7 +1003,7 @@ cdef class Attended:
             fr_attend(a, threads)
 
     def backward(self, dcontext, dqueries, dkeys, dvalues, dscore, workspace):
-        """Adds to dqueries, dkeys and dvalues, and to dscore (N, A); workspace (N, S)."""
+        """Adds to dqueries, dkeys and dvalues, and to dscore (N, A); workspace (T, N, S)."""
         cdef int32_t threads = num_threads
         cdef Arrays arrays = Arrays()
         cdef fr_attention *a = &self.attention
@@ -1015,7 +1015,7 @@ cdef class Attended:
         g.dkeys = <float *>arrays.take(dkeys, "dkeys", (a.positions, a.rows, a.size), False, True)
         g.dvalues = <float *>arrays.take(dvalues, "dvalues", (a.positions, a.rows, a.features), False, True)
         g.dscore = <float *>arrays.take(dscore, "dscore", (a.rows, a.size), False, True)
-        g.workspace = <float *>arrays.take(workspace, "workspace", (a.rows, a.positions), False, True)
+        g.workspace = <float *>arrays.take(workspace, "workspace", (a.steps, a.rows, a.positions), False, True)
         if (g.dcontext is NULL or g.dqueries is NULL or g.dkeys is NULL or g.dvalues is NULL
                 or g.workspace is NULL):
             raise TypeError("dcontext, dqueries, dkeys, dvalues and workspace must be float32 arrays, got None")

@@ -186,10 +186,10 @@ class Attention(Composite):
         dvalues: FloatArray,
     ) -> None:
         """Adds to all three gradients, and to that of the additive score's v, row after row."""
-        rows, positions = dcontext.shape[1], dvalues.shape[0]
+        (steps, rows, _), positions = dcontext.shape, len(dvalues)
         score = self._others.get("score")
         dscore = None if score is None else np.zeros((rows, self.size), np.float32)
-        workspace = np.empty((rows, positions), np.float32)
+        workspace = np.empty((steps, rows, positions), np.float32)
         attended.backward(dcontext, dqueries, dkeys, dvalues, dscore, workspace)
         if score is not None and dscore is not None and rows:
             ones = np.ones((1, rows, 1), np.float32)

@@ -338,7 +338,7 @@ typedef struct fr_attention_gradients {
     const float *dcontext;            /* (T, N, M) */
     float *dqueries, *dkeys, *dvalues; /* shaped like what they are the gradients of */
     float *dscore;                    /* (N, A): of v, row by row; NULL without score */
-    float *workspace;                 /* (N, S) */
+    float *workspace;                 /* (T, N, S) */
 } fr_attention_gradients;
 
 FR_API void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients,

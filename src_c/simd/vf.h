@@ -111,6 +111,18 @@ VF_INLINE vf vf_min(vf a, vf b) { return vf_select(vf_lt(a, b), a, b); }
 VF_INLINE vf vf_max(vf a, vf b) { return vf_select(vf_lt(b, a), a, b); }
 #endif
 
+/* x, loaded once: GCC may repeat the load at each of two uses, and loads have a limit, too. */
+VF_INLINE vf vf_keep(vf x) {
+#if defined(FR_ISA_AVX512)
+    __asm__("" : "+v"(x));
+#elif defined(FR_ISA_AVX2)
+    __asm__("" : "+x"(x));
+#elif defined(FR_ISA_NEON)
+    __asm__("" : "+w"(x));
+#endif
+    return x;
+}
+
 /* 1 where x lies below `low` or above `high`, else 0. */
 VF_INLINE vf vf_outside(float low, float high, vf x) {
     const vf zero = vf_set1(0.0f), one = vf_set1(1.0f);

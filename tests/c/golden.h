@@ -22,3 +22,9 @@ static const uint64_t GOLDEN_BACKWARD[] = {
     0x5d9e01028726b024, /* gru */
     0x3008ed722af4f826, /* gru_reset_before */
 };
+/* The same for test_attention, by the kind of score. */
+static const uint64_t GOLDEN_ATTENTION[] = {
+    0x2ce3e56587a25733, /* product */
+    0xced03cc37f8f002c, /* shared */
+    0x439674fcd39180cd, /* additive */
+};
