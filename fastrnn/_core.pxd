@@ -69,19 +69,7 @@ cdef extern from "include/fastrnn.h" nogil:
     fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory)
     void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c)
     void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c)
-    void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices, int64_t rows)
     int64_t fr_state_rows(const fr_state *state)
-
-    ctypedef struct fr_network:
-        const fr_model *model
-        fr_state *state
-        const float *table
-        const float *embedding
-        const fr_linear *head
-        int32_t outputs
-
-    void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y)
-    void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens)
 
     size_t fr_table_size(const fr_model *model, int64_t tokens)
     void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table)
@@ -160,6 +148,34 @@ cdef extern from "include/fastrnn.h" nogil:
         float *dvalues
         float *dscore
         float *workspace
+
+    ctypedef struct fr_look:
+        const fr_linear *query
+        const fr_linear *combine
+        fr_attention attention
+        int32_t units, fed_size
+        int64_t *sources
+        int64_t *spare_sources
+        float *queries
+        float *joined
+        float *hidden
+        float *spare_weights
+        float *inputs
+
+    ctypedef struct fr_network:
+        const fr_model *model
+        fr_state *state
+        const float *table
+        const float *embedding
+        fr_look *look
+        const fr_linear *head
+        int32_t outputs, num_listed
+        const int64_t *listed
+        float *short_outputs
+
+    void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y)
+    void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens)
+    void fr_network_reorder(const fr_network *network, const int64_t *indices, int64_t rows)
 
     void fr_attend(const fr_attention *attention, int32_t threads)
     void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients, int32_t threads)
@@ -249,6 +265,14 @@ cdef class Table:
     cdef readonly size_t nbytes
 
 
+cdef class Look:
+    cdef fr_look look
+    cdef Arrays memory, buffers
+    cdef Dense query, combine
+    cdef readonly int64_t capacity
+    cdef float *_buffer(self, int64_t width) except NULL
+
+
 cdef class Stream:
     cdef fr_state *state
     cdef readonly Stack stack
@@ -257,7 +281,8 @@ cdef class Stream:
     cdef readonly int64_t rows, capacity, vocabulary
     cdef readonly size_t num_state_bytes
     cdef fr_network network
-    cdef Arrays embedding
+    cdef readonly Look look
+    cdef Arrays embedding, listed
     cdef int busy
     cdef bint small
     cdef int _refuse(self, Py_buffer *x) except -1

@@ -115,6 +115,21 @@ class Table:
     @property
     def nbytes(self) -> int: ...
 
+class Look:
+    def __init__(
+        self,
+        query: Dense,
+        combine: Dense,
+        keys: _Floats,
+        values: _Floats,
+        score: _Floats | None,
+        lengths: _Ints | None,
+        sources: _Ints,
+        scale: float = 1.0,
+        fed_size: int | None = None,
+    ) -> None: ...
+    def read(self, weights: _Floats) -> None: ...
+
 class Stream:
     def __init__(
         self,
@@ -123,7 +138,12 @@ class Stream:
         table: Table | None = None,
         head: Dense | None = None,
         embedding: _Floats | None = None,
+        look: Look | None = None,
+        listed: _Ints | None = None,
+        outputs: int | None = None,
     ) -> None: ...
+    @property
+    def look(self) -> Look | None: ...
     @property
     def vocabulary(self) -> int: ...
     def read(self, tokens: _Ints) -> None: ...

@@ -10,7 +10,7 @@ from cpython.buffer cimport (
 )
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import numpy
 
@@ -582,10 +582,64 @@ cdef class Table:
         free(self.rows)
 
 
+cdef class Look:
+    """Attention between a stream's layers and its head, for one step at a time; see fr_look.
+
+    keys (S, B, A), values (S, B, M), score (A,), lengths (B,) are kept; sources (N,): which of the B
+    memories each row of the stream looks at. fed_size: E, with input feeding.
+    """
+
+    def __init__(self, Dense query not None, Dense combine not None, keys, values, score, lengths, sources,
+                 float scale=1.0, fed_size=None):
+        cdef fr_look *l = &self.look
+        cdef fr_attention *a = &l.attention
+        cdef Arrays memory = Arrays()
+        cdef Py_buffer *view = memory.add(keys, "keys", False, False)
+        cdef Py_buffer *other = memory.add(values, "values", False, False)
+        if view.ndim != 3 or other.ndim != 3 or 0 in shape_of(view) or 0 in shape_of(other):
+            raise ValueError("keys and values must be (S, B, A) and (S, B, M), none of them 0")
+        a.steps, a.positions, a.memory_rows, a.size = 1, view.shape[0], view.shape[1], view.shape[2]
+        a.features, l.units, a.scale = other.shape[2], query.in_features, scale
+        check_shape("values", shape_of(other), (a.positions, a.memory_rows, a.features))
+        if (query.out_features, combine.in_features, combine.out_features) != (a.size, a.features + l.units, l.units):
+            raise ValueError("query and combine do not fit the memory")
+        sources = copy_of_indices(sources, "sources", 0, a.memory_rows)
+        lengths = None if lengths is None else copy_of_indices(lengths, "lengths", 0, a.positions + 1)
+        self.capacity = rows = len(sources)
+        a.keys, a.values = <const float *>view.buf, <const float *>other.buf
+        a.score = <const float *>memory.take(score, "score", (a.size,), False, False)
+        a.lengths = <const int64_t *>memory.take(lengths, "lengths", (a.memory_rows,), True, False)
+        a.sources = l.sources = <int64_t *>memory.take(sources, "sources", (rows,), True, True)
+        self.memory, self.buffers, self.query, self.combine = memory, Arrays(), query, combine
+        l.query, l.combine = query.linear, combine.linear
+        l.spare_sources = <int64_t *>self.buffers.take(sources.copy(), "sources", (rows,), True, True)
+        l.queries, l.joined = self._buffer(a.size), self._buffer(a.features + l.units)
+        a.queries = l.queries
+        l.hidden, a.context = self._buffer(l.units), self._buffer(a.features)
+        a.weights, l.spare_weights = self._buffer(a.positions), self._buffer(a.positions)
+        if fed_size is not None:
+            l.fed_size = fed_size
+            l.inputs = self._buffer(l.fed_size + l.units)
+
+    cdef float *_buffer(self, int64_t width) except NULL:
+        shape = (self.capacity, width)
+        return <float *>self.buffers.take(numpy.zeros(shape, float32), "buffer", shape, False, True)
+
+    def read(self, weights not None):
+        """Copies where the first rows looked in the last step to weights (N, S)."""
+        cdef Arrays arrays = Arrays()
+        cdef fr_attention *a = &self.look.attention
+        cdef Py_buffer *view = arrays.add(weights, "weights", False, True)
+        if self.buffers is None or view.ndim != 2 or view.shape[0] > self.capacity or view.shape[1] != a.positions:
+            raise ValueError(f"weights has shape {shape_of(view)}, expected (N, {a.positions})")
+        memcpy(view.buf, a.weights, view.len)
+
+
 cdef class Stream:
     """The state of one stream (batch of streams) through a stack, and the step that advances it."""
 
-    def __init__(self, Stack stack not None, int64_t rows, Table table=None, Dense head=None, embedding=None):
+    def __init__(self, Stack stack not None, int64_t rows, Table table=None, Dense head=None, embedding=None,
+                 Look look=None, listed=None, outputs=None):
         if self.state is not NULL:
             raise RuntimeError("a stream is initialised once")
         if stack.shape.num_directions != 1:
@@ -594,13 +648,18 @@ cdef class Stream:
             raise ValueError(f"a stream has at least 1 row, got {rows}")
         if table is not None and (table.stack is not stack or embedding is not None):
             raise ValueError("table was folded for another stack, or there is an embedding beside it")
+        if look is not None and (look.look.units != stack.h_size or look.capacity != rows or head is None):
+            raise ValueError("look does not fit these layers and rows, or there is no head behind it")
         if head is not None and head.in_features != stack.h_size:
             raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
         self.stack, self.rows, self.capacity, self.table, self.head = stack, rows, rows, table, head
+        self.look, self.network.look = look, NULL if look is None else &look.look
         self._take_tokens(embedding)
         self.network.model = stack.model
         self.network.outputs = stack.h_size if head is None else head.out_features
         self.network.head = NULL if head is None else head.linear
+        if listed is not None:
+            self._take_list(listed, outputs)
         self.num_state_bytes = fr_state_size(stack.model, rows)
         if self.num_state_bytes == 0:
             raise MemoryError(f"a stream of {rows} rows needs more memory than there can be")
@@ -608,14 +667,19 @@ cdef class Stream:
         work = <double>stack.num_parameters
         if head is not None:
             work += <double>head.in_features * <double>head.out_features
-        self.small = work * <double>rows < RELEASE_GIL
+        self.small = look is None and work * <double>rows < RELEASE_GIL
 
     def __dealloc__(self):
         free(self.state)
 
     def _take_tokens(self, embedding):
-        """What turns tokens into the first layer's input: the table, or an embedding (V, I), which is kept."""
+        """What turns tokens into the first layer's input: the table, or an embedding (V, E), which is kept."""
         cdef Py_buffer *view
+        size = self.stack.shape.input_size
+        if self.look is not None and self.look.look.inputs is not NULL:
+            size -= self.stack.h_size
+            if embedding is None or self.look.look.fed_size != size:
+                raise ValueError("look feeds the layers, which does not fit their inputs and the embedding")
         if self.table is not None:
             self.vocabulary, self.network.table = self.table.tokens, self.table.rows
         if embedding is None:
@@ -623,8 +687,17 @@ cdef class Stream:
         self.embedding = Arrays()
         view = self.embedding.add(embedding, "embedding", False, False)
         self.vocabulary = view.shape[0] if view.ndim else 0
-        check_shape("embedding", shape_of(view), (self.vocabulary, self.stack.shape.input_size))
+        check_shape("embedding", shape_of(view), (self.vocabulary, size))
         self.network.embedding = <const float *>view.buf
+
+    def _take_list(self, listed, int32_t outputs):
+        """The head's outputs are those numbered `listed` (K,) among `outputs`."""
+        listed = copy_of_indices(listed, "listed", 0, outputs)
+        spread = new_array((self.rows, len(listed)), float32)
+        self.listed = Arrays()
+        self.network.listed = <const int64_t *>self.listed.take(listed, "listed", (self.head.out_features,), True, False)
+        self.network.short_outputs = <float *>self.listed.take(spread, "spread", spread.shape, False, True)
+        self.network.num_listed, self.network.outputs = self.head.out_features, outputs
 
     def step(self, x, out=None):
         """Advances by one time step: x (I,) or (N, I), or token ids () or (N,) -> y (F,) or (N, F).
@@ -759,7 +832,7 @@ cdef class Stream:
         self._enter()
         try:
             check_range("indices", "row", <const int64_t *>view.buf, count, "the rows are", self.rows)
-            fr_state_reorder(self.stack.model, self.state, <const int64_t *>view.buf, count)
+            fr_network_reorder(&self.network, <const int64_t *>view.buf, count)
             self.rows = count
         finally:
             fr_leave(&self.busy)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fastrnn._recurrent import Recurrent
+    from fastrnn.layers.shortlist import Shortlist
 
 # Snapshot: this header, h and c as little-endian float32, then a checksum of all before it.
 _HEADER = struct.Struct("<8sI16sIIII")  # magic, version, fingerprint, layers, rows, R, H (0: no c)
@@ -51,12 +52,15 @@ class Stream(_core.Stream):
         table: _core.Table | None = None,
         head: _core.Dense | None = None,
         embedding: FloatArray | None = None,
+        look: _core.Look | None = None,
+        shortlist: Shortlist | None = None,
     ) -> Self:
         """A stream through `layer`, with what stands before it (nothing, a table of tokens or their
-        embedding (V, I), which is kept) and perhaps a head behind it.
+        embedding (V, I), which is kept) and behind it: attention, a head, that of a shortlist.
         """
         rows = as_size(batch_size, "batch_size")
-        stream = cls(layer._shared_stack(), rows, table, head, embedding)
+        listed = () if shortlist is None else (shortlist.ids, shortlist.out_features)
+        stream = cls(layer._shared_stack(), rows, table, head, embedding, look, *listed)
         stream._fingerprint = fingerprint
         stream._layers = layer.num_layers
         stream._sizes_of_row = (layer.state_size, layer.hidden_size if layer.has_cell else 0)

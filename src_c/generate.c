@@ -52,11 +52,10 @@ static int is_same_order(const int64_t *indices, int64_t count, int64_t rows) {
 
 int64_t fr_search_steps(fr_search *s, int64_t steps, int32_t threads) {
     fr_choice *c = s->choice;
-    fr_state *state = s->network->state;
     s->nan_row = -1;
     for (int64_t t = 0; t < steps; t++) {
         const int64_t at = t * s->capacity, next = at + s->capacity;
-        const int64_t rows = fr_state_rows(state), each = rows / c->groups, taken = c->groups * s->beams;
+        const int64_t rows = fr_state_rows(s->network->state), each = rows / c->groups, taken = c->groups * s->beams;
         fr_network_step(s->network, NULL, s->tokens + at, s->logits);
         const int64_t nan_row = fr_normalize(rows, c->classes, s->logits, threads);
         if (nan_row < rows) {
@@ -68,7 +67,7 @@ int64_t fr_search_steps(fr_search *s, int64_t steps, int32_t threads) {
         fr_choose(c, threads);
         if (!take_candidates(s, s->tokens + next, s->parents + next, s->scores + next, s->logprobs + next)) return t;
         if (!is_same_order(s->parents + next, taken, rows)) {
-            fr_state_reorder(s->network->model, state, s->parents + next, taken);
+            fr_network_reorder(s->network, s->parents + next, taken);
         }
     }
     return steps;

@@ -30,9 +30,9 @@ static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *a
     for (int i = 0; i < 2; i++) out.h[i] = fr_take(arena, L * N * out.h_stride, sizeof(float));
     if (cell->states == 2) out.c = fr_take(arena, L * N * unit_row, sizeof(float));
     if (cell->phases == 2) {
-        float *rows = fr_take(arena, N * fr_gate_row(l), sizeof(float));
+        float *gates = fr_take(arena, N * fr_gate_row(l), sizeof(float));
         out.saved = fr_take(arena, N, sizeof *out.saved);
-        for (size_t n = 0; state && n < N; n++) out.saved[n] = rows + n * fr_gate_row(l);
+        for (size_t n = 0; state && n < N; n++) out.saved[n] = gates + n * fr_gate_row(l);
     }
     if (cell->phases == 2 || s->proj_size) out.u = fr_take(arena, N * unit_row, sizeof(float));
     out.in = fr_take(arena, N, sizeof *out.in);
@@ -184,20 +184,4 @@ void fr_step_embedded(const fr_model *model, fr_state *state, const float *embed
     const size_t I = (size_t)model->shape.input_size;
     for (size_t n = 0; n < (size_t)state->rows; n++) state->in[n] = embedding + (size_t)tokens[n] * I;
     step(model, state, 0, y);
-}
-
-void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y) {
-    const fr_model *model = network->model;
-    fr_state *state = network->state;
-    float *direct = network->head ? NULL : y;
-    if (!tokens) fr_step(model, state, x, direct);
-    else if (network->table) fr_step_tokens(model, state, network->table, tokens, direct);
-    else fr_step_embedded(model, state, network->embedding, tokens, direct);
-    if (!network->head || !y) return;
-    fr_linear_forward(network->head, state->rows, fr_state_output(model, state, 0), (int64_t)state->h_stride, y,
-                      network->outputs, 1);
-}
-
-void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens) {
-    for (int64_t t = 0; t < steps; t++) fr_network_step(network, NULL, tokens + t * network->state->rows, NULL);
 }

@@ -7,7 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn import generate
-from fastrnn.models import LanguageModel
+from fastrnn.models import LanguageModel, Seq2Seq
 
 PROMPTS = [[1, 2, 3, 4, 5], [6], [2, 2, 9]]
 
@@ -77,6 +77,29 @@ def test_runs_equal_single_steps(model, options, most):
         found = generate(model, prompt, max_new_tokens=most, **options)
         wanted = generate(Plain(model), prompt, max_new_tokens=most, **options)
         assert found == wanted
+
+
+@pytest.mark.parametrize("options", [BEAMS[1], BEAMS[5], *ROWS[:4]], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attention": "none"},
+        {"attention": "additive", "bidirectional": True},
+        {"attention": "multiplicative", "input_feeding": True, "embedding_dim": 5},
+        {"attention": "scaled_dot", "cell": "gru", "num_layers": 2},
+    ],
+    ids=str,
+)
+def test_decoders_run_as_they_step(settings, options):
+    model = Seq2Seq(12, 14, 10, **settings)
+    model.reset_parameters(2)
+    model.parameters["decoder.head.weight"][...] *= 12
+    model.repack()
+    source = np.random.default_rng(1).integers(0, 12, (7, 3))
+    for ids in (None, [1, 3, 5, 8, 9, 11]):
+        given = model.given(source, [7, 2, 5], shortlist=ids)
+        found = generate(given, [[1]] * 3, max_new_tokens=40, **options)
+        assert found == generate(Plain(given), [[1]] * 3, max_new_tokens=40, **options)
 
 
 @pytest.mark.parametrize("options", [BEAMS[1], ROWS[3]], ids=["beams", "samples"])

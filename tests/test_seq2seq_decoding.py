@@ -35,7 +35,6 @@ def test_reordered_rows_go_on_as_copies_of_what_they_were(options):
         stream.step(target[t][np.minimum(np.arange(6), 3)])
     order = np.array([3, 0, 0, 1])
     stream.reorder(order)
-    np.testing.assert_array_equal(stream.sources, order)
     assert stream.rows == 4
     expected = model(source[:, order], target[:, order], (lengths[0][order], None))
     for t in range(3, 6):

@@ -55,6 +55,12 @@ def check_model(model: Any) -> int:
     return int(vocab_size)
 
 
+def core_of(stream: Any) -> _core.Stream | None:
+    """The stream over tokens that the kernels can run for many steps, if there is one."""
+    core = stream if isinstance(stream, _core.Stream) else getattr(stream, "core", None)
+    return core if isinstance(core, _core.Stream) and core.vocabulary else None
+
+
 class Stepper:
     """The stream of one call, and the logits it wrote last: (capacity, V), the first N valid."""
 
@@ -63,15 +69,10 @@ class Stepper:
         self.rows, self.capacity = rows, capacity
         self.logits = np.empty((capacity, self.vocab_size), np.float32)
         self.stream: Any = model.stream(capacity)
-        self._writes_out = isinstance(self.stream, _core.Stream)
+        self.core = core_of(self.stream)
         self._view()
         if rows < capacity:
             self.reorder(list(range(rows)))
-
-    @property
-    def core(self) -> _core.Stream | None:
-        """The stream, if it is one that the kernels can run over many steps."""
-        return self.stream if self._writes_out and self.stream.vocabulary else None
 
     def read(self, texts: list[list[int]]) -> int:
         """Give each row its text, as far as all of them go but one token; how far that is.
@@ -88,12 +89,12 @@ class Stepper:
 
     def step(self, tokens: list[int]) -> None:
         """One token for every row."""
-        if not self._writes_out:
+        if self.core is None:
             self._copy(as_float32(self.stream.step(np.array(tokens)), "logits"))
         elif self.rows == 1:
-            self.stream.step(tokens[0], out=self._flat)
+            self.core.step(tokens[0], out=self._flat)
         else:
-            self.stream.step(np.array(tokens), out=self.valid)
+            self.core.step(np.array(tokens), out=self.valid)
 
     def reorder(self, indices: list[int]) -> None:
         """The stream's rows; the logits stay where they are."""

@@ -107,6 +107,32 @@ class Attention(Composite):
         context, weights, _ = self._run(self.query(q), memory, rows)
         return context, weights
 
+    def look(
+        self, memory: Memory, sources: IntArray, combine: Linear, fed_size: int | None
+    ) -> _core.Look:
+        """The attention of a stream, with what combines its context with the queries.
+
+        fed_size: the features before them in the stream's inputs, with input feeding.
+        """
+        score, scale = self._score()
+        return _core.Look(
+            self.query._shared_dense(),
+            combine._shared_dense(),
+            memory.keys,
+            memory.values,
+            None if score is None else score.copy(),
+            memory.lengths,
+            sources,
+            scale,
+            fed_size,
+        )
+
+    def _score(self) -> tuple[FloatArray | None, float]:
+        """v of the additive score, and the factor of a product."""
+        score = self._others.get("score")
+        v = None if score is None else score.parameters["weight"][0]
+        return v, self.size**-0.5 if self.kind == "scaled_dot" else 1.0
+
     def __call__(
         self, queries: ArrayLike, memory: ArrayLike, lengths: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
@@ -168,9 +194,7 @@ class Attention(Composite):
         positions, _, features = memory.values.shape
         weights = np.empty((steps, rows, positions), np.float32)
         context = np.empty((steps, rows, features), np.float32)
-        score = self._others.get("score")
-        v = None if score is None else score.parameters["weight"][0]
-        scale = self.size**-0.5 if self.kind == "scaled_dot" else 1.0
+        v, scale = self._score()
         attended = _core.Attended(
             projected, memory.keys, memory.values, v, memory.lengths, sources, weights, context,
             scale,

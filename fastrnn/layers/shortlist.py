@@ -25,9 +25,9 @@ class Shortlist:
             )
         check_indices(self.ids, head.out_features, "ids")
         self.in_features, self.out_features = head.in_features, head.out_features
-        self._dense = _core.Dense(head.in_features, len(self.ids), head.bias)
+        self.dense = _core.Dense(head.in_features, len(self.ids), head.bias)
         bias = head.parameters["bias"][self.ids] if head.bias else None
-        self._dense.pack(head.parameters["weight"][self.ids], bias)
+        self.dense.pack(head.parameters["weight"][self.ids], bias)
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The listed outputs."""
@@ -36,7 +36,7 @@ class Shortlist:
             raise ValueError(f"x has shape {x.shape}, expected (..., {self.in_features})")
         y = np.empty((*x.shape[:-1], len(self.ids)), np.float32)
         if y.size:
-            self._dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, len(self.ids)))
+            self.dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, len(self.ids)))
         return y
 
     def full(self, x: ArrayLike) -> FloatArray:

@@ -24,10 +24,8 @@ class DecoderStream:
     Row n starts from source n, rows past the last source from the last one. `weights` (N, S) is
     where the last step looked, None without attention. `reorder(indices)`: row n becomes a copy of
     row indices[n]; from 1 to `capacity` of them, the new N. Rows share the memory of their source.
-    Keeps the weights of the recurrent layers, and expects the others to stay as they are.
+    Keeps the weights that the decoder has when it is made. `core`: the stream below.
     """
-
-    weights: FloatArray | None = None
 
     def __init__(
         self,
@@ -37,48 +35,37 @@ class DecoderStream:
         shortlist: Shortlist | None = None,
     ) -> None:
         count = as_list(encoded.state)[0].shape[1]
-        self.capacity = count if batch_size is None else as_size(batch_size, "batch_size")
-        self.sources = np.minimum(np.arange(self.capacity), count - 1)
-        self._decoder, self._shortlist = decoder, shortlist
-        self._memory = None
-        if decoder.attention is not None:
-            assert encoded.memory is not None
-            self._memory = decoder.attention.prepare(encoded.memory, encoded.lengths)
-        self._fed = np.zeros((self.capacity, decoder.rnn.output_size), np.float32)
-        start = [np.take(part, self.sources, axis=1) for part in as_list(encoded.state)]
-        self._rnn = _rnn_stream(decoder, start, self._memory is None and shortlist is None)
+        capacity = count if batch_size is None else as_size(batch_size, "batch_size")
+        sources = np.minimum(np.arange(capacity), count - 1)
+        self._positions = 0 if encoded.memory is None else len(encoded.memory)
+        self.core = _stream_of(decoder, encoded, sources, shortlist)
 
     @property
     def rows(self) -> int:
         """N, how many tokens a step expects."""
-        return len(self.sources)
+        return self.core.rows
+
+    @property
+    def capacity(self) -> int:
+        """The most rows."""
+        return self.core.capacity
+
+    @property
+    def weights(self) -> FloatArray | None:
+        """(N, S) of the last step, zeros before the first; None without attention."""
+        if self.core.look is None:
+            return None
+        weights = np.empty((self.rows, self._positions), np.float32)
+        self.core.look.read(weights)
+        return weights
 
     def step(self, tokens: ArrayLike) -> FloatArray:
         """logits (N, V) of what follows; tokens (N,), or one int for one row, then (V,)."""
         ids = as_int64(tokens, "tokens")
-        check_indices(ids, self._decoder.embedding.num, "tokens")
-        flat = ids.ndim == 0 and self.rows == 1
-        if not flat and ids.shape != (self.rows,):
+        check_indices(ids, self.core.vocabulary, "tokens")
+        if ids.shape != (self.rows,) and not (ids.ndim == 0 and self.rows == 1):
             raise ValueError(f"tokens has shape {ids.shape}, this stream expects ({self.rows},)")
-        logits = self._logits(self._rnn.step(self._inputs(ids.reshape(self.rows))))
-        return logits[0] if flat else logits
-
-    def _inputs(self, ids: IntArray) -> IntArray | FloatArray:
-        """What the recurrent layers read: tokens, or with input feeding vectors (N, E + H)."""
-        if not self._decoder.feeds:
-            return ids
-        return np.concatenate((self._decoder.embedding.weight[ids], self._fed), axis=-1)
-
-    def _logits(self, y: FloatArray) -> FloatArray:
-        """y is the recurrent layers' output, or the logits where nothing comes between."""
-        if self._memory is not None:
-            hidden, weights = self._decoder.look(y[None], self._memory, self.sources)
-            y, self.weights = hidden[0], weights[0]
-            self._fed = y
-        elif self._shortlist is None:
-            return y
-        head = self._decoder.head if self._shortlist is None else self._shortlist.full
-        return head(y)
+        return self.core.step(ids)
 
     def reorder(self, indices: ArrayLike) -> None:
         """Row n becomes a copy of row indices[n]."""
@@ -88,22 +75,26 @@ class DecoderStream:
                 f"indices has shape {rows.shape}, expected 1 to {self.capacity} row numbers"
             )
         check_indices(rows, self.rows, "indices")
-        self._rnn.reorder(rows)
-        self.sources, self._fed = self.sources[rows], self._fed[rows]
-        self.weights = None if self.weights is None else self.weights[rows]
+        self.core.reorder(rows)
 
 
-def _rnn_stream(decoder: Decoder, state: list[FloatArray], has_head: bool) -> Stream:
-    """The recurrent layers over tokens, or over vectors with input feeding.
-
-    With the head where nothing comes before it.
-    """
+def _stream_of(
+    decoder: Decoder, encoded: Encoded, sources: IntArray, shortlist: Shortlist | None
+) -> Stream:
+    """All of the decoder, from tokens to logits, in the states of its sources."""
     table = None if decoder.feeds else decoder._folded()
-    head = decoder.head._shared_dense() if has_head else None
-    rows, rnn = state[0].shape[1], decoder.rnn
-    embedding = None if decoder.feeds or table is not None else decoder.embedding.weight
-    fingerprint = bytes(16)  # no snapshot will be asked for
-    stream = Stream.over(rnn, rows, fingerprint, table, head, embedding)
+    embedding = decoder.embedding.weight.copy() if table is None else None
+    stream = Stream.over(
+        decoder.rnn,
+        len(sources),
+        bytes(16),  # a fingerprint: no snapshot will be asked for
+        table,
+        decoder.head._shared_dense() if shortlist is None else shortlist.dense,
+        embedding,
+        decoder.look_at(encoded, sources),
+        shortlist,
+    )
+    state = [np.take(part, sources, axis=1) for part in as_list(encoded.state)]
     stream.state = state[0] if len(state) == 1 else (state[0], state[1])
     return stream
 

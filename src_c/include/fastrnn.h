@@ -165,24 +165,6 @@ FR_API void fr_linear_load(fr_linear *linear, const float *weight, const float *
 FR_API void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
                               float *y, int64_t y_stride, int32_t threads);
 
-/* ---- networks: a stream with what comes before and behind it ----------------------------------- */
-
-/* Tokens come in through a table or an embedding (the other is NULL), floats if both are NULL; `head`
- * may be NULL. Nothing is owned. */
-typedef struct fr_network {
-    const fr_model *model;
-    fr_state *state;
-    const float *table, *embedding; /* see fr_step_tokens and fr_step_embedded */
-    const fr_linear *head;
-    int32_t outputs; /* F of the head, or R */
-} fr_network;
-
-/* x (N, I) or tokens (N) -> y (N, F), what is wanted given and the other NULL. Never allocates, locks
- * or starts a thread. */
-FR_API void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y);
-/* Reads tokens (T, N) without outputs. */
-FR_API void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens);
-
 /* ---- training ---------------------------------------------------------------------------------- */
 
 /* Training goes layer by layer. fr_forward with a tape runs the tape's layer alone (both directions):
@@ -343,6 +325,43 @@ typedef struct fr_attention_gradients {
 
 FR_API void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients,
                            int32_t threads);
+
+/* ---- networks: a stream with what comes before and behind it ----------------------------------- */
+
+/* Attention behind the layers: h~ = tanh(combine [context; h]) goes on to the head. All memory is the
+ * caller's, for as many rows as the state was made for; hidden and the weights start as zeros. */
+typedef struct fr_look {
+    const fr_linear *query, *combine; /* R -> A, M + R -> R */
+    fr_attention attention;           /* of one step, with sources; its context (N, M) and weights (N, S) */
+    int32_t units;                    /* R */
+    int32_t fed_size;                 /* E, with input feeding */
+    int64_t *sources, *spare_sources; /* (N); sources are attention's */
+    float *queries, *joined, *hidden; /* (N, A), attention's; (N, M + R), (N, R) */
+    float *spare_weights;             /* (N, S) */
+    float *inputs;                    /* (N, E + R) for input feeding: a step reads [embedding; h~]; or NULL */
+} fr_look;
+
+/* Tokens come in through a table or an embedding (the other is NULL), floats if both are NULL; look and
+ * head may be NULL. Nothing is owned. */
+typedef struct fr_network {
+    const fr_model *model;
+    fr_state *state;
+    const float *table, *embedding; /* see fr_step_tokens and fr_step_embedded; (V, E) with input feeding */
+    fr_look *look;
+    const fr_linear *head;
+    int32_t outputs;                /* F of the head, or R */
+    int32_t num_listed;             /* K: the head has only so many outputs, */
+    const int64_t *listed;          /* (K): which those are among all F; or NULL */
+    float *short_outputs;           /* (N, K) */
+} fr_network;
+
+/* x (N, I) or tokens (N) -> y (N, F), what is wanted given and the other NULL. Never allocates, locks
+ * or starts a thread. */
+FR_API void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y);
+/* Reads tokens (T, N) without outputs. */
+FR_API void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens);
+/* As fr_state_reorder, for all that belongs to a row. */
+FR_API void fr_network_reorder(const fr_network *network, const int64_t *indices, int64_t rows);
 
 /* ---- decoding ---------------------------------------------------------------------------------- */
 

@@ -1,5 +1,6 @@
 /* Decoding in C: choices against sorting everything, draws against a plain loop, reordered states
- * against fresh ones, runs of many steps against single calls; for all kernels named as arguments, with the same bits for any threads. */
+ * against fresh ones, networks against their parts, runs of many steps against single calls; for all
+ * kernels named as arguments, with the same bits for any threads. */
 #include "support.h"
 
 #include <math.h>
@@ -45,7 +46,9 @@ static void test_choice(int64_t V, int64_t k, int64_t branches, int32_t threads)
         int64_t n = 0;
         for (int64_t r = first[g]; r < last[g]; r++) {
             for (int64_t v = 0; v < V; v++) {
-                if (x[r * V + v] > -INFINITY && is_branch(x + r * V, V, v, branches)) all[n++] = (struct candidate){scores[r] + (double)x[r * V + v], r, v};
+                const double value = (double)x[r * V + v];
+                if (value == -INFINITY || !is_branch(x + r * V, V, v, branches)) continue;
+                all[n++] = (struct candidate){scores[r] + value, r, v};
             }
         }
         qsort(all, (size_t)n, sizeof *all, by_rule);
@@ -141,50 +144,141 @@ static void test_reorder(const char *cell, int32_t H, int32_t P) {
     free(state), free(model), free(x), free(parameters);
 }
 
-/* A network of V tokens: a folded table or an embedding, two layers, a head. */
+enum parts { TABLE, EMBEDDING, ATTENTION, FEEDING, PARTS }; /* the last two: behind an embedding */
+enum { H = 20, POSITIONS = 5, MEMORY = 7, KEY = 9, NETWORK_ROWS = 6 };
+
+/* A network of V tokens, two layers, a head; with FEEDING the head has every other token only. */
 struct network {
     fr_network network;
-    float *parameters, *embedding, *table;
-    fr_linear *head;
+    fr_look look;
+    float *parameters, *embedding, *table, *memory[3];
+    int64_t *listed, sources[2][NETWORK_ROWS];
+    fr_linear *head, *query, *combine;
 };
 
-static struct network make_network(const char *cell, int64_t V, int64_t rows, int folded) {
-    const fr_shape shape = {fr_cell(cell), 20, 20, 0, 2, 1, 1, 0};
-    struct network n = {0};
-    fr_model *model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
-    n.parameters = random_floats(fr_parameter_count(&shape), 5, 0.5f);
-    n.embedding = random_floats((size_t)V * 20, 6, 1.0f);
-    fr_model_load(model, n.parameters);
-    n.table = aligned(fr_table_size(model, V));
-    fr_table_fill(model, V, n.embedding, n.table);
-    float *weight = random_floats((size_t)V * 20, 7, 2.0f);
-    n.head = fr_linear_create(20, (int32_t)V, aligned(fr_linear_size(20, (int32_t)V)));
-    fr_linear_load(n.head, weight, NULL);
+static fr_linear *make_linear(int32_t inputs, int32_t outputs, uint64_t seed) {
+    fr_linear *linear = fr_linear_create(inputs, outputs, aligned(fr_linear_size(inputs, outputs)));
+    float *weight = random_floats((size_t)inputs * (size_t)outputs, seed, 2.0f);
+    fr_linear_load(linear, weight, NULL);
     free(weight);
-    n.network = (fr_network){.model = model, .state = fr_state_create(model, rows, aligned(fr_state_size(model, rows))),
-                             .table = folded ? n.table : NULL, .embedding = folded ? NULL : n.embedding,
-                             .head = n.head, .outputs = (int32_t)V};
-    return n;
+    return linear;
+}
+
+static float *rows_of(size_t width) { return aligned(NETWORK_ROWS * width * sizeof(float)); }
+
+static void make_look(struct network *n, int feeding) {
+    n->query = make_linear(H, KEY, 8);
+    n->combine = make_linear(MEMORY + H, H, 9);
+    n->memory[0] = random_floats(POSITIONS * 2 * KEY, 10, 1.0f);
+    n->memory[1] = random_floats(POSITIONS * 2 * MEMORY, 11, 1.0f);
+    n->memory[2] = random_floats(KEY, 12, 1.0f);
+    n->look = (fr_look){
+        .query = n->query, .combine = n->combine, .units = H, .fed_size = H, .sources = n->sources[0],
+        .spare_sources = n->sources[1], .queries = rows_of(KEY), .joined = rows_of(MEMORY + H), .hidden = rows_of(H),
+        .spare_weights = rows_of(POSITIONS), .inputs = feeding ? rows_of(2 * H) : NULL,
+        .attention = {.steps = 1, .positions = POSITIONS, .memory_rows = 2, .size = KEY, .features = MEMORY,
+                      .keys = n->memory[0], .values = n->memory[1], .score = feeding ? n->memory[2] : NULL,
+                      .sources = n->sources[0], .scale = 0.5f, .weights = rows_of(POSITIONS),
+                      .context = rows_of(MEMORY)}};
+    n->look.attention.queries = n->look.queries;
+    n->network.look = &n->look;
+}
+
+static void make_network(struct network *n, const char *cell, int64_t V, int64_t rows, enum parts parts) {
+    const fr_shape shape = {fr_cell(cell), parts == FEEDING ? 2 * H : H, H, 0, 2, 1, 1, 0};
+    memset(n, 0, sizeof *n);
+    fr_model *model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
+    n->parameters = random_floats(fr_parameter_count(&shape), 5, 0.5f);
+    n->embedding = random_floats((size_t)V * H, 6, 1.0f);
+    fr_model_load(model, n->parameters);
+    fr_state *state = fr_state_create(model, rows, aligned(fr_state_size(model, rows)));
+    n->network = (fr_network){.model = model, .state = state, .outputs = (int32_t)V};
+    if (parts == TABLE) {
+        n->table = aligned(fr_table_size(model, V));
+        fr_table_fill(model, V, n->embedding, n->table);
+        n->network.table = n->table;
+    } else {
+        n->network.embedding = n->embedding;
+    }
+    if (parts >= ATTENTION) make_look(n, parts == FEEDING);
+    n->network.num_listed = parts == FEEDING ? (int32_t)(V + 1) / 2 : (int32_t)V;
+    n->network.head = n->head = make_linear(H, n->network.num_listed, 7);
+    if (parts == FEEDING) {
+        n->listed = aligned((size_t)V * sizeof *n->listed);
+        for (int32_t k = 0; k < n->network.num_listed; k++) n->listed[k] = 2 * k;
+        n->network.listed = n->listed;
+        n->network.short_outputs = rows_of((size_t)n->network.num_listed);
+    }
 }
 
 static void free_network(struct network *n) {
+    fr_look *l = &n->look;
     free((void *)n->network.model), free(n->network.state);
-    free(n->parameters), free(n->embedding), free(n->table), free(n->head);
+    free(n->parameters), free(n->embedding), free(n->table), free(n->listed), free(n->network.short_outputs);
+    free(n->head), free(n->query), free(n->combine);
+    for (int i = 0; i < 3; i++) free(n->memory[i]);
+    free(l->queries), free(l->joined), free(l->hidden), free(l->spare_weights), free(l->inputs);
+    free(l->attention.weights), free(l->attention.context);
 }
 
-/* Rows of 0, as after creation. */
-static void restart(const struct network *n, const int64_t *zeros, int64_t rows) {
+/* As after creation; row n looks at memory n % 2. */
+static void restart(struct network *n, const int64_t *zeros, int64_t rows) {
     fr_state_reorder(n->network.model, n->network.state, zeros, rows);
     fr_state_set(n->network.model, n->network.state, NULL, NULL);
+    if (!n->network.look) return;
+    memset(n->look.hidden, 0, NETWORK_ROWS * H * sizeof(float));
+    memset(n->look.attention.weights, 0, NETWORK_ROWS * POSITIONS * sizeof(float));
+    for (int i = 0; i < NETWORK_ROWS; i++) n->sources[0][i] = i % 2;
+}
+
+/* What a step gives with attention, against its parts; and that weights follow their rows. */
+static void test_look(int64_t V) {
+    const int64_t zeros[2] = {0}, tokens[2] = {1, 0}, swapped[3] = {1, 0, 1};
+    struct network n;
+    make_network(&n, "gru", V, NETWORK_ROWS, FEEDING);
+    restart(&n, zeros, 2);
+    float *y = rows_of((size_t)V), *wanted = rows_of((size_t)V);
+    float x[2][2 * H] = {{0}}, h[2][H], joined[2][MEMORY + H], hidden[2][H];
+    fr_state *state = fr_state_create(n.network.model, 2, aligned(fr_state_size(n.network.model, 2)));
+    for (int t = 0; t < 3; t++) {
+        fr_network_step(&n.network, NULL, tokens, y);
+        for (int i = 0; i < 2; i++) memcpy(x[i], n.embedding + tokens[i] * H, H * sizeof(float));
+        fr_step(n.network.model, state, x[0], h[0]);
+        for (int i = 0; i < 2; i++) {
+            memcpy(joined[i], n.look.attention.context + i * MEMORY, MEMORY * sizeof(float));
+            memcpy(joined[i] + MEMORY, h[i], sizeof h[i]);
+        }
+        fr_linear_forward(n.combine, 2, joined[0], MEMORY + H, hidden[0], H, 1);
+        fr_activation(2, hidden[0], hidden[0], 2 * H);
+        fr_linear_forward(n.head, 2, hidden[0], H, wanted, n.network.num_listed, 1);
+        for (int i = 0; i < 2; i++) {
+            memcpy(x[i] + H, hidden[i], sizeof hidden[i]);
+            for (int64_t v = 0; v < V; v++) {
+                const float value = v % 2 ? -INFINITY : wanted[i * n.network.num_listed + v / 2];
+                CHECK(y[i * V + v] == value, "V %d step %d row %d token %d", (int)V, t, i, (int)v);
+            }
+        }
+    }
+    float before[2][POSITIONS];
+    memcpy(before, n.look.attention.weights, sizeof before);
+    fr_network_reorder(&n.network, swapped, 3);
+    for (int i = 0; i < 3; i++) {
+        CHECK(n.sources[0][i] == swapped[i], "source of row %d", i);
+        CHECK(memcmp(n.look.attention.weights + i * POSITIONS, before[swapped[i]], sizeof before[0]) == 0, "weights");
+        CHECK(memcmp(n.look.hidden + i * H, hidden[swapped[i]], sizeof hidden[0]) == 0, "hidden of row %d", i);
+    }
+    free_network(&n);
+    free(state), free(y), free(wanted);
 }
 
 enum { LIVE = 3, STEPS = 9, RUN = (STEPS + 1) * 2 * LIVE };
 
 /* Two searches of three beams: a run against single calls, whose bits are the same; then an end token
  * stops it where that token is among the first candidates. */
-static void test_search_steps(const char *cell, int64_t V, int folded) {
+static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
     const int64_t zeros[2 * LIVE] = {0};
-    struct network n = make_network(cell, V, 2 * LIVE, folded);
+    struct network n;
+    make_network(&n, cell, V, 2 * LIVE, parts);
     float *logits = aligned((size_t)(2 * LIVE * V) * sizeof *logits), logprobs[RUN];
     uint8_t *ends = calloc((size_t)V, 1);
     double best[2 * LIVE], scores[RUN] = {0};
@@ -212,7 +306,7 @@ static void test_search_steps(const char *cell, int64_t V, int folded) {
                   && logprobs[at] == logits[rows[i] * V + chosen[i]], "%s %d: step %d row %d", cell, (int)V, t, i);
             feed[i] = chosen[i], sums[i] = best[i];
         }
-        fr_state_reorder(n.network.model, n.network.state, rows, 2 * LIVE);
+        fr_network_reorder(&n.network, rows, 2 * LIVE);
     }
 
     const int64_t end = tokens[5 * 2 * LIVE + 4]; /* of step 4 or an earlier one */
@@ -227,9 +321,10 @@ static void test_search_steps(const char *cell, int64_t V, int folded) {
 }
 
 /* Two rows drawn: a run against single calls; then an end token stops it. */
-static void test_draw_steps(const char *cell, int64_t V, int folded) {
+static void test_draw_steps(const char *cell, int64_t V, enum parts parts) {
     const int64_t zeros[2] = {0};
-    struct network n = make_network(cell, V, 2, folded);
+    struct network n;
+    make_network(&n, cell, V, 2, parts);
     float *logits = aligned((size_t)(2 * V) * sizeof *logits), logprobs[2 * (STEPS + 1)];
     uint8_t *ends = calloc((size_t)V, 1);
     void *workspace = aligned(fr_sample_size(V, 1));
@@ -237,6 +332,7 @@ static void test_draw_steps(const char *cell, int64_t V, int folded) {
     fr_sampling sampling = {2, V, logits, logits, keys, positions, NULL, NULL, 1.0f, 0.0f, 0.9, 1.0, 0};
     const fr_draws draws = {&n.network, &sampling, logits, ends, 2, tokens, logprobs, positions};
     const int64_t fed[2] = {0, 1};
+    restart(&n, zeros, 2);
     fr_network_read(&n.network, 1, fed);
     CHECK(fr_draw_steps(&draws, STEPS, workspace, 1) == STEPS, "%s %d: all draws", cell, (int)V);
     CHECK(positions[0] == STEPS && positions[1] == STEPS + 4, "positions");
@@ -273,7 +369,9 @@ int main(int argc, char **argv) {
         const int64_t sizes[] = {1, 2, 15, 16, 17, 64, 130, 6001};
         for (size_t v = 0; v < sizeof sizes / sizeof *sizes; v++) {
             for (int64_t k = 1; k <= MOST; k += 2) {
-                for (int64_t branches = 0; branches < 5; branches += 2) test_choice(sizes[v], k, branches, v % 2 ? 3 : 1);
+                for (int64_t branches = 0; branches < 5; branches += 2) {
+                    test_choice(sizes[v], k, branches, v % 2 ? 3 : 1);
+                }
             }
             test_sampling(sizes[v]);
         }
@@ -284,9 +382,12 @@ int main(int argc, char **argv) {
             test_reorder(cells[c], 40, 0);
         }
         test_reorder("lstm", 60, 3);
+        test_look(17);
         for (int c = 0; c < 5; c++) {
-            test_search_steps(cells[c], c % 2 ? 17 : 600, c % 2);
-            test_draw_steps(cells[c], c % 2 ? 17 : 600, c % 3 == 0);
+            for (int parts = 0; parts < PARTS; parts++) {
+                test_search_steps(cells[c], c % 2 ? 17 : 600, (enum parts)parts);
+                test_draw_steps(cells[c], c % 2 ? 17 : 600, (enum parts)parts);
+            }
         }
         failed |= report("test_decode");
     }
