@@ -23,7 +23,11 @@ setup(
         Extension(
             "fastrnn._core",
             sources=["fastrnn/_core.pyx", *sorted(glob("src_c/*.c") + glob("src_c/isa/*.c"))],
-            depends=sorted(glob("src_c/**/*.[hi]*", recursive=True) + glob("src_c/**/*.def")),
+            depends=sorted(
+                glob("src_c/**/*.[hi]*", recursive=True)
+                + glob("src_c/**/*.def")
+                + glob("fastrnn/_bindings/*.pxi")
+            ),
             include_dirs=["src_c"],
             extra_compile_args=FLAGS + THREADS,
             extra_link_args=THREADS,

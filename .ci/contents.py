@@ -41,7 +41,7 @@ def check_archive(path: Path) -> list[str]:
         str(source.relative_to(ROOT))
         for folder in ("src_c", "fastrnn")
         for source in (ROOT / folder).rglob("*.*")
-        if source.suffix in (".c", ".h", ".inc", ".def", ".py", ".pyx", ".pxd")
+        if source.suffix in (".c", ".h", ".inc", ".def", ".py", ".pyx", ".pxd", ".pxi")
         and source.parent.name != "tools"  # not part of the build
     } - {"fastrnn/_core.c"}
     wanted |= {"LICENSE", "README.md", "pyproject.toml", "setup.py"}

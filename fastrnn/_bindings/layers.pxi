@@ -1,0 +1,402 @@
+# Recurrent stacks, their tapes and gradients; linear maps. Part of _core.pyx.
+
+cdef class Stack:
+    """A stack of recurrent layers with packed weights; read-only while it computes."""
+
+    def __cinit__(self, str cell, int input_size, int hidden_size, int num_layers, int num_directions,
+                  int proj_size, bint bias, bint merge_sum):
+        cdef const char *error
+        cdef fr_tensor tensor
+        cdef int index = 0
+        self.shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size, num_layers,
+                              num_directions, bias, merge_sum)
+        error = fr_shape_error(&self.shape)
+        if error is not NULL:
+            raise ValueError(error.decode())
+        self.kind = cell.split("_")[0].upper()
+        self.num_parameters = fr_parameter_count(&self.shape)
+        self.tensors = []
+        while fr_parameter(&self.shape, index, &tensor):
+            shape = [tensor.rows] if tensor.columns < 0 else [tensor.rows, tensor.columns]
+            self.tensors.append((tensor.name.decode(), tuple(shape), tensor.offset))
+            index += 1
+        self.h_size = proj_size if proj_size else hidden_size
+        self.features = self.h_size * (2 if num_directions == 2 and not merge_sum else 1)
+        self.num_packed_bytes = fr_model_size(&self.shape)
+        self.model = fr_model_create(&self.shape, allocate(self.num_packed_bytes))
+        self.spare_tapes = []
+
+    def __dealloc__(self):
+        free(self.model)
+        free(self.spare)
+
+    def pack(self, const float[::1] parameters not None):
+        """Copies the flat parameter vector (num_parameters,) into the packed layout."""
+        check_shape("parameters", (parameters.shape[0],), (self.num_parameters,))
+        with nogil:
+            fr_model_load(self.model, &parameters[0])
+
+    cdef int _borrow(self, size_t size, void **memory) except -1:
+        # The first cache line of a block holds its size.
+        cdef size_t *block = <size_t *>fr_swap(&self.spare, NULL)
+        if block is not NULL and block[0] < size:
+            free(block)
+            block = NULL
+        if block is NULL:
+            block = <size_t *>allocate(size + 64)
+            block[0] = size
+        memory[0] = <char *>block + 64
+        return 0
+
+    cdef void _give_back(self, void *memory) noexcept:
+        cdef size_t *block = <size_t *>(<char *>memory - 64)
+        free(fr_swap(&self.spare, block) if block[0] <= SPARE_BYTES else block)
+
+    def forward(self, x, y, h0=None, c0=None, hn=None, cn=None, lengths=None, starts=None, bint batch_first=False):
+        """Runs whole sequences; the arrays are those of fr_sequence in fastrnn.h.
+
+        x (T, N, I), y (T, N, F), or (N, T, ...) if batch_first; packed data: x (total, I), y (total, F),
+        starts (T,), lengths (N,) falling. h0, hn (L*D, N, R); c0, cn (L*D, N, H).
+        """
+        cdef Arrays arrays = Arrays()
+        # Copies: nobody may change between check and use what is an index in the core.
+        lengths, starts = [None if a is None else numpy.array(a, numpy.int64) for a in (lengths, starts)]
+        cdef fr_sequence q = self._sequence(arrays, y, lengths, starts, batch_first)
+        cdef Py_buffer *view = arrays.add(x, "x", False, False)
+        check_shape("x", shape_of(view), shape_of(&arrays.views[0], self.shape.input_size))
+        q.x = <const float *>view.buf
+        self._states(arrays, &q, h0, c0, hn, cn)
+        self._run(&q)
+
+    def training_bytes(self, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps):
+        """Bytes of the tape of one layer, and of the workspace that its training needs beside it."""
+        cdef fr_tape_plan plan
+        # The first layer and the others differ in their inputs.
+        cdef int last = self.shape.num_layers - 1
+        plan = self._plan(last, steps, rows, elements, kept_steps)
+        workspace = fr_training_size(self.model, &plan)
+        plan.layer = 0
+        return fr_tape_size(self.model, &plan), max(workspace, fr_training_size(self.model, &plan))
+
+    cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *:
+        cdef fr_tape_plan plan
+        plan.layer, plan.threads, plan.steps, plan.rows = layer, num_threads, steps, rows
+        plan.elements, plan.kept_steps, plan.vocabulary = elements, kept_steps, 0
+        if fr_tape_size(self.model, &plan) == 0:
+            raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
+        return plan
+
+    cdef Memory _tape_memory(self, size_t size):
+        # Threads may train one stack at once: whoever comes first has the spare tape.
+        cdef Memory memory = None
+        try:
+            memory = self.spare_tapes.pop()
+        except IndexError:
+            pass
+        if memory is not None and size <= memory.size <= 2 * size:
+            return memory
+        memory = Memory()
+        memory.data, memory.size = allocate(size), size
+        return memory
+
+    def record(self, int layer, Transpose transpose not None, x, y, h0=None, c0=None, hn=None, cn=None,
+               lengths=None, starts=None, bint batch_first=False, int64_t kept_steps=0):
+        """Runs layer `layer` alone and keeps what its backward pass needs; returns the Tape.
+
+        As `forward`, but x (T, N, inputs of the layer); the states are those of the whole stack.
+        kept_steps: how many steps the tape keeps, 0: all.
+        """
+        cdef Tape tape = Tape.__new__(Tape)
+        cdef Py_buffer *view
+        if not 0 <= layer < self.shape.num_layers or transpose.stack is not self:
+            raise ValueError("layer and transpose must belong to this stack")
+        lengths, starts = [None if a is None else numpy.array(a, numpy.int64) for a in (lengths, starts)]
+        tape.arrays, tape.stack, tape.transpose = Arrays(), self, transpose
+        tape.sequence = self._sequence(tape.arrays, y, lengths, starts, batch_first)
+        tape.y_shape = shape_of(&tape.arrays.views[0])
+        view = tape.arrays.add(x, "x", False, False)
+        tape.x_shape = shape_of(view)
+        check_shape("x", tape.x_shape, shape_of(&tape.arrays.views[0], self.features if layer else self.shape.input_size))
+        tape.sequence.x = <const float *>view.buf
+        self._states(tape.arrays, &tape.sequence, h0, c0, hn, cn)
+        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
+        self._start(tape, layer, transpose, elements, kept_steps)
+        return tape
+
+    def record_tokens(self, Transpose transpose not None, tokens, Table table not None, y, h0=None, c0=None,
+                      hn=None, cn=None, lengths=None, int64_t kept_steps=0):
+        """The same for the first layer on tokens (T, N), whose x part is in the table."""
+        cdef Tape tape = Tape.__new__(Tape)
+        if transpose.stack is not self or table.stack is not self:
+            raise ValueError("table and transpose must belong to this stack")
+        lengths = None if lengths is None else numpy.array(lengths, numpy.int64)
+        tape.arrays, tape.stack, tape.transpose, tape.table = Arrays(), self, transpose, table
+        tape.sequence = self._sequence(tape.arrays, y, lengths, None, False)
+        tape.y_shape = shape_of(&tape.arrays.views[0])
+        self._tokens(tape.arrays, &tape.sequence, tokens, table)
+        self._states(tape.arrays, &tape.sequence, h0, c0, hn, cn)
+        elements = int(lengths.sum()) if lengths is not None else tape.sequence.steps * tape.sequence.rows
+        self._start(tape, 0, transpose, elements, kept_steps)
+        return tape
+
+    cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1:
+        """Makes the tape and runs the layer."""
+        cdef fr_tape_plan plan
+        cdef void *workspace
+        if tape.sequence.steps == 0 or tape.sequence.rows == 0:
+            raise ValueError("x has 0 steps or rows, expected at least 1")
+        plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements, kept_steps or tape.sequence.steps)
+        if tape.table is not None:
+            plan.vocabulary = tape.table.tokens
+        tape.memory = self._tape_memory(fr_tape_size(self.model, &plan))
+        tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
+        tape.threads, tape.directions = plan.threads, self.shape.num_directions
+        tape.workspace_size = fr_training_size(self.model, &plan)
+        self.pending += 1
+        transpose.pending += 1
+        tape.used = 0
+        self._borrow(tape.workspace_size, &workspace)
+        with nogil:
+            fr_forward(self.model, &tape.sequence, workspace, plan.threads)
+        self._give_back(workspace)
+        return 0
+
+    def forward_tokens(self, tokens, Table table not None, y, h0=None, c0=None, hn=None, cn=None):
+        """The same for tokens (T, N), int64, each in 0..V-1, whose x part is in the table."""
+        cdef Arrays arrays = Arrays()
+        cdef fr_sequence q = self._sequence(arrays, y, None, None, False)
+        if table.stack is not self:
+            raise ValueError("table was folded for another stack")
+        self._tokens(arrays, &q, tokens, table)
+        self._states(arrays, &q, h0, c0, hn, cn)
+        self._run(&q)
+
+    cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1:
+        tokens = numpy.array(tokens, numpy.int64)  # a copy: nobody may change it after the check
+        q.tokens = <const int64_t *>arrays.take(tokens, "tokens", (q.steps, q.rows), True, False)
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < table.tokens:
+            raise ValueError(f"tokens must be 0 to {table.tokens - 1}, got {tokens.min()} to {tokens.max()}")
+        q.table = table.rows
+        return 0
+
+    cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *:
+        """Sizes and strides of a call, from y and, for packed data, from starts and lengths."""
+        cdef fr_sequence q
+        cdef Py_buffer *view = arrays.add(y, "y", False, True)
+        memset(&q, 0, sizeof(q))
+        if view.ndim != (3 if starts is None else 2) or view.shape[view.ndim - 1] != self.features:
+            raise ValueError(f"y has shape {shape_of(view)}, expected {3 if starts is None else 2} dimensions, "
+                             f"the last of {self.features}")
+        q.y = <float *>view.buf
+        if starts is None:
+            q.steps, q.rows = view.shape[batch_first], view.shape[not batch_first]
+            q.step_stride = 1 if batch_first else q.rows
+            q.row_stride = q.steps if batch_first else 1
+        else:
+            q.steps, q.rows = len(starts), len(lengths)
+            check_packing(starts, lengths, view.shape[0])
+            q.starts = <const int64_t *>arrays.take(starts, "starts", (q.steps,), True, False)
+        q.lengths = <const int64_t *>arrays.take(lengths, "lengths", (q.rows,), True, False)
+        if q.rows > 0x7fffffff:
+            raise ValueError(f"the batch has {q.rows} rows, at most {0x7fffffff} are possible")
+        if lengths is not None and q.rows and not 0 <= lengths.min() <= lengths.max() <= q.steps:
+            raise ValueError(f"lengths must be 0 to {q.steps}, got {lengths.min()} to {lengths.max()}")
+        return q
+
+    cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1:
+        states = self.shape.num_layers * self.shape.num_directions
+        h_shape = (states, q.rows, self.h_size)
+        c_shape = (states, q.rows, self.shape.hidden_size)
+        q.h0 = <const float *>arrays.take(h0, "h0", h_shape, False, False)
+        q.c0 = <const float *>arrays.take(c0, "c0", c_shape, False, False)
+        q.hn = <float *>arrays.take(hn, "hn", h_shape, False, True)
+        q.cn = <float *>arrays.take(cn, "cn", c_shape, False, True)
+        return 0
+
+    cdef int _run(self, fr_sequence *q) except -1:
+        cdef int32_t threads = num_threads
+        cdef void *workspace
+        cdef size_t size
+        cdef double work = <double>self.num_parameters * <double>q.rows * <double>q.steps
+        if q.steps == 0:
+            raise ValueError("x has 0 steps, expected at least 1")
+        if q.rows == 0:
+            return 0
+        size = fr_workspace_size(self.model, q.steps, q.rows, threads)
+        if size == 0:
+            raise MemoryError(f"{q.steps} steps of {q.rows} rows need more memory than there can be")
+        self._borrow(size, &workspace)
+        if work < RELEASE_GIL:
+            fr_forward(self.model, q, workspace, 1)
+        else:
+            with nogil:
+                fr_forward(self.model, q, workspace, threads)
+        self._give_back(workspace)
+        return 0
+
+
+cdef class Memory:
+    """A block of memory."""
+
+    def __dealloc__(self):
+        free(self.data)
+
+
+cdef class Transpose:
+    """The weights of a stack as its backward pass reads them; read-only while tapes are pending."""
+
+    def __cinit__(self, Stack stack not None):
+        self.stack = stack
+        self.transpose = fr_transpose_create(stack.model, allocate(fr_transpose_size(stack.model)))
+
+    def __dealloc__(self):
+        free(self.transpose)
+
+    def pack(self, const float[::1] parameters not None):
+        """Copies the flat parameter vector (num_parameters,) into the layout of the backward pass."""
+        check_shape("parameters", (parameters.shape[0],), (self.stack.num_parameters,))
+        with nogil:
+            fr_transpose_load(self.stack.model, self.transpose, &parameters[0])
+
+
+cdef class Tape:
+    """What one layer's forward pass keeps; made by Stack.record, used up by one backward pass."""
+
+    def __dealloc__(self):
+        if self.memory is not None:
+            self._release()
+
+    cdef int _release(self) except -1:
+        self.stack.pending -= 1
+        self.transpose.pending -= 1
+        if len(self.stack.spare_tapes) < self.stack.shape.num_layers:
+            self.stack.spare_tapes.append(self.memory)
+        self.memory = None
+        self.arrays = None
+        return 0
+
+    def backward(self, parameters, dy=None, dhn=None, dcn=None, dx=None, dh0=None, dc0=None, flow=None,
+                 embedding=None, dembedding=None):
+        """Adds to parameters (num_parameters,), fills dx, dh0, dc0 and flow (D, T, 2) as far as given.
+
+        dy like y, dhn and dcn like hn and cn, None for zeros. A tape of tokens needs the embedding (V, I)
+        that filled its table and adds to dembedding instead of filling dx. See fr_gradients in fastrnn.h.
+        """
+        cdef Arrays arrays = Arrays()
+        cdef fr_gradients g
+        cdef void *workspace
+        cdef int32_t threads = num_threads
+        if not fr_enter(&self.used):
+            raise RuntimeError("a pullback can be called once: its tape is used up")
+        try:
+            states = self.stack.shape.num_layers * self.stack.shape.num_directions
+            h_shape = (states, self.sequence.rows, self.stack.h_size)
+            c_shape = (states, self.sequence.rows, self.stack.shape.hidden_size)
+            g.dy = <const float *>arrays.take(dy, "dy", self.y_shape, False, False)
+            g.dhn = <const float *>arrays.take(dhn, "dhn", h_shape, False, False)
+            g.dcn = <const float *>arrays.take(dcn, "dcn", c_shape, False, False)
+            g.dx = g.dembedding = NULL
+            g.embedding = NULL
+            if self.table is None:
+                g.dx = <float *>arrays.take(dx, "dx", self.x_shape, False, True)
+            else:
+                shape = (self.table.tokens, self.stack.shape.input_size)
+                g.embedding = <const float *>arrays.add(embedding, "embedding", False, False).buf
+                check_shape("embedding", shape_of(&arrays.views[arrays.count - 1]), shape)
+                g.dembedding = <float *>arrays.take(dembedding, "dembedding", shape, False, True)
+            g.dh0 = <float *>arrays.take(dh0, "dh0", h_shape, False, True)
+            g.dc0 = <float *>arrays.take(dc0, "dc0", c_shape, False, True)
+            arrays.add(parameters, "parameters", False, True)
+            check_shape("parameters", shape_of(&arrays.views[arrays.count - 1]), (self.stack.num_parameters,))
+            g.parameters = <float *>arrays.views[arrays.count - 1].buf
+            g.flow = <float *>arrays.take(flow, "flow", (self.directions, self.sequence.steps, 2), False, True)
+        except BaseException:
+            fr_leave(&self.used)
+            raise
+        self.stack._borrow(self.workspace_size, &workspace)
+        with nogil:
+            fr_backward(self.stack.model, self.transpose.transpose, &self.sequence, &g, workspace, threads)
+        self.stack._give_back(workspace)
+        self._release()
+
+
+cdef int check_packing(object starts, object lengths, Py_ssize_t total) except -1:
+    """Packed rows must lie where starts and lengths say: step t has the rows that are longer than t."""
+    falling = (numpy.diff(lengths) <= 0).all()
+    alive = numpy.searchsorted(-lengths, -numpy.arange(len(starts))) if falling else starts
+    ends = numpy.cumsum(alive)
+    if not (falling and numpy.array_equal(starts, ends - alive) and total == alive.sum()):
+        raise ValueError("starts and lengths do not describe packed data of this size")
+    return 0
+
+
+cdef class Dense:
+    """A packed weight matrix and bias: y = x W^T + b."""
+
+    def __cinit__(self, int in_features, int out_features, bint bias):
+        cdef size_t size = fr_linear_size(in_features, out_features)
+        if size == 0:
+            raise ValueError(f"no linear map from {in_features} to {out_features} features is possible")
+        self.in_features, self.out_features, self.bias = in_features, out_features, bias
+        self.num_packed_bytes = size
+        self.linear = fr_linear_create(in_features, out_features, allocate(size))
+
+    def __dealloc__(self):
+        free(self.linear)
+
+    def pack_transposed(self, weight):
+        """Copies weight (in, out) into the packed layout: then y = x weight."""
+        cdef Arrays arrays = Arrays()
+        if self.bias:
+            raise ValueError("a transposed map has no bias")
+        w = <const float *>arrays.take(weight, "weight", (self.in_features, self.out_features), False, False)
+        with nogil:
+            fr_linear_load_transposed(self.linear, w)
+
+    def pack(self, weight, bias=None):
+        """Copies weight (out, in) and bias (out,) into the packed layout."""
+        cdef Arrays arrays = Arrays()
+        if (bias is not None) != self.bias:
+            raise ValueError(f"bias must be {'given' if self.bias else 'None'}")
+        w = <const float *>arrays.take(weight, "weight", (self.out_features, self.in_features), False, False)
+        b = <const float *>arrays.take(bias, "bias", (self.out_features,), False, False)
+        with nogil:
+            fr_linear_load(self.linear, w, b)
+
+    def forward(self, x, y):
+        """x (M, in) -> y (M, out)."""
+        cdef Arrays arrays = Arrays()
+        cdef Py_buffer *view = arrays.add(x, "x", False, False)
+        cdef int64_t rows = view.shape[0] if view.ndim else 0
+        cdef int32_t threads = num_threads
+        check_shape("x", shape_of(view), (rows, self.in_features))
+        out = <float *>arrays.take(y, "y", (rows, self.out_features), False, True)
+        data = <const float *>view.buf
+        with nogil:
+            fr_linear_forward(self.linear, rows, data, self.in_features, out, self.out_features, threads)
+
+
+def linear_gradient(x, dy, dweight=None, dbias=None):
+    """dweight (out, in) += dy^T x and dbias (out,) += sums of dy, for x (T, N, in) and dy (T, N, out)."""
+    cdef Arrays arrays = Arrays()
+    cdef Py_buffer *view = arrays.add(x, "x", False, False)
+    cdef Py_buffer *grad = arrays.add(dy, "dy", False, False)
+    cdef void *memory
+    cdef int32_t threads = num_threads
+    if view.ndim != 3 or grad.ndim != 3 or shape_of(view)[:2] != shape_of(grad)[:2]:
+        raise ValueError(f"x has shape {shape_of(view)} and dy {shape_of(grad)}, expected (T, N, in) and (T, N, out)")
+    inputs, outputs = view.shape[2], grad.shape[2]
+    steps, rows = view.shape[0], view.shape[1]
+    weight = <float *>arrays.take(dweight, "dweight", (outputs, inputs), False, True)
+    bias = <float *>arrays.take(dbias, "dbias", (outputs,), False, True)
+    cdef size_t size = fr_linear_gradient_size(inputs, outputs, threads)
+    if size == 0:
+        raise ValueError(f"no linear map from {inputs} to {outputs} features is possible")
+    memory = allocate(size)
+    cdef const float *x_data = <const float *>view.buf
+    cdef const float *dy_data = <const float *>grad.buf
+    cdef int32_t in_features = inputs, out_features = outputs
+    cdef int64_t T = steps, N = rows
+    with nogil:
+        fr_linear_gradient(in_features, out_features, T, N, x_data, dy_data, weight, bias, memory, threads)
+    free(memory)
