@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.cli._arguments import Parser
-from fastrnn.cli._values import number, some_text, whole
+from fastrnn.cli._values import MAX_THREADS, number, some_text, whole
 
 if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
@@ -35,14 +35,17 @@ _FLAGS = {
 
 
 def add_decoding_options(parser: Parser) -> None:
-    """How long a text is, which token is next, how beams search, what the text may be."""
+    """How long a text is and how printed, its next token, how beams search, what it may be."""
     add = parser.add_argument
     add("--max-new-tokens", type=whole(1), default=200, metavar="N", help="tokens at most "
         "(default: 200)")  # fmt: skip
     add("--min-new-tokens", type=whole(0), default=0, metavar="N", help="tokens before the text "
         "may end by itself or by --stop (default: 0)")  # fmt: skip
-    add("--num-return-sequences", type=whole(1), default=1, metavar="N", help="different texts "
-        "for each one given, the best score first")  # fmt: skip
+    add("--num-return-sequences", type=whole(1), default=1, metavar="N", help="texts for each one "
+        "given, the best score first; drawn ones may be the same (default: 1)")  # fmt: skip
+    add("--json", action="store_true", help="print JSON, for programs")
+    add("--threads", type=whole(1, MAX_THREADS), metavar="N", help="threads (default: one per "
+        "core, or FASTRNN_NUM_THREADS); no token depends on it")  # fmt: skip
     _add_drawing(parser)
     _add_search(parser)
     _add_shape(parser)
@@ -148,7 +151,7 @@ def arguments(options: Namespace, tokens: Tokens) -> dict[str, Any]:
         "eos_token_id": tokens.eos,
         "bad_words_ids": [ids for ids in bad if None not in ids],
         "suppress_tokens": [*tokens.unwanted, *(i for i in suppressed if i is not None)],
-        "stop": [tokens.encode(text, "--stop") for text in options.stop or ()],
+        "stop": [tokens.exactly(text, "--stop") for text in options.stop or ()],
         "constraint": _constraint(options, tokens),
     }
 

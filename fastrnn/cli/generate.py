@@ -14,7 +14,6 @@ from fastrnn.cli._decoding import (
     check,
     flags_in_errors,
 )
-from fastrnn.cli._values import whole
 
 if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
@@ -46,17 +45,17 @@ _BATCH = 64  # prompts that are continued at a time
 
 def add_arguments(parser: Parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = "fastrnn generate MODEL [--prompt TEXT ...] [options]"
     parser.epilog = EPILOG
     add = parser.add_argument
     add("model", metavar="MODEL", help="what fastrnn train lm wrote, or a .pt or .safetensors file "
         "with embedding, recurrent layers and head")  # fmt: skip
     add("--prompt", action="append", metavar="TEXT", help="how the text begins; may be given "
-        "several times; without any, each line of standard input is a prompt")  # fmt: skip
+        "several times; without any, each line of standard input that is not blank is a "
+        "prompt")  # fmt: skip
     add("--vocab", metavar="FILE", help="the tokens, if the model's file does not hold them: a "
         "JSON list, JSON ids by text, or a token in each line (\\n and \\t for those)")  # fmt: skip
     add_decoding_options(parser)
-    add("--json", action="store_true", help="print JSON, for programs")
-    add("--threads", type=whole(1, 4096), metavar="N", help="(default: one per core)")
     parser.set_defaults(refuse=parser.error)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastrnn.cli._decoding import (
     check,
     flags_in_errors,
 )
-from fastrnn.cli._values import check_picture, number, whole
+from fastrnn.cli._values import check_picture, number
 
 if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
@@ -45,18 +46,18 @@ _BATCH = 64  # texts at a time
 
 def add_arguments(parser: Parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = "fastrnn translate MODEL [TEXT ...] [options]"
     parser.epilog = EPILOG
     add = parser.add_argument
     add("model", metavar="MODEL", help="what fastrnn train seq2seq wrote")
     add("input", nargs="*", metavar="TEXT", help="sources; without any, each line of standard "
-        "input is one")  # fmt: skip
+        "input that is not blank is one")  # fmt: skip
     add_decoding_options(parser)
     add("--coverage-penalty", type=number(0, 100), metavar="B", help="with --beams and attention: "
-        "the cost of leaving parts of the source unread (default: 0)")  # fmt: skip
+        "the cost of leaving parts of the source unread, made for words: 0.2 in Wu et al. 2016 "
+        "(default: 0)")  # fmt: skip
     add("--attention", metavar="FILE", help="draw where the model looked, for one text, to this "
         ".png, .pdf or .svg; needs matplotlib")  # fmt: skip
-    add("--json", action="store_true", help="print JSON, for programs")
-    add("--threads", type=whole(1, 4096), metavar="N", help="(default: one per core)")
     parser.many = "input"
     parser.set_defaults(refuse=parser.error)
 
@@ -91,6 +92,9 @@ def _check_attention(options: argparse.Namespace, texts: list[str]) -> None:
     if not options.attention:
         return
     check_picture("--attention", options.attention)
+    folder = Path(options.attention).parent
+    if not folder.is_dir():
+        raise ValueError(f"--attention {options.attention}: there is no folder {folder}")
     if options.num_return_sequences > 1:
         options.refuse("argument --attention: not together with --num-return-sequences")
     if len(texts) > 1:
