@@ -196,10 +196,12 @@ def test_a_word_list_is_all_that_is_written(model, words, tmp_path, capsys):
     assert {one["text"] for one in found} == {"dog barks", "cat sleeps"}
 
 
-def test_text_to_be_written_holds_known_words_only(words, tmp_path, capsys):
+def test_text_to_be_written_holds_known_tokens_only(words, model, tmp_path, capsys):
     (tmp_path / "list").write_text("dog barks\nzebra\n")
     for option, value in (("--stop", "the zebra"), ("--words", tmp_path / "list")):
         fails([words, "--prompt", "the", option, value], capsys, f"{option} has 'zebra', which is")
+    (tmp_path / "list").write_text("cab\nzebra\n")
+    fails([model, "--prompt", "a", "--words", tmp_path / "list"], capsys, "--words has 'z', which")
 
 
 def test_words_end_with_the_end_token_and_reserved_ones_are_never_written(words, capsys):

@@ -92,8 +92,6 @@ class Tokens:
 
     def words(self, words: Sequence[str]) -> Automaton:
         """These texts and no others."""
-        if self.level == "characters":
-            return Trie(words, self._spelled())
         return Trie([self.exactly(word, "--words") for word in words])
 
     def _spelled(self) -> list[str]:
