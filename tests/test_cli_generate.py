@@ -204,6 +204,16 @@ def test_text_to_be_written_holds_known_tokens_only(words, model, tmp_path, caps
     fails([model, "--prompt", "a", "--words", tmp_path / "list"], capsys, "--words has 'z', which")
 
 
+def test_errors_count_prompts_from_1_and_begin_a_line(model, capsys, monkeypatch):
+    base = [model, "--no-repeat-ngram-size", 1, "--max-new-tokens", 20]
+    printed = run([*base, "--prompt", "a"], capsys, 1)
+    assert printed.out.endswith("\n")
+    assert "no token is allowed of prompt 1 at new token" in printed.err
+    monkeypatch.setattr("sys.stdin", StringIO("a\n" * 64 + LETTERS))
+    base[-1] = 5
+    assert "of prompt 65 at new token 1:" in run(base, capsys, 1).err
+
+
 def test_words_end_with_the_end_token_and_reserved_ones_are_never_written(words, capsys):
     found = objects(
         [words, "--prompt", "the zebra", "--seed", 3, "--num-return-sequences", 30], capsys

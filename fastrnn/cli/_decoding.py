@@ -170,13 +170,17 @@ def _constraint(options: Namespace, tokens: Tokens) -> Automaton | None:
 
 
 @contextmanager
-def flags_in_errors() -> Iterator[None]:
-    """Errors call arguments by their flags; a name of one word could be the message's own."""
+def named_in_errors(given: str, start: int = 0) -> Iterator[None]:
+    """Errors call arguments by their flags, and prompt 0 by what it is to the user, counted from 1.
+
+    `start`: how many were given before it. A name of one word could be the message's own.
+    """
     try:
         yield
     except ValueError as error:
         named = re.sub(r"\w+_\w+", lambda word: _FLAGS.get(word[0], word[0]), str(error))
-        raise ValueError(named) from error
+        place = re.sub(r"prompt (\d+)", lambda m: f"{given} {int(m[1]) + start + 1}", named)
+        raise ValueError(place) from error
 
 
 def as_json(given: dict[str, str], text: str, found: Generation) -> str:

@@ -12,7 +12,7 @@ from fastrnn.cli._decoding import (
     arguments,
     as_json,
     check,
-    flags_in_errors,
+    named_in_errors,
 )
 
 if TYPE_CHECKING:
@@ -70,9 +70,10 @@ def run(options: argparse.Namespace) -> int:
     prompts = options.prompt or lines_of_input()
     ids = [_encoded(tokens, prompt, i) for i, prompt in enumerate(prompts, 1)]
     streams = len(prompts) == 1 and options.num_return_sequences == 1 and not options.json
-    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()), flags_in_errors():
+    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()):
         if streams:
-            _stream(model, tokens, prompts[0], ids[0], given)
+            with named_in_errors("prompt"):
+                _stream(model, tokens, prompts[0], ids[0], given)
             return 0
         for prompt, found in _found(model, prompts, ids, given):
             print(_shown(tokens, prompt, found, options.json), flush=True)
@@ -103,7 +104,7 @@ def _stream(
             if piece:
                 print(f"{space}{piece}", end="", flush=True)
                 space = tokens.space
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ValueError):  # what follows begins in a line of its own
         print(flush=True)
         raise
     print(flush=True)
@@ -122,7 +123,8 @@ def _found(
 
     each = given["num_return_sequences"]
     for start in range(0, len(prompts), _BATCH):
-        found = generate(model, ids[start : start + _BATCH], **given)
+        with named_in_errors("prompt", start):
+            found = generate(model, ids[start : start + _BATCH], **given)
         for i, one in enumerate(found):
             yield prompts[start + i // each], one
 

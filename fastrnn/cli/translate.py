@@ -15,7 +15,7 @@ from fastrnn.cli._decoding import (
     arguments,
     as_json,
     check,
-    flags_in_errors,
+    named_in_errors,
 )
 from fastrnn.cli._values import check_picture, number
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     source, target = vocabularies_of(model)
     (bos, _), tokens = marks(target), Tokens.of(target)
     given, each = arguments(options, tokens), options.num_return_sequences
-    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()), flags_in_errors():
+    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()):
         for i, found in enumerate(_translated(model, encode(source, texts), bos, given)):
             if i and not i % each and each > 1 and not options.json:
                 print()
@@ -125,7 +125,9 @@ def _translated(
     for start in range(0, len(sources), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(sources)))
         ids, lengths = sources.padded(rows, 0)
-        yield from generate(model.given(ids, lengths), [[bos]] * len(rows), **given)
+        with named_in_errors("text", start):
+            found = generate(model.given(ids, lengths), [[bos]] * len(rows), **given)
+        yield from found
 
 
 def _shown(tokens: Tokens, text: str, found: Generation, options: argparse.Namespace) -> str:
