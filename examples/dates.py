@@ -123,7 +123,7 @@ def draw(model: Seq2Seq, text: str, source: Vocabulary, target: Vocabulary, path
     try:
         fastrnn.plot.attention(weights, list(text), list(answer), path, title=text)
         print(f"{path}: the attention as a picture")
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # no matplotlib, or no such folder
         print(error)
 
 
@@ -137,8 +137,9 @@ def main() -> None:
     add("--lr", type=float, default=5e-3, help="highest learning rate (default: %(default)s)")
     add(
         "--attention",
+        choices=("additive", "multiplicative", "scaled_dot", "none"),
         default="additive",
-        help="additive, multiplicative, scaled_dot or none (default: %(default)s)",
+        help="how the decoder looks at the source (default: %(default)s)",
     )
     add("--seed", type=int, default=0, help="of data and weights (default: %(default)s)")
     add("--threads", type=int, default=1, help="of fastrnn (default: %(default)s)")

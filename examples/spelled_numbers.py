@@ -2,7 +2,7 @@
 
 Words in, digits out, trained with scheduled sampling: as training goes on, more and more of the
 decoder's inputs are its own guesses. Numbers are generated; the default run takes a quarter of a
-minute.
+minute and writes spelled_numbers.safetensors to the current folder.
 
     python examples/spelled_numbers.py
 """

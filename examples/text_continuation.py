@@ -28,6 +28,8 @@ def read_model(path: str | None) -> tuple[LanguageModel, Vocabulary]:
     """A model that was saved with its vocabulary, or the one that comes with fastrnn."""
     if path is not None:
         model = fastrnn.load(path)
+        if not isinstance(model, LanguageModel) or model.vocabulary is None:
+            raise ValueError(f"{path} holds no language model with its vocabulary")
         return model, Vocabulary.from_dict(model.vocabulary)
     with as_file(files("fastrnn") / "data" / "demo.pt") as demo:
         checkpoint = open_checkpoint(demo)
@@ -66,8 +68,11 @@ def main() -> None:
     add("--seed", type=int, default=0, help="of the draws")
     options = parser.parse_args()
 
-    model, vocabulary = read_model(options.model)
-    prompt = vocabulary.encode(options.prompt)
+    try:
+        model, vocabulary = read_model(options.model)
+        prompt = vocabulary.encode(options.prompt)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     start, count = time.perf_counter(), 0
     print(f"{options.prompt!r} goes on")
     for name, how in ways(vocabulary, options.beams, options.seed).items():

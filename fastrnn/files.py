@@ -97,7 +97,8 @@ def _check_json(value: Any, name: str) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{name} cannot be written as JSON: {error}") from error
+        hint = f", expected its {name}.to_dict()" if hasattr(value, "to_dict") else ""
+        raise ValueError(f"{name} cannot be written as JSON: {error}{hint}") from error
     _check_keys(value, name)
 
 

@@ -17,6 +17,7 @@ __all__ = ["attention", "gradient_flow", "loss_curve"]
 _INK, _FAINT, _STRONG, _OTHER = "#333333", "#9db8d9", "#1f5fa8", "#d1495b"
 _MOST_DECADES = 12.0  # of the colour scale
 _SMOOTHING = 40  # the bold line is a mean over 1/40 of the points around it
+_MOST_ACROSS = 2  # letters of a label that fit the width of a cell; longer ones stand upright
 _STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -86,41 +87,54 @@ def loss_curve(
 
 def attention(
     weights: ArrayLike,
-    source: Sequence[str],
-    target: Sequence[str],
+    source: Sequence[object],
+    target: Sequence[object],
     path: Path,
     *,
     title: str | None = None,
 ) -> None:
     """A picture of attention weights (T, S) of one row, target over source, labelled by both.
 
-    What is past the ends of `source` (S' <= S) and `target` (T' <= T) is cut off. ValueError for
-    other shapes, ImportError without matplotlib.
+    Labels are texts, or ids; they and the title are shown as they stand, without mathematics
+    between dollar signs. What is past the ends of `source` (S' <= S) and `target` (T' <= T) is cut
+    off. ValueError for other shapes and for no labels, ImportError without matplotlib.
     """
     shown = as_float32(weights, "weights")
+    for name, labels in (("source", source), ("target", target)):
+        if not len(labels):
+            raise ValueError(f"{name} is empty, expected a label for each position")
     if shown.ndim != 2 or shown.shape[0] < len(target) or shown.shape[1] < len(source):
         raise ValueError(
             f"weights has shape {shown.shape}, expected at least ({len(target)}, {len(source)})"
         )
     figure_class, settings, _ = _matplotlib()
     with settings(_STYLE):
-        size = 2.2 + 0.24 * len(source), 1.4 + 0.24 * len(target)
+        across, down = [_visible(label) for label in source], [_visible(label) for label in target]
+        widest, tallest = max(map(len, down)), max(map(len, across))
+        is_upright = tallest > _MOST_ACROSS
+        height = 1.6 + 0.24 * len(down) + (0.08 * tallest if is_upright else 0.0)
+        size = 2.4 + 0.24 * len(across) + 0.08 * widest, height
         figure = figure_class(figsize=size, layout="constrained")
         axes = figure.subplots()
         cells = shown[: len(target), : len(source)]
         image = axes.imshow(cells, cmap="Blues", vmin=0.0, vmax=1.0, interpolation="nearest")
-        axes.set_xticks(range(len(source)), [_visible(label) for label in source])
-        axes.set_yticks(range(len(target)), [_visible(label) for label in target])
+        plain = {"parse_math": False}
+        axes.set_xticks(range(len(across)), across, rotation=90 if is_upright else 0, **plain)
+        axes.set_yticks(range(len(down)), down, **plain)
         axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
         axes.tick_params(length=0)
-        figure.colorbar(image, ax=axes, pad=0.02)
-        figure.suptitle(title or "Attention", color=_INK)
+        axes.set_xlabel("source")
+        axes.set_ylabel("target")
+        figure.colorbar(image, ax=axes, pad=0.02, label="weight")
+        figure.suptitle(title or "Attention", color=_INK, **plain)
         figure.savefig(path, dpi=150)
 
 
-def _visible(label: str) -> str:
+def _visible(label: object) -> str:
     """A sign in place of a space, which would be no label at all."""
-    return label if label.strip() else "\N{OPEN BOX}"
+    text = str(label)
+    return text if text.strip() else "\N{OPEN BOX}"
 
 
 def _matplotlib() -> tuple[Any, Any, Any]:

@@ -24,3 +24,20 @@ def test_weights_smaller_than_the_labels_are_refused(tmp_path):
         plot.attention(np.zeros((2, 3)), list("abcd"), list("xy"), tmp_path / "no.png")
     with pytest.raises(ValueError, match="expected at least"):
         plot.attention(np.zeros((2, 3, 1)), list("a"), list("x"), tmp_path / "no.png")
+
+
+def test_labels_are_shown_as_they_stand(tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "attention.svg"
+    plot.attention(np.eye(2, 3), [r"$\x$", "$5", "international"], [7, 8], path, title=r"$\frac$")
+    text = path.read_text()
+    assert all(f"<!-- {label} -->" in text for label in (r"$\x$", "$5", r"$\frac$", "7", "8"))
+    assert "<!-- international -->" in text
+    assert "rotate(-90)" in text.partition("<!-- international -->")[2][:300]
+
+
+def test_a_picture_needs_labels(tmp_path):
+    with pytest.raises(ValueError, match="source is empty, expected a label for each position"):
+        plot.attention(np.eye(2), "", "ab", tmp_path / "no.png")
+    with pytest.raises(ValueError, match="target is empty"):
+        plot.attention(np.eye(2), "ab", np.arange(0), tmp_path / "no.png")

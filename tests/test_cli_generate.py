@@ -196,6 +196,24 @@ def test_a_word_list_is_all_that_is_written(model, words, tmp_path, capsys):
     assert {one["text"] for one in found} == {"dog barks", "cat sleeps"}
 
 
+def test_text_to_be_written_holds_known_tokens_only(words, model, tmp_path, capsys):
+    (tmp_path / "list").write_text("dog barks\nzebra\n")
+    for option, value in (("--stop", "the zebra"), ("--words", tmp_path / "list")):
+        fails([words, "--prompt", "the", option, value], capsys, f"{option} has 'zebra', which is")
+    (tmp_path / "list").write_text("cab\nzebra\n")
+    fails([model, "--prompt", "a", "--words", tmp_path / "list"], capsys, "--words has 'z', which")
+
+
+def test_errors_count_prompts_from_1_and_begin_a_line(model, capsys, monkeypatch):
+    base = [model, "--no-repeat-ngram-size", 1, "--max-new-tokens", 20]
+    printed = run([*base, "--prompt", "a"], capsys, 1)
+    assert printed.out.endswith("\n")
+    assert "no token is allowed of prompt 1 at new token" in printed.err
+    monkeypatch.setattr("sys.stdin", StringIO("a\n" * 64 + LETTERS))
+    base[-1] = 5
+    assert "of prompt 65 at new token 1:" in run(base, capsys, 1).err
+
+
 def test_words_end_with_the_end_token_and_reserved_ones_are_never_written(words, capsys):
     found = objects(
         [words, "--prompt", "the zebra", "--seed", 3, "--num-return-sequences", 30], capsys
@@ -286,6 +304,8 @@ def test_files_without_a_language_model_are_refused(tmp_path, capsys):
 WRONG = [
     (["--temperature", "-1"], "argument --temperature: must be a number of 0 or more"),
     (["--max-new-tokens", "0"], "argument --max-new-tokens: must be a whole number of 1"),
+    (["--max-new-tokens", "1" * 20], "of 1 or more, at most 2147483648, got 1111111"),
+    (["--threads", "257"], "argument --threads: must be a whole number of 1 or more, at most 256"),
     (["--top-p", "2"], "argument --top-p: "),
     (["--typical-p", "-1"], "argument --typical-p: "),
     (["--beams", "2", "--seed", "1"], "argument --beams: not together with --seed"),
@@ -316,7 +336,9 @@ def test_wrong_usage_ends_with_2_before_a_model_is_read(command, options, part, 
     with pytest.raises(SystemExit) as caught:
         main([command, "/absent", *options])
     assert caught.value.code == 2
-    assert part in capsys.readouterr().err.splitlines()[-1]
+    usage, error = capsys.readouterr().err.splitlines()
+    assert usage.startswith(f"usage: fastrnn {command} MODEL ")
+    assert part in error
 
 
 @pytest.mark.parametrize(
@@ -484,6 +506,9 @@ def test_the_attention_is_drawn(pairs, tmp_path, capsys):
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert main([*map(str, base), "map.txt", "abc"]) == 1
     assert "expected a name that ends with .png" in capsys.readouterr().err
+    assert main([*map(str, base), str(tmp_path / "absent" / "map.png"), "abc"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, f"there is no folder {tmp_path / 'absent'}\n" in err) == ("", True)
     with pytest.raises(SystemExit):
         main([*map(str, base), "map.png", "abc", "bad"])
     assert "argument --attention: expected one text, got 2" in capsys.readouterr().err

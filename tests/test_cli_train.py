@@ -74,7 +74,7 @@ def figures(model, data, capsys):
 def test_a_training_ends_with_a_model_its_figures_and_what_to_try(task, data, capsys):
     out = run(words(task, data), capsys).out
     assert "on the validation data, the best model" in out
-    command = "translate" if task == "seq2seq" else "predict"
+    command = {"lm": "generate", "seq2seq": "translate"}.get(task, "predict")
     assert f"model: {data / 'model'}\ntry:   fastrnn {command} {data / 'model'}" in out
     model = fastrnn.load(data / "model")
     assert model.extra["training"]["epochs"] == 2
@@ -263,7 +263,7 @@ def test_without_a_reader_of_toml_the_message_says_what_helps(data, capsys, monk
     ("option", "value"),
     [("--hidden", "0"), ("--lr", "0"), ("--lr", "nan"), ("--dropout", "1"), ("--seed", "-1"),
      ("--epochs", "many"), ("--validation", "0"), ("--clip-norm", "-1"), ("--cell", "cnn"),
-     ("--out", "/"), ("--config", "/absent.toml")],
+     ("--out", "/"), ("--config", "/absent.toml"), ("--threads", "257")],
 )  # fmt: skip
 def test_impossible_options_are_refused(option, value, data, capsys):
     assert f"argument {option}: " in refused(words("lm", data, option, value), capsys)
@@ -297,8 +297,17 @@ def test_a_training_that_diverges_is_one_line_and_exit_code_1(data, capsys):
     out = words("lm", data, "--optimizer", "sgd", "--lr", "1e9", "--clip-norm", "0")
     err = run(out, capsys, 1).err
     assert err.startswith("fastrnn train: training diverged at step")
-    assert err.count("\n") == 1
+    assert "Try --clip-norm 1.0" in err
     assert "model.last.safetensors" in err
+    assert err.count("\n") == 1
+    err = run([*words("lm", data, "--lr", "1e30"), "--out", data / "other"], capsys, 1).err
+    assert "Try --clip-norm below 1" in err
+
+
+@pytest.mark.parametrize("task", ["lm", "seq2seq"])
+def test_tied_weights_of_two_sizes_are_refused(task, data, capsys):
+    err = refused(words(task, data, "--tie-weights", "--embedding", "7"), capsys)
+    assert "argument --tie-weights: needs an --embedding as large as --hidden" in err
 
 
 def test_a_file_of_another_kind_is_refused(data, capsys):
@@ -340,10 +349,10 @@ def test_pictures_are_drawn(data, capsys):
     run([*plots, "--out", data / "other"], capsys)
     assert (data / "loss.png").stat().st_size > 1000
     assert (data / "loss-flow.png").stat().st_size > 1000
-    plots = words("seq2seq", data, "--flow", "--plot", str(data / "loss.png"))
+    plots = words("seq2seq", data, "--flow", "--plot", str(data / "new" / "loss.png"))
     run([*plots, "--out", data / "third"], capsys)
     for part in ("encoder", "decoder"):
-        assert (data / f"loss-flow-{part}.png").stat().st_size > 1000
+        assert (data / "new" / f"loss-flow-{part}.png").stat().st_size > 1000
 
 
 def test_a_picture_without_matplotlib_is_refused_before_the_training(data, capsys, monkeypatch):

@@ -74,6 +74,13 @@ def test_a_loaded_model_gives_the_same_bits(tmp_path, rng):
         assert np.array_equal(again.predict(series), model.predict(series))
 
 
+def test_a_vocabulary_is_saved_as_its_description(tmp_path):
+    model = models.LanguageModel(3, 2, 2)
+    model.vocabulary = fastrnn.data.Vocabulary("abc")
+    with pytest.raises(ValueError, match=r"written as JSON.*expected its vocabulary\.to_dict\(\)"):
+        model.save(tmp_path / "model")
+
+
 def test_vocabulary_and_extra_come_along(tmp_path):
     model = MODELS["language"]()
     model.vocabulary = {"tokens": ["a", "ß", "\n", "😀"], "level": "character"}

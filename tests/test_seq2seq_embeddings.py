@@ -63,6 +63,20 @@ def test_all_layers_are_those_of_the_stack_after_the_embeddings(cell):
     np.testing.assert_array_equal(layers[2], lower.embed(tokens, lengths))
 
 
+def test_one_sequence_without_rows_gives_states_without_rows():
+    model = made(num_layers=2)
+    tokens = batch()[0]
+    np.testing.assert_array_equal(model.embed(tokens[:, 1]), model.embed(tokens)[:, 1])
+    alone, together = model.embed_layers(tokens[:, 1].tolist()), model.embed_layers(tokens)
+    for one, all_rows in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, all_rows[:, 1])
+    for embed in (model.embed, model.embed_layers):
+        with pytest.raises(ValueError, match="lengths needs a batch, but tokens has 1 dimension"):
+            embed([1, 2], [2])
+        with pytest.raises(ValueError, match=r"tokens has shape \(0,\), expected \(T, N\)"):
+            embed(np.zeros(0, int))
+
+
 def test_a_mix_of_all_layers_learns_which_of_them_a_tagger_needs():
     model = BidirectionalLanguageModel(8, 6, 6, num_layers=2)
     model.reset_parameters(0)
@@ -148,8 +162,8 @@ def test_wrong_arguments_are_named():
     tokens, targets, lengths = batch()
     with pytest.raises(ValueError, match="tokens holds 8"):
         model.embed(np.full_like(tokens, 8))
-    with pytest.raises(ValueError, match=r"tokens has shape \(7,\)"):
-        model.embed(tokens[:, 0])
+    with pytest.raises(ValueError, match=r"tokens has shape \(7, 4, 1\)"):
+        model.embed(tokens[..., None])
     with pytest.raises(ValueError, match="targets has shape"):
         model(tokens, targets[:5])
     with pytest.raises(ValueError, match="lengths holds 7"):

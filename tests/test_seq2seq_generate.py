@@ -23,6 +23,15 @@ def test_greedy_generation_is_translation(options):
         np.testing.assert_array_equal(tokens[:-1] if tokens[-1] == EOS else tokens, b)
 
 
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_every_source_needs_a_prompt(count):
+    source, _, _, lengths = batch()
+    conditioned = made().given(source, lengths[0])
+    wanted = f"prompt holds {count} of them, expected one for each of the model's 4 sources"
+    with pytest.raises(ValueError, match=wanted):
+        fastrnn.generate(conditioned, [[BOS]] * count, max_new_tokens=3)
+
+
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
 def test_beams_have_the_probabilities_of_teacher_forcing(options):
     model = made(scale=3.0, **options)

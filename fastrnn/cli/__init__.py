@@ -100,11 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """The message, for a file without the number of the system's error."""
-    if not isinstance(error, OSError) or error.filename is None or not error.strerror:
+    """The message, without the number of the system's error."""
+    if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     from fastrnn.checkpoint._errors import shown
 
     is_missing = isinstance(error, FileNotFoundError)
     reason = "no such file" if is_missing else error.strerror[0].lower() + error.strerror[1:]
+    if error.filename is None:
+        return reason
     return f"{shown(os.fsdecode(error.filename), 500)}: {reason}"

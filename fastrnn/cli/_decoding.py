@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastrnn.cli._arguments import Parser
-from fastrnn.cli._values import number, some_text, whole
+from fastrnn.cli._values import MAX_THREADS, number, some_text, whole
 
 if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
@@ -35,14 +35,17 @@ _FLAGS = {
 
 
 def add_decoding_options(parser: Parser) -> None:
-    """How long a text is, which token is next, how beams search, what the text may be."""
+    """How long a text is and how printed, its next token, how beams search, what it may be."""
     add = parser.add_argument
     add("--max-new-tokens", type=whole(1), default=200, metavar="N", help="tokens at most "
         "(default: 200)")  # fmt: skip
     add("--min-new-tokens", type=whole(0), default=0, metavar="N", help="tokens before the text "
         "may end by itself or by --stop (default: 0)")  # fmt: skip
-    add("--num-return-sequences", type=whole(1), default=1, metavar="N", help="different texts "
-        "for each one given, the best score first")  # fmt: skip
+    add("--num-return-sequences", type=whole(1), default=1, metavar="N", help="texts for each one "
+        "given, the best score first; drawn ones may be the same (default: 1)")  # fmt: skip
+    add("--json", action="store_true", help="print JSON, for programs")
+    add("--threads", type=whole(1, MAX_THREADS), metavar="N", help="threads (default: one per "
+        "core, or FASTRNN_NUM_THREADS); no token depends on it")  # fmt: skip
     _add_drawing(parser)
     _add_search(parser)
     _add_shape(parser)
@@ -148,7 +151,7 @@ def arguments(options: Namespace, tokens: Tokens) -> dict[str, Any]:
         "eos_token_id": tokens.eos,
         "bad_words_ids": [ids for ids in bad if None not in ids],
         "suppress_tokens": [*tokens.unwanted, *(i for i in suppressed if i is not None)],
-        "stop": [tokens.encode(text, "--stop") for text in options.stop or ()],
+        "stop": [tokens.exactly(text, "--stop") for text in options.stop or ()],
         "constraint": _constraint(options, tokens),
     }
 
@@ -167,13 +170,17 @@ def _constraint(options: Namespace, tokens: Tokens) -> Automaton | None:
 
 
 @contextmanager
-def flags_in_errors() -> Iterator[None]:
-    """Errors call arguments by their flags; a name of one word could be the message's own."""
+def named_in_errors(given: str, start: int = 0) -> Iterator[None]:
+    """Errors call arguments by their flags, and prompt 0 by what it is to the user, counted from 1.
+
+    `start`: how many were given before it. A name of one word could be the message's own.
+    """
     try:
         yield
     except ValueError as error:
         named = re.sub(r"\w+_\w+", lambda word: _FLAGS.get(word[0], word[0]), str(error))
-        raise ValueError(named) from error
+        place = re.sub(r"prompt (\d+)", lambda m: f"{given} {int(m[1]) + start + 1}", named)
+        raise ValueError(place) from error
 
 
 def as_json(given: dict[str, str], text: str, found: Generation) -> str:

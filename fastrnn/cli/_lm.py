@@ -39,8 +39,9 @@ def prepare(options: Namespace) -> Job:
         TextStream(rest, _rows(len(rest), options.batch_size), options.steps),
         f"{len(train):,} {options.level} to learn from, {len(rest):,} to validate on, "
         f"{len(vocabulary)} different",
-        f"--tokens {sample(text)}",
+        f"--prompt {sample(text)} --temperature 0.8",
         {"level": options.level},
+        command="generate",
     )
 
 

@@ -48,8 +48,15 @@ class Tokens:
 
     def encode(self, text: str, name: str) -> list[int]:
         """Ids; ValueError names what the model does not know, where nothing stands for it."""
+        return self._ids(text, name, self.unk)
+
+    def exactly(self, text: str, name: str) -> list[int]:
+        """Ids of a text to be written, where nothing may stand for what the model does not know."""
+        return self._ids(text, name, None)
+
+    def _ids(self, text: str, name: str, unknown_id: int | None) -> list[int]:
         parts = self._parts(text)
-        found = [self.ids.get(part, self.unk) for part in parts]
+        found = [self.ids.get(part, unknown_id) for part in parts]
         if None in found:
             unknown = parts[found.index(None)]
             raise ValueError(
@@ -85,9 +92,7 @@ class Tokens:
 
     def words(self, words: Sequence[str]) -> Automaton:
         """These texts and no others."""
-        if self.level == "characters":
-            return Trie(words, self._spelled())
-        return Trie([self.encode(word, "--words") for word in words])
+        return Trie([self.exactly(word, "--words") for word in words])
 
     def _spelled(self) -> list[str]:
         return ["" if i in self.reserved else text for i, text in enumerate(self.texts)]

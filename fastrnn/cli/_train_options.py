@@ -6,7 +6,7 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable
 from typing import Any
 
-from fastrnn.cli._values import names, number, whole
+from fastrnn.cli._values import MAX_THREADS, names, number, whole
 
 # What differs between tasks. All are made for minutes on the CPU of a laptop.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -218,7 +218,7 @@ def _learning(add: _Add, chosen: dict[str, Any]) -> None:
 
 def _machine(add: _Add, task: str) -> None:
     add("--threads", "threads (default: one per core, or FASTRNN_NUM_THREADS); no bit depends on "
-        "it", type=whole(1, 4096), metavar="N")  # fmt: skip
+        "it", type=whole(1, MAX_THREADS), metavar="N")  # fmt: skip
     shared = ", shared by encoder and decoder" if task == "seq2seq" else ""
     add("--memory-budget", f"MiB that the recurrent layers may keep for the way back{shared}; "
         "parts are computed again where they must, with the same bits (default: no limit)",

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+MAX_THREADS = 256  # of fastrnn.set_num_threads
+
 
 def whole(low: int, high: int = 1 << 31) -> Callable[[str], int]:
-    """The type of ints of `low` or more."""
+    """The type of ints from `low` to `high`."""
 
     def read(text: str) -> int:
         try:
@@ -18,7 +20,8 @@ def whole(low: int, high: int = 1 << 31) -> Callable[[str], int]:
         except ValueError:
             value = low - 1
         if not low <= value <= high:
-            raise ArgumentTypeError(f"must be a whole number of {low} or more, got {text}")
+            most = f", at most {high}" if value > high else ""
+            raise ArgumentTypeError(f"must be a whole number of {low} or more{most}, got {text}")
         return value
 
     return read

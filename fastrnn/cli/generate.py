@@ -12,9 +12,8 @@ from fastrnn.cli._decoding import (
     arguments,
     as_json,
     check,
-    flags_in_errors,
+    named_in_errors,
 )
-from fastrnn.cli._values import whole
 
 if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
@@ -46,17 +45,17 @@ _BATCH = 64  # prompts that are continued at a time
 
 def add_arguments(parser: Parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = "fastrnn generate MODEL [--prompt TEXT ...] [options]"
     parser.epilog = EPILOG
     add = parser.add_argument
     add("model", metavar="MODEL", help="what fastrnn train lm wrote, or a .pt or .safetensors file "
         "with embedding, recurrent layers and head")  # fmt: skip
     add("--prompt", action="append", metavar="TEXT", help="how the text begins; may be given "
-        "several times; without any, each line of standard input is a prompt")  # fmt: skip
+        "several times; without any, each line of standard input that is not blank is a "
+        "prompt")  # fmt: skip
     add("--vocab", metavar="FILE", help="the tokens, if the model's file does not hold them: a "
         "JSON list, JSON ids by text, or a token in each line (\\n and \\t for those)")  # fmt: skip
     add_decoding_options(parser)
-    add("--json", action="store_true", help="print JSON, for programs")
-    add("--threads", type=whole(1, 4096), metavar="N", help="(default: one per core)")
     parser.set_defaults(refuse=parser.error)
 
 
@@ -71,9 +70,10 @@ def run(options: argparse.Namespace) -> int:
     prompts = options.prompt or lines_of_input()
     ids = [_encoded(tokens, prompt, i) for i, prompt in enumerate(prompts, 1)]
     streams = len(prompts) == 1 and options.num_return_sequences == 1 and not options.json
-    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()), flags_in_errors():
+    with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()):
         if streams:
-            _stream(model, tokens, prompts[0], ids[0], given)
+            with named_in_errors("prompt"):
+                _stream(model, tokens, prompts[0], ids[0], given)
             return 0
         for prompt, found in _found(model, prompts, ids, given):
             print(_shown(tokens, prompt, found, options.json), flush=True)
@@ -104,7 +104,7 @@ def _stream(
             if piece:
                 print(f"{space}{piece}", end="", flush=True)
                 space = tokens.space
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ValueError):  # what follows begins in a line of its own
         print(flush=True)
         raise
     print(flush=True)
@@ -123,7 +123,8 @@ def _found(
 
     each = given["num_return_sequences"]
     for start in range(0, len(prompts), _BATCH):
-        found = generate(model, ids[start : start + _BATCH], **given)
+        with named_in_errors("prompt", start):
+            found = generate(model, ids[start : start + _BATCH], **given)
         for i, one in enumerate(found):
             yield prompts[start + i // each], one
 

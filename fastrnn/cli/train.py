@@ -138,6 +138,10 @@ def _check(options: argparse.Namespace) -> None:
         options.refuse(f"argument --out: {options.out} is a folder, expected the name of a file")
     if options.task == "lm" and options.random_truncation and options.accumulate > 1:
         options.refuse("argument --accumulate: the cuts of --random-truncation decide already")
+    is_tied = options.task in ("lm", "seq2seq") and options.tie_weights
+    if is_tied and (options.embedding or options.hidden) != options.hidden:
+        options.refuse(f"argument --tie-weights: needs an --embedding as large as --hidden, "
+                       f"{options.hidden}, got {options.embedding}")  # fmt: skip
     if options.task == "seq2seq" and options.input_feeding:
         if options.attention == "none":
             options.refuse("argument --input-feeding: needs an --attention other than none")
@@ -179,7 +183,8 @@ def _fit(job: Job, options: argparse.Namespace) -> Any:
         accumulate=options.accumulate,
         truncation=RandomTruncation(cut, seed=options.seed) if cut else None,
     )
-    Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    for path in filter(None, (options.out, options.plot)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
     if not options.resume:  # or else after it has turned out that they fit the training
         save_options(options)
     job.model.extra = job.about
@@ -196,7 +201,8 @@ def _fit(job: Job, options: argparse.Namespace) -> Any:
             progress=False if options.quiet else None,
         )
     except TrainingDiverged as error:
-        raise ValueError(str(error).replace("clip_norm=", "--clip-norm ")) from error
+        named = str(error).replace("clip_norm=", "--clip-norm ")
+        raise ValueError(named.replace("clip_norm", "--clip-norm")) from error
 
 
 def _optimizer(model: Any, options: argparse.Namespace) -> Any:

@@ -68,7 +68,7 @@ def read_one(path: Path, encoding: str = "utf-8") -> str:
         wrong = ", ".join(f"0x{byte:02x}" for byte in raw[error.start : error.end])
         raise ValueError(
             f"{path} is not {encoding}: {wrong} at byte {error.start} ({error.reason}); "
-            f"give its encoding, for example encoding='latin-1'"
+            f"is it in another encoding, as latin-1?"
         ) from None
     except LookupError:
         raise ValueError(f"encoding is {encoding!r}, which Python does not know") from None

@@ -54,10 +54,11 @@ def generate(
     """Continue one prompt (ids) or several of any lengths; one Generation per returned sequence.
 
     Results come prompt by prompt, the best score first. A model has `vocab_size` and
-    `stream(batch_size)`, see `fastrnn.decode.Decodable`. Names and meanings are those of Hugging
-    Face's `generate`, in its order: repetition_penalty, no_repeat_ngram_size, bad_words_ids,
-    min_new_tokens, forced tokens, suppressed tokens, logits_processor, constraint, temperature,
-    top_k, top_p, min_p, typical_p.
+    `stream(batch_size)`, see `fastrnn.decode.Decodable`: a LanguageModel, or a Seq2Seq with its
+    sources, `model.given(source, lengths)`, and a prompt [bos] for each of them. Names and meanings
+    are those of Hugging Face's `generate`, in its order: repetition_penalty, no_repeat_ngram_size,
+    bad_words_ids, min_new_tokens, forced tokens, suppressed tokens, logits_processor, constraint,
+    temperature, top_k, top_p, min_p, typical_p.
 
     - Greedy by default; `do_sample` draws tokens, `num_beams` > 1 searches. Ties go to the lowest
       id; between beams to the higher sum of log-probabilities, the lower parent, the lower id.
@@ -117,5 +118,11 @@ def _job(model: Decodable, prompt: ArrayLike, given: Mapping[str, Any]) -> Sampl
     vocab_size = check_model(model)
     options = Options.of(given, vocab_size)
     prompts = as_prompts(prompt, vocab_size)
+    sources = getattr(model, "num_sources", len(prompts))
+    if len(prompts) != sources:
+        raise ValueError(
+            f"prompt holds {len(prompts)} of them, expected one for each of the model's {sources} "
+            f"sources"
+        )
     kind: type[Sampling | Search] = Search if options.num_beams > 1 else Sampling
     return kind(model, prompts, options)

@@ -185,7 +185,7 @@ class Transducer(ScheduledSampling, Model):
         *,
         shortlist: ArrayLike | None = None,
     ) -> Conditioned:
-        """The model with its sources fixed, encoded once: what can be decoded.
+        """The model with its sources fixed, encoded once: what `fastrnn.generate` takes.
 
         shortlist: the only tokens to be considered, ids (K,); the others get logits of -inf.
         """
@@ -215,7 +215,8 @@ class Transducer(ScheduledSampling, Model):
     ) -> Any:
         """For every source the tokens that are most probable one by one, without BOS and EOS.
 
-        A list of arrays (L,); one array for one source without N.
+        A list of arrays (L,); one array for one source without N. For beams, draws and the rest:
+        fastrnn.generate(model.given(source, lengths), [[bos]] * N, eos_token_id=eos, ...).
         """
         limit = as_size(max_new_tokens, "max_new_tokens")
         for name, token in (("bos", bos), ("eos", eos)):

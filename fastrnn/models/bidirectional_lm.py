@@ -45,7 +45,7 @@ class BidirectionalLanguageModel(Model):
     One embedding and one head serve both directions. `embed(tokens)` gives the states
     (T, N, 2 * H) that have read up to and with a token from either side: features of the token in
     its context for a SequenceTagger or a SequenceClassifier with input_size=2 * hidden_size;
-    `embed_layers(tokens)` gives those of all layers, for a ScalarMix.
+    `embed_layers(tokens)` gives those of all layers, for a ScalarMix(num_layers + 1).
     inputs and targets as for a LanguageModel, targets one step later: forwards, inputs predict
     targets; backwards, targets predict inputs. The loss is the mean over both, without padding and
     targets equal to `ignore_index`. `dropout` as in a LanguageModel.
@@ -103,8 +103,14 @@ class BidirectionalLanguageModel(Model):
         return model
 
     def embed(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
-        """The states (T, N, 2 * H) of tokens (T, N), forward half first; 0 past a row's end."""
-        ids, counts = self._checked(tokens, lengths, "tokens")
+        """The states (T, N, 2 * H) of tokens (T, N), forward half first; 0 past a row's end.
+
+        Tokens (T,) give (T, 2 * H).
+        """
+        ids = as_int64(tokens, "tokens")
+        if _is_one_row(ids, lengths):
+            return self.embed(ids[:, None])[:, 0]
+        ids, counts = self._checked(ids, lengths, "tokens")
         order = _reversed_steps(ids.shape, counts)
         x = np.take(self.embedding.weight, ids, axis=0)
         ahead, _ = self.forward(x, lengths=counts)
@@ -115,9 +121,13 @@ class BidirectionalLanguageModel(Model):
         """What every layer makes of tokens (T, N): num_layers + 1 arrays, 0 past a row's end.
 
         First the embeddings, twice, (T, N, 2 * E), then the states (T, N, 2 * H) of each layer, of
-        which `embed` gives the last. All can be mixed where embedding_dim is hidden_size.
+        which `embed` gives the last. All can be mixed where embedding_dim is hidden_size. Tokens
+        (T,) give them without N.
         """
-        ids, counts = self._checked(tokens, lengths, "tokens")
+        ids = as_int64(tokens, "tokens")
+        if _is_one_row(ids, lengths):
+            return [layer[:, 0] for layer in self.embed_layers(ids[:, None])]
+        ids, counts = self._checked(ids, lengths, "tokens")
         order = _reversed_steps(ids.shape, counts)
         x = np.take(self.embedding.weight, ids, axis=0)
         if counts is not None:
@@ -238,6 +248,15 @@ class BidirectionalLanguageModel(Model):
             raise ValueError(f"{name} has shape {ids.shape}, expected (T, N), both >= 1")
         check_indices(ids, self.vocab_size, name)
         return ids, None if lengths is None else as_lengths(lengths, ids.shape[1], len(ids))
+
+
+def _is_one_row(tokens: IntArray, lengths: ArrayLike | None) -> bool:
+    """Whether tokens are (T,) instead of (T, N)."""
+    if tokens.ndim != 1 or not tokens.size:
+        return False
+    if lengths is not None:
+        raise ValueError("lengths needs a batch, but tokens has 1 dimension")
+    return True
 
 
 def _layer(rnn: RNN | LSTM | GRU, k: int) -> Any:
