@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn import _core
-from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_int64, check_indices
+from fastrnn._arrays import (
+    ArrayLike,
+    FloatArray,
+    as_float32,
+    as_int64,
+    check_indices,
+    with_article,
+)
 from fastrnn.layers.linear import Linear
 
 
@@ -18,11 +25,14 @@ class Shortlist:
     """
 
     def __init__(self, head: Linear, ids: ArrayLike) -> None:
+        if not isinstance(head, Linear):
+            kind = with_article(type(head).__name__)
+            raise TypeError(f"head is {kind}, expected a fastrnn.Linear, such as model.head")
         self.ids = as_int64(ids, "ids").copy()
-        if self.ids.ndim != 1 or not self.ids.size or np.unique(self.ids).size < self.ids.size:
-            raise ValueError(
-                f"ids has shape {self.ids.shape}, expected distinct ids in one dimension"
-            )
+        if self.ids.ndim != 1 or not self.ids.size:
+            raise ValueError(f"ids has shape {self.ids.shape}, expected ids in one dimension")
+        if np.unique(self.ids).size < self.ids.size:
+            raise ValueError("ids holds an id twice, expected distinct ones")
         check_indices(self.ids, head.out_features, "ids")
         self.in_features, self.out_features = head.in_features, head.out_features
         self.dense = _core.Dense(head.in_features, len(self.ids), head.bias)
