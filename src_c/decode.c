@@ -81,6 +81,9 @@ static int64_t take_bin(int32_t *bins, int64_t V, int32_t bin) {
     return n;
 }
 
+/* Not even a share of 0 is reached without a token. */
+static int reaches(double kept, double wanted) { return kept > 0.0 && kept >= wanted; }
+
 /* Keeps the weights of the tokens that come first: `most` of them, or fewer that together reach `share`
  * of the sum, but at least one. The others become 0. Only the bin that the border runs through is sorted. */
 static void keep_first(const struct order *o, float *weights, int64_t V, int64_t most, double share, int32_t *heap) {
@@ -90,14 +93,14 @@ static void keep_first(const struct order *o, float *weights, int64_t V, int64_t
     find_bins(o, weights, V, heap);
     for (int64_t i = 0; i < V; i++) sums[heap[i]] += (double)weights[i], counts[heap[i]]++;
     for (int bin = 0; bin < BINS; bin++) sum += sums[bin];
-    for (; border < BINS - 1 && counts[border] < most && kept + sums[border] < share * sum; border++) {
+    for (; border < BINS - 1 && counts[border] < most && !reaches(kept + sums[border], share * sum); border++) {
         kept += sums[border];
         most -= counts[border];
     }
     for (int64_t i = 0; i < V; i++) weights[i] = heap[i] <= border ? weights[i] : 0.0f;
     int64_t n = take_bin(heap, V, border);
     for (int64_t at = n / 2; at-- > 0;) sink(o->key, heap, n, at);
-    for (; n > 0 && most > 0 && (kept < share * sum || kept == 0.0); most--) {
+    for (; n > 0 && most > 0 && !reaches(kept, share * sum); most--) {
         kept += (double)weights[heap[0]];
         heap[0] = heap[--n];
         if (n) sink(o->key, heap, n, 0);

@@ -80,6 +80,14 @@ def test_every_draw_is_the_inverse_of_the_distribution_at_its_random_number(voca
             assert token == inverse_cdf(p, u)
 
 
+def test_a_share_of_0_keeps_one_token_however_far_all_are_from_the_entropy():
+    logits = np.log(np.full(501, 1e-3))
+    logits[7] = np.log(0.5)
+    logits[0] = -np.inf
+    options = {"do_sample": True, "seed": 1, "typical_p": 0.0}
+    assert generate(Still(logits), [0], max_new_tokens=3, **options)[0].tokens == [7] * 3
+
+
 @pytest.mark.parametrize("options", FILTERS[:8])
 def test_frequencies_pass_a_chi_square_test(options):
     logits = 1.5 * np.random.default_rng(3).standard_normal(20)
