@@ -61,12 +61,14 @@ struct order {
     float max, unit;
 };
 
-/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. */
+/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. Bins are indices, so that
+ * no key may lead out of them: neither a NaN (0 * infinity, where the unit is next to 0 or infinite) nor
+ * one above max, which another thread has written. */
 static void find_bins(const struct order *o, const float *weights, int64_t V, int32_t *bins) {
-    const float scale = BINS_PER_UNIT / o->unit, top = BINS - 1;
+    const float scale = BINS_PER_UNIT / o->unit, last = BINS - 1;
     for (int64_t i = 0; i < V; i++) {
-        const float below = (o->max - o->key[i]) * scale;
-        bins[i] = weights[i] > 0.0f ? (int32_t)(below < top ? below : top) : BINS;
+        const float below = (o->max - o->key[i]) * scale, bin = below > 0.0f ? below : 0.0f;
+        bins[i] = weights[i] > 0.0f ? (int32_t)(bin < last ? bin : last) : BINS;
     }
 }
 
@@ -155,13 +157,10 @@ static int64_t sample_row(const fr_sampling *s, const float *x, double u, struct
     const struct fr_kernels *kernels = fr_active_kernels();
     const int64_t V = s->classes;
     float max = x[0];
-    for (int64_t i = 0; (i = kernels->next_above(x, i, V, max)) < V;) max = x[i];
+    int64_t first = 0; /* of the largest ones */
+    for (int64_t i = 0; (i = kernels->next_above(x, i, V, max)) < V;) max = x[first = i];
     if (!(max > -__builtin_inff())) return -1;
-    if (s->temperature == 0.0f) {
-        int64_t i = 0;
-        while (x[i] != max) i++;
-        return i;
-    }
+    if (s->temperature == 0.0f) return first;
     if (s->temperature < __builtin_inff()) {
         kernels->weigh(x, scratch->weights, V, max, s->temperature);
     } else {

@@ -58,6 +58,7 @@ FILTERS = [
     {"temperature": 1.7, "top_k": 9, "top_p": 0.9, "min_p": 0.05, "typical_p": 0.8},
     {"top_p": 0.0},
     {"temperature": 1e-6},
+    {"temperature": 1e-39, "top_k": 3, "top_p": 0.5},
 ]
 
 
