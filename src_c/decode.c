@@ -61,12 +61,14 @@ struct order {
     float max, unit;
 };
 
-/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. */
+/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. Bins are indices, so that
+ * no key may lead out of them: neither a NaN (0 * infinity, where the unit is next to 0 or infinite) nor
+ * one above max, which another thread has written. */
 static void find_bins(const struct order *o, const float *weights, int64_t V, int32_t *bins) {
-    const float scale = BINS_PER_UNIT / o->unit, top = BINS - 1;
+    const float scale = BINS_PER_UNIT / o->unit, last = BINS - 1;
     for (int64_t i = 0; i < V; i++) {
-        const float below = (o->max - o->key[i]) * scale;
-        bins[i] = weights[i] > 0.0f ? (int32_t)(below < top ? below : top) : BINS;
+        const float below = (o->max - o->key[i]) * scale, bin = below > 0.0f ? below : 0.0f;
+        bins[i] = weights[i] > 0.0f ? (int32_t)(bin < last ? bin : last) : BINS;
     }
 }
 
@@ -81,6 +83,9 @@ static int64_t take_bin(int32_t *bins, int64_t V, int32_t bin) {
     return n;
 }
 
+/* Not even a share of 0 is reached without a token. */
+static int reaches(double kept, double wanted) { return kept > 0.0 && kept >= wanted; }
+
 /* Keeps the weights of the tokens that come first: `most` of them, or fewer that together reach `share`
  * of the sum, but at least one. The others become 0. Only the bin that the border runs through is sorted. */
 static void keep_first(const struct order *o, float *weights, int64_t V, int64_t most, double share, int32_t *heap) {
@@ -90,14 +95,14 @@ static void keep_first(const struct order *o, float *weights, int64_t V, int64_t
     find_bins(o, weights, V, heap);
     for (int64_t i = 0; i < V; i++) sums[heap[i]] += (double)weights[i], counts[heap[i]]++;
     for (int bin = 0; bin < BINS; bin++) sum += sums[bin];
-    for (; border < BINS - 1 && counts[border] < most && kept + sums[border] < share * sum; border++) {
+    for (; border < BINS - 1 && counts[border] < most && !reaches(kept + sums[border], share * sum); border++) {
         kept += sums[border];
         most -= counts[border];
     }
     for (int64_t i = 0; i < V; i++) weights[i] = heap[i] <= border ? weights[i] : 0.0f;
     int64_t n = take_bin(heap, V, border);
     for (int64_t at = n / 2; at-- > 0;) sink(o->key, heap, n, at);
-    for (; n > 0 && most > 0 && (kept < share * sum || kept == 0.0); most--) {
+    for (; n > 0 && most > 0 && !reaches(kept, share * sum); most--) {
         kept += (double)weights[heap[0]];
         heap[0] = heap[--n];
         if (n) sink(o->key, heap, n, 0);
@@ -152,13 +157,10 @@ static int64_t sample_row(const fr_sampling *s, const float *x, double u, struct
     const struct fr_kernels *kernels = fr_active_kernels();
     const int64_t V = s->classes;
     float max = x[0];
-    for (int64_t i = 0; (i = kernels->next_above(x, i, V, max)) < V;) max = x[i];
+    int64_t first = 0; /* of the largest ones */
+    for (int64_t i = 0; (i = kernels->next_above(x, i, V, max)) < V;) max = x[first = i];
     if (!(max > -__builtin_inff())) return -1;
-    if (s->temperature == 0.0f) {
-        int64_t i = 0;
-        while (x[i] != max) i++;
-        return i;
-    }
+    if (s->temperature == 0.0f) return first;
     if (s->temperature < __builtin_inff()) {
         kernels->weigh(x, scratch->weights, V, max, s->temperature);
     } else {

@@ -58,6 +58,7 @@ FILTERS = [
     {"temperature": 1.7, "top_k": 9, "top_p": 0.9, "min_p": 0.05, "typical_p": 0.8},
     {"top_p": 0.0},
     {"temperature": 1e-6},
+    {"temperature": 1e-39, "top_k": 3, "top_p": 0.5},
 ]
 
 
@@ -78,6 +79,14 @@ def test_every_draw_is_the_inverse_of_the_distribution_at_its_random_number(voca
         assert p[token] > 0
         if abs(edges - u).min() > 1e-6:  # else float32 may round to the neighbour
             assert token == inverse_cdf(p, u)
+
+
+def test_a_share_of_0_keeps_one_token_however_far_all_are_from_the_entropy():
+    logits = np.log(np.full(501, 1e-3))
+    logits[7] = np.log(0.5)
+    logits[0] = -np.inf
+    options = {"do_sample": True, "seed": 1, "typical_p": 0.0}
+    assert generate(Still(logits), [0], max_new_tokens=3, **options)[0].tokens == [7] * 3
 
 
 @pytest.mark.parametrize("options", FILTERS[:8])
