@@ -270,6 +270,7 @@ cdef class Look:
     cdef Arrays memory, buffers
     cdef Dense query, combine
     cdef readonly int64_t capacity
+    cdef bint ready
     cdef float *_buffer(self, int64_t width) except NULL
 
 
@@ -291,7 +292,8 @@ cdef class Stream:
     cdef int _check(self) except -1
     cdef int _enter(self) except -1
     cdef object _step_tokens(self, object x, object out)
-    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes) except -1
+    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes,
+                           int64_t outputs) except -1
     cdef tuple _h_shape(self)
     cdef tuple _c_shape(self)
 
@@ -374,6 +376,7 @@ cdef class Sampler:
     cdef fr_sampling sampling
     cdef fr_draws draws
     cdef const uint8_t[::1] ends
+    cdef readonly object tokens, logprobs
     cdef int64_t steps
     cdef Arrays arrays
     cdef Memory memory
@@ -385,8 +388,9 @@ cdef class Chooser:
     cdef fr_choice choice
     cdef fr_search search
     cdef Arrays arrays
-    cdef double[:, ::1] scores, best
+    cdef double[:, ::1] score_view, best_view
     cdef const uint8_t[::1] ends
+    cdef readonly object first, last, best, best_rows, best_tokens, tokens, parents, scores, logprobs
     cdef int64_t capacity, rows, steps
 
 

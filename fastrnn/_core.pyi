@@ -229,15 +229,16 @@ class Attended:
     ) -> None: ...
 
 class Sampler:
+    tokens: _Ints
+    logprobs: _Floats
     def __init__(
         self,
         logits: _Floats,
         raw: _Floats,
         keys: _Ints,
         positions: _Ints,
-        tokens: _Ints,
-        logprobs: _Floats,
         ends: npt.NDArray[np.uint8],
+        steps: int,
         *,
         temperature: float = 1.0,
         top_k: int = 0,
@@ -246,28 +247,31 @@ class Sampler:
         typical_p: float = 1.0,
     ) -> None: ...
     def draw(self, rows: int) -> None: ...
-    def run(self, stream: Stream, rows: int, steps: int) -> int: ...
+    def run(self, stream: Stream, feed: list[int], steps: int) -> int: ...
 
 class Chooser:
+    first: _Ints
+    last: _Ints
+    best: npt.NDArray[np.float64]
+    best_rows: _Ints
+    best_tokens: _Ints
+    tokens: _Ints
+    parents: _Ints
+    scores: npt.NDArray[np.float64]
+    logprobs: _Floats
     def __init__(
         self,
         logprobs: _Floats,
-        first: _Ints,
-        last: _Ints,
-        best: npt.NDArray[np.float64],
-        best_rows: _Ints,
-        best_tokens: _Ints,
-        tokens: _Ints,
-        parents: _Ints,
-        scores: npt.NDArray[np.float64],
-        logprobs_taken: _Floats,
+        groups: int,
+        k: int,
         ends: npt.NDArray[np.uint8],
+        steps: int,
         beams: int,
         branches: int = 0,
     ) -> None: ...
     def normalize(self, rows: int) -> int: ...
     def choose(self, groups: int) -> None: ...
-    def run(self, stream: Stream, groups: int, rows: int, steps: int) -> tuple[int, int]: ...
+    def run(self, stream: Stream, feed: list[int], groups: int, steps: int) -> tuple[int, int]: ...
 
 class Grammar:
     def __init__(

@@ -5,9 +5,10 @@
 
 /* ---- sampling ----------------------------------------------------------------------------------- */
 
-static int goes_on(const uint8_t *ends, const int64_t *tokens, int64_t rows) {
+/* A row that was skipped has no token. */
+static int goes_on(const fr_draws *d, const int64_t *tokens, int64_t rows) {
     for (int64_t n = 0; n < rows; n++) {
-        if (tokens[n] < 0 || ends[tokens[n]]) return 0;
+        if (d->positions[n] < 0 || tokens[n] < 0 || d->ends[tokens[n]]) return 0;
     }
     return 1;
 }
@@ -21,7 +22,7 @@ int64_t fr_draw_steps(const fr_draws *d, int64_t steps, void *workspace, int32_t
         call.tokens = d->tokens + (t + 1) * d->capacity;
         call.logprobs = d->logprobs + (t + 1) * d->capacity;
         fr_sample(&call, workspace, threads);
-        if (!goes_on(d->ends, call.tokens, rows)) return t;
+        if (!goes_on(d, call.tokens, rows)) return t;
         for (int64_t n = 0; n < rows; n++) d->positions[n]++;
     }
     return steps;

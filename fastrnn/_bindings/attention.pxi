@@ -54,5 +54,7 @@ cdef class Attended:
         if (g.dcontext is NULL or g.dqueries is NULL or g.dkeys is NULL or g.dvalues is NULL
                 or g.workspace is NULL):
             raise TypeError("dcontext, dqueries, dkeys, dvalues and workspace must be float32 arrays, got None")
+        if g.dkeys == g.dvalues and (a.keys != a.values or a.size != a.features):
+            raise ValueError("dkeys is dvalues, but keys are not the values")
         with nogil:
             fr_attend_back(a, &g, threads)

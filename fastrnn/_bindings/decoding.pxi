@@ -6,31 +6,44 @@ cdef int check_rows(Py_buffer *view, str name) except -1:
     return 0
 
 
+cdef int put_tokens(int64_t *to, list tokens) except -1:
+    """Copies tokens, for which there is room."""
+    cdef Arrays arrays = Arrays()
+    values = <const int64_t *>arrays.take(numpy.array(tokens, int64), "feed", (len(tokens),), True, False)
+    memcpy(to, values, len(tokens) * sizeof(int64_t))
+    return 0
+
+
 cdef class Sampler:
     """Draws a token for every row of logits (N, V), whose arrays it keeps; see fr_sample, fr_draw_steps.
 
     raw (N, V) are the logits before processors, perhaps the same array; keys, positions (N,) say which
-    random number a row uses (a position below 0: none, the row is skipped); tokens, logprobs (S + 1, N)
-    are the record of up to S steps; ends (V,) marks the tokens that may end a text.
+    random number a row uses (a position below 0: none, the row is skipped); ends (V,) marks the tokens
+    that may end a text. tokens, logprobs (steps + 1, N) are its own: what was fed and drawn.
     """
 
-    def __init__(self, logits, raw, keys, positions, tokens, logprobs, const uint8_t[::1] ends not None, *,
+    def __init__(self, logits, raw, keys, positions, const uint8_t[::1] ends not None, int64_t steps, *,
                  double temperature=1.0, int64_t top_k=0, double top_p=1.0, double min_p=0.0, double typical_p=1.0):
         cdef fr_sampling *s = &self.sampling
         cdef fr_draws *d = &self.draws
         cdef Arrays arrays = Arrays()
+        self.arrays = None  # until all is checked
         cdef Py_buffer *view = arrays.add(logits, "logits", False, False)
         check_rows(view, "logits")
+        if steps < 1 or not temperature >= 0:
+            raise ValueError(f"steps is {steps} and temperature {temperature}, expected 1 or more and 0 or more")
         self.capacity, s.classes, s.logits = view.shape[0], view.shape[1], <const float *>view.buf
         d.raw = <float *>arrays.take(raw, "raw", shape_of(view), False, True)
         s.keys = <const int64_t *>arrays.take(keys, "keys", (self.capacity,), True, False)
         d.positions = <int64_t *>arrays.take(positions, "positions", (self.capacity,), True, True)
-        self.steps = len(tokens) - 1
-        d.tokens = <int64_t *>arrays.take(tokens, "tokens", (self.steps + 1, self.capacity), True, True)
-        d.logprobs = <float *>arrays.take(logprobs, "logprobs", (self.steps + 1, self.capacity), False, True)
-        if self.steps < 1:
-            raise ValueError("tokens has room for no step")
+        if d.raw is NULL or s.keys is NULL or d.positions is NULL:
+            raise TypeError("raw, keys and positions must be arrays, got None")
         check_shape("ends", (ends.shape[0],), (s.classes,))
+        self.steps, record = steps, (steps + 1, self.capacity)
+        self.tokens, self.logprobs = numpy.zeros(record, int64), numpy.zeros(record, float32)
+        d.tokens = <int64_t *>arrays.take(self.tokens, "tokens", record, True, True)
+        d.logprobs = <float *>arrays.take(self.logprobs, "logprobs", record, False, True)
+        self.tokens.flags.writeable = False  # they are fed
         s.raw, s.positions, s.tokens = d.raw, d.positions, d.tokens + self.capacity
         s.logprobs = d.logprobs + self.capacity
         s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p = temperature, top_k, top_p, min_p, typical_p
@@ -51,11 +64,13 @@ cdef class Sampler:
             with nogil:
                 fr_sample(&self.sampling, self.memory.data, self.threads)
 
-    def run(self, Stream stream not None, int64_t rows, int64_t steps):
-        """Feeds row 0 of the record and goes on; returns the decided steps, see fr_draw_steps."""
+    def run(self, Stream stream not None, list feed not None, int64_t steps):
+        """Feeds a token to every row and goes on; returns the decided steps, see fr_draw_steps."""
+        cdef int64_t rows = len(feed)
         if self.arrays is None or not 0 <= rows <= self.capacity or not 0 <= steps <= self.steps:
-            raise ValueError(f"rows is {rows} and steps {steps}, expected up to {self.capacity} and {self.steps}")
-        stream._enter_tokens(self.draws.tokens, rows, rows, self.sampling.classes)
+            raise ValueError(f"feed has {rows} rows and steps is {steps}, expected up to {self.capacity} and {self.steps}")
+        put_tokens(self.draws.tokens, feed)
+        stream._enter_tokens(self.draws.tokens, rows, rows, self.sampling.classes, self.sampling.classes)
         self.draws.network = &stream.network
         try:
             with nogil:
@@ -66,39 +81,45 @@ cdef class Sampler:
 
 
 cdef class Chooser:
-    """Chooses the best continuations of groups of rows, whose arrays it keeps; see fr_choose, fr_search_steps.
+    """Chooses the best continuations of groups of rows of logprobs (N, V); see fr_choose, fr_search_steps.
 
-    logprobs (N, V); first, last (G,): group g has the rows first[g] to last[g] - 1; best (G, k) float64,
-    best_rows, best_tokens (G, k) receive results. tokens, parents, scores (float64), logprobs_taken
-    (S + 1, N) are the record of up to S steps, whose row 0 has the scores of all rows; ends (V,) marks the
-    tokens that may end a text; beams <= k; a row offers at most `branches` tokens (0: any number).
+    All other arrays are its own: first, last (G,), group g has the rows first[g] to last[g] - 1; best (G, k)
+    float64, best_rows, best_tokens (G, k), the results; tokens, parents, scores (float64), logprobs (steps +
+    1, N), what was fed and taken, with the scores of all rows in row 0. ends (V,) marks the tokens that may
+    end a text; beams <= k; a row offers at most `branches` tokens (0: any number).
     """
 
-    def __init__(self, logprobs, first, last, double[:, ::1] best not None, best_rows, best_tokens, tokens, parents,
-                 double[:, ::1] scores not None, logprobs_taken, const uint8_t[::1] ends not None, int64_t beams,
-                 int64_t branches=0):
+    def __init__(self, logprobs, int64_t groups, int64_t k, const uint8_t[::1] ends not None, int64_t steps,
+                 int64_t beams, int64_t branches=0):
         cdef fr_choice *c = &self.choice
         cdef fr_search *s = &self.search
         cdef Arrays arrays = Arrays()
+        self.arrays = None  # until all is checked
         cdef Py_buffer *view = arrays.add(logprobs, "logprobs", False, True)
         check_rows(view, "logprobs")
         self.rows, c.classes, s.logits = view.shape[0], view.shape[1], <float *>view.buf
-        self.capacity, c.k, self.steps = best.shape[0], best.shape[1], scores.shape[0] - 1
-        if self.capacity < 1 or self.steps < 1 or not 1 <= beams <= c.k:
-            raise ValueError("best, scores or beams is empty")
-        s.first = <int64_t *>arrays.take(first, "first", (self.capacity,), True, True)
-        s.last = <int64_t *>arrays.take(last, "last", (self.capacity,), True, True)
-        c.best_rows = <int64_t *>arrays.take(best_rows, "best_rows", (self.capacity, c.k), True, True)
-        c.tokens = <int64_t *>arrays.take(best_tokens, "best_tokens", (self.capacity, c.k), True, True)
-        record = (self.steps + 1, self.rows)
-        s.tokens = <int64_t *>arrays.take(tokens, "tokens", record, True, True)
-        s.parents = <int64_t *>arrays.take(parents, "parents", record, True, True)
-        s.logprobs = <float *>arrays.take(logprobs_taken, "logprobs_taken", record, False, True)
-        check_shape("scores", (scores.shape[0], scores.shape[1]), record)
+        if groups < 1 or steps < 1 or not 1 <= beams <= k or branches < 0:
+            raise ValueError(f"groups is {groups}, steps {steps}, k {k}, beams {beams} and branches {branches}")
         check_shape("ends", (ends.shape[0],), (c.classes,))
-        self.scores, self.best, self.ends = scores, best, ends
-        s.scores, s.ends, s.choice, s.beams, s.capacity = &scores[0, 0], &ends[0], c, beams, self.rows
-        c.logprobs, c.first, c.last, c.best, c.branches = s.logits, s.first, s.last, &best[0, 0], branches
+        self.capacity, c.k, self.steps, record = groups, k, steps, (steps + 1, self.rows)
+        self.first, self.last = numpy.zeros((2, groups), int64)
+        self.best_rows, self.best_tokens = numpy.zeros((2, groups, k), int64)
+        self.tokens, self.parents = numpy.zeros((2, *record), int64)
+        self.best = self.best_view = numpy.zeros((groups, k))
+        self.scores = self.score_view = numpy.zeros(record)
+        self.logprobs = numpy.zeros(record, float32)
+        s.first = <int64_t *>arrays.take(self.first, "first", (groups,), True, True)
+        s.last = <int64_t *>arrays.take(self.last, "last", (groups,), True, True)
+        c.best_rows = <int64_t *>arrays.take(self.best_rows, "best_rows", (groups, k), True, True)
+        c.tokens = <int64_t *>arrays.take(self.best_tokens, "best_tokens", (groups, k), True, True)
+        s.tokens = <int64_t *>arrays.take(self.tokens, "tokens", record, True, True)
+        s.parents = <int64_t *>arrays.take(self.parents, "parents", record, True, True)
+        s.logprobs = <float *>arrays.take(self.logprobs, "logprobs", record, False, True)
+        self.best_rows.flags.writeable = self.best_tokens.flags.writeable = False  # indices that are used
+        self.tokens.flags.writeable = self.parents.flags.writeable = False
+        self.ends, s.ends, s.choice, s.beams, s.capacity = ends, &ends[0], c, beams, self.rows
+        s.scores, c.best, c.branches = &self.score_view[0, 0], &self.best_view[0, 0], branches
+        c.logprobs, c.first, c.last = s.logits, s.first, s.last
         self.arrays = arrays
 
     def normalize(self, int64_t rows):
@@ -127,17 +148,19 @@ cdef class Chooser:
             with nogil:
                 fr_choose(&self.choice, threads)
 
-    def run(self, Stream stream not None, int64_t groups, int64_t rows, int64_t steps):
-        """Feeds row 0 of the record, `rows` rows of `groups` groups, and goes on; see fr_search_steps.
+    def run(self, Stream stream not None, list feed not None, int64_t groups, int64_t steps):
+        """Feeds a token to every row of `groups` groups and goes on; see fr_search_steps.
 
         Returns the decided steps and the first row with NaN of the one that waits, or -1.
         """
         cdef int32_t threads = num_threads
+        cdef int64_t rows = len(feed)
         if (self.arrays is None or not 1 <= groups <= self.capacity or not 0 <= steps <= self.steps
                 or (rows != groups and rows != groups * self.search.beams) or groups * self.search.beams > self.rows
                 or self.rows > stream.capacity):
-            raise ValueError(f"groups is {groups}, rows is {rows} and steps is {steps}, which do not fit")
-        stream._enter_tokens(self.search.tokens, rows, rows, self.choice.classes)
+            raise ValueError(f"feed has {rows} rows for {groups} groups and {steps} steps, which do not fit")
+        put_tokens(self.search.tokens, feed)
+        stream._enter_tokens(self.search.tokens, rows, rows, self.choice.classes, self.choice.classes)
         self.search.network, self.choice.groups = &stream.network, groups
         try:
             with nogil:
@@ -157,11 +180,14 @@ cdef class Grammar:
     def __init__(self, offsets, tokens, needed, logits, states, remaining):
         cdef fr_grammar *g = &self.grammar
         cdef Arrays arrays = Arrays(), table = Arrays()
+        self.arrays = None  # until all is checked
         cdef Py_buffer *view = arrays.add(logits, "logits", False, True)
         check_rows(view, "logits")
         self.capacity, g.classes, g.logits = view.shape[0], view.shape[1], <float *>view.buf
         g.states = <const int64_t *>arrays.take(states, "states", (self.capacity,), True, False)
         g.remaining = <const int64_t *>arrays.take(remaining, "remaining", (self.capacity,), True, False)
+        if g.states is NULL or g.remaining is NULL:
+            raise TypeError("states and remaining must be arrays, got None")
         # Copies: nobody may change between check and use what is an index in the core.
         offsets, tokens, needed = [numpy.array(a, numpy.int64) for a in (offsets, tokens, needed)]
         self.num_states = len(offsets) - 1

@@ -37,6 +37,8 @@ cdef class Look:
         cdef Arrays memory = Arrays()
         cdef Py_buffer *view = memory.add(keys, "keys", False, False)
         cdef Py_buffer *other = memory.add(values, "values", False, False)
+        if self.ready:
+            raise RuntimeError("a Look is initialised once")
         if view.ndim != 3 or other.ndim != 3 or 0 in shape_of(view) or 0 in shape_of(other):
             raise ValueError("keys and values must be (S, B, A) and (S, B, M), none of them 0")
         a.steps, a.positions, a.memory_rows, a.size = 1, view.shape[0], view.shape[1], view.shape[2]
@@ -61,6 +63,7 @@ cdef class Look:
         if fed_size is not None:
             l.fed_size = fed_size
             l.inputs = self._buffer(l.fed_size + l.units)
+        self.ready = True
 
     cdef float *_buffer(self, int64_t width) except NULL:
         shape = (self.capacity, width)
@@ -71,7 +74,7 @@ cdef class Look:
         cdef Arrays arrays = Arrays()
         cdef fr_attention *a = &self.look.attention
         cdef Py_buffer *view = arrays.add(weights, "weights", False, True)
-        if self.buffers is None or view.ndim != 2 or view.shape[0] > self.capacity or view.shape[1] != a.positions:
+        if not self.ready or view.ndim != 2 or view.shape[0] > self.capacity or view.shape[1] != a.positions:
             raise ValueError(f"weights has shape {shape_of(view)}, expected (N, {a.positions})")
         memcpy(view.buf, a.weights, view.len)
 
@@ -89,11 +92,12 @@ cdef class Stream:
             raise ValueError(f"a stream has at least 1 row, got {rows}")
         if table is not None and (table.stack is not stack or embedding is not None):
             raise ValueError("table was folded for another stack, or there is an embedding beside it")
-        if look is not None and (look.look.units != stack.h_size or look.capacity != rows or head is None):
+        if look is not None and (not look.ready or look.look.units != stack.h_size or look.capacity != rows or head is None):
             raise ValueError("look does not fit these layers and rows, or there is no head behind it")
         if head is not None and head.in_features != stack.h_size:
             raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
         self.stack, self.rows, self.capacity, self.table, self.head = stack, rows, rows, table, head
+        memset(&self.network, 0, sizeof(fr_network))  # an __init__ that failed may have come before
         self.look, self.network.look = look, NULL if look is None else &look.look
         self._take_tokens(embedding)
         self.network.model = stack.model
@@ -116,7 +120,7 @@ cdef class Stream:
     def _take_tokens(self, embedding):
         """What turns tokens into the first layer's input: the table, or an embedding (V, E), which is kept."""
         cdef Py_buffer *view
-        size = self.stack.shape.input_size
+        size, self.vocabulary = self.stack.shape.input_size, 0
         if self.look is not None and self.look.look.inputs is not NULL:
             size -= self.stack.h_size
             if embedding is None or self.look.look.fed_size != size:
@@ -233,23 +237,25 @@ cdef class Stream:
     def read(self, tokens):
         """Advances over tokens (T, N) without outputs."""
         cdef Arrays arrays = Arrays()
-        tokens = numpy.array(tokens, numpy.int64, order="C")  # a copy, as in a step
+        tokens = numpy.array(as_int64(tokens, "tokens"), order="C")  # a copy, as in a step
         cdef Py_buffer *view = arrays.add(tokens, "tokens", True, False)
         cdef const int64_t *data = <const int64_t *>view.buf
-        cdef int64_t steps = view.shape[0] if view.ndim else 0
-        check_shape("tokens", shape_of(view), (steps, self.rows))
-        self._enter_tokens(data, steps * self.rows, self.rows, self.network.outputs)
+        cdef int64_t steps = view.shape[0] if view.ndim else 0, rows = self.rows
+        check_shape("tokens", shape_of(view), (steps, rows))
+        self._enter_tokens(data, steps * rows, rows, 1, self.network.outputs)
         try:
             with nogil:
                 fr_network_read(&self.network, steps, data)
         finally:
             fr_leave(&self.busy)
 
-    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes) except -1:
-        """Claims the stream for many steps, if it takes such tokens and gives such logits."""
+    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes,
+                           int64_t outputs) except -1:
+        """Claims the stream for many steps, if it takes all of `classes` tokens and gives such logits."""
         self._check()
-        if not self.vocabulary or self.network.outputs != classes:
-            raise ValueError(f"the stream gives {self.network.outputs} outputs for floats or {self.vocabulary} tokens")
+        if self.vocabulary < classes or self.network.outputs != outputs:
+            raise ValueError(f"the stream takes {self.vocabulary or 'floats, no'} tokens and gives "
+                             f"{self.network.outputs} outputs, expected {classes} and {outputs}")
         check_range("tokens", "token", tokens, count, "the vocabulary is", self.vocabulary)
         self._enter()
         if self.rows != rows:

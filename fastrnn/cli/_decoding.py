@@ -73,8 +73,8 @@ def _add_search(parser: Parser) -> None:
         "the likeliest token each time (default: 1)")  # fmt: skip
     add("--groups", type=whole(1), metavar="G", help="beams in groups that avoid each other's "
         "tokens, for texts that differ (Vijayakumar et al. 2018)")  # fmt: skip
-    add("--diversity-penalty", type=number(0, above=True), metavar="D", help="with --groups: the "
-        "cost of a token for each earlier group's beam that took it in the same step")  # fmt: skip
+    add("--diversity-penalty", type=number(0, 1e6, above=True), metavar="D", help="with --groups: "
+        "cost of a token for each beam of an earlier group that took it in that step")  # fmt: skip
     add("--length-penalty", type=number(-100, 100), default=1.0, metavar="A", help="scores are "
         "divided by length ** A; more is longer (default: 1)")  # fmt: skip
     add("--length-penalty-form", choices=("power", "gnmt"), default="power", help="gnmt divides by "
@@ -89,7 +89,7 @@ def _add_search(parser: Parser) -> None:
 def _add_shape(parser: Parser) -> None:
     group = parser.add_argument_group("what the text may be (\\n stands for a new line)")
     add, one = group.add_argument, group.add_mutually_exclusive_group()
-    add("--repetition-penalty", type=number(0, above=True), default=1.0, metavar="R",
+    add("--repetition-penalty", type=number(1e-6, 1e6), default=1.0, metavar="R",
         help="above 1 avoids tokens that were there (default: 1)")  # fmt: skip
     add("--no-repeat-ngram-size", type=whole(0), default=0, metavar="N",
         help="no N tokens in a row come twice")  # fmt: skip

@@ -59,21 +59,20 @@ class Sampling:
         self.rows = [_Row(prompt, i, 0, self.rules.start) for i, prompt in enumerate(prompts)]
         self.finished: list[_Row] = []
         self.keys, self.positions = np.zeros((2, len(raw)), np.int64)
-        # Record of a run: row 0 is fed, row 1 what the first step (or the one that waits) drew.
-        self.tokens = np.zeros((RUN_STEPS + 1, len(raw)), np.int64)
-        self.logprobs = np.zeros((RUN_STEPS + 1, len(raw)), np.float32)
         self.sampler = self._sampler(o)
+        self.drawn = 1  # the row of the sampler's record that waits to be dealt with
         self.core = None if self.rules.change_logits else self.stepper.core
         # With a seed, a prompt alone gives what it gives in a batch: its place is not in the key.
         self.seeds = [secrets.randbits(64) if o.seed is None else o.seed for _ in prompts]
 
     def _sampler(self, o: Options) -> _core.Sampler:
-        results = (self.keys, self.positions, self.tokens, self.logprobs)
         return _core.Sampler(
             self.logits,
             self.stepper.logits,
-            *results,
+            self.keys,
+            self.positions,
             self.rules.ending.marks(self.logits.shape[1]),
+            RUN_STEPS,
             temperature=o.temperature if o.do_sample else 0.0,
             top_k=o.top_k,
             top_p=o.top_p,
@@ -95,6 +94,7 @@ class Sampling:
                 self._expand()
                 self._process()
                 sampler.draw(stepper.rows)
+                self.drawn = 1
             feed = yield from self._advance()
 
     def _run_ahead(self, feed: list[int]) -> bool:
@@ -108,21 +108,16 @@ class Sampling:
         steps = min(RUN_STEPS, most - 1 - max(row.length for row in self.rows))
         if steps < 1 or (self.wanted > 1 and not all(row.written for row in self.rows)):
             return False
-        self.tokens[0, :count] = feed
         self.positions[:count] = [row.length for row in self.rows]
-        taken = self.sampler.run(self.core, count, steps)
-        if taken:
-            tokens = self.tokens[1 : taken + 1, :count].T.tolist()
-            logprobs = self.logprobs[1 : taken + 1, :count].T.tolist()
-            for i, row in enumerate(self.rows):
-                row.written += tokens[i]
-                row.logprobs += logprobs[i]
-            feed[:] = self.tokens[taken, :count].tolist()
-        if taken == steps:
-            return False
-        self.tokens[1, :count] = self.tokens[taken + 1, :count]
-        self.logprobs[1, :count] = self.logprobs[taken + 1, :count]
-        return True
+        taken = self.sampler.run(self.core, feed, steps)
+        tokens = self.sampler.tokens[1 : taken + 1, :count].T.tolist()
+        logprobs = self.sampler.logprobs[1 : taken + 1, :count].T.tolist()
+        for i, row in enumerate(self.rows):
+            row.written += tokens[i]
+            row.logprobs += logprobs[i]
+        feed[:] = self.sampler.tokens[taken, :count].tolist()
+        self.drawn = taken + 1
+        return taken < steps
 
     def _expand(self) -> None:
         """A prompt that has just been read becomes as many rows as sequences are wanted."""
@@ -168,7 +163,8 @@ class Sampling:
         count, ending = len(self.rows), self.rules.ending
         feed: list[int] = []
         kept: list[int] = []
-        drawn = zip(self.tokens[1, :count].tolist(), self.logprobs[1, :count].tolist(), strict=True)
+        record = self.sampler.tokens, self.sampler.logprobs
+        drawn = zip(*(part[self.drawn, :count].tolist() for part in record), strict=True)
         for i, (row, (token, logprob)) in enumerate(zip(self.rows, drawn, strict=True)):
             if row.read < len(row.prompt):
                 token = row.prompt[row.read]

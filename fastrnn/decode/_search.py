@@ -58,32 +58,14 @@ class Search:
         self.same = list(range(capacity))
         # A beam has at most `final_tokens` ways to end, so that enough candidates do not.
         k = o.num_beams // G * min(1 + ending.final_tokens, V)
-        self.best = np.zeros((len(prompts), k))
-        self.best_rows, self.best_tokens = np.zeros((2, len(prompts), k), np.int64)
-        self.first, self.last = np.zeros((2, len(prompts)), np.int64)
-        # The record of a run: row 0 is fed, row t + 1 is what step t took.
-        self.tokens, self.parents = np.zeros((2, RUN_STEPS + 1, capacity), np.int64)
-        self.scores = np.zeros((RUN_STEPS + 1, capacity))
-        self.logprobs = np.zeros((RUN_STEPS + 1, capacity), np.float32)
         self.chooser = _core.Chooser(
-            self.logits,
-            self.first,
-            self.last,
-            self.best,
-            self.best_rows,
-            self.best_tokens,
-            self.tokens,
-            self.parents,
-            self.scores,
-            self.logprobs,
-            ending.marks(V),
-            o.num_beams // G,
-            o.top_k,
+            self.logits, len(prompts), k, ending.marks(V), RUN_STEPS, o.num_beams // G, o.top_k
         )
         runs = not (self.rules.change_logits or self.coverage or G > 1)
         self.core = self.stepper.core if runs else None
         # Per prompt: where the results of its choice are.
-        self.results_of = list(zip(self.best, self.best_rows, self.best_tokens, strict=True))
+        c = self.chooser
+        self.results_of = list(zip(c.best, c.best_rows, c.best_tokens, strict=True))
         if G > 1:
             self.stepper.reorder([i for i in range(len(prompts)) for _ in range(G)])
         for i, prompt in enumerate(self.prompts):
@@ -136,12 +118,11 @@ class Search:
         steps = min(RUN_STEPS, steps)
         if steps < 1 or each not in (1, size) or any(not g.is_open(each) for g in groups):
             return []
-        self.tokens[0, : len(feed)] = feed
-        taken, nan = self.chooser.run(self.core, len(groups), len(feed), steps)
+        taken, nan = self.chooser.run(self.core, feed, len(groups), steps)
         if taken:
             self._grow(groups, each, taken)
-            feed[:] = self.tokens[taken, : self.core.rows].tolist()
-            self.scores[0] = self.scores[taken]
+            feed[:] = self.chooser.tokens[taken, : self.core.rows].tolist()
+            self.chooser.scores[0] = self.chooser.scores[taken]
         if taken == steps:
             return []
         if nan >= 0:
@@ -152,7 +133,8 @@ class Search:
 
     def _grow(self, groups: list[Group], each: int, taken: int) -> None:
         rows = len(groups) * groups[0].size
-        record = (self.tokens, self.parents, self.scores, self.logprobs)
+        c = self.chooser
+        record = (c.tokens, c.parents, c.scores, c.logprobs)
         steps = [
             Taken(*row)
             for row in zip(*(r[1 : taken + 1, :rows].tolist() for r in record), strict=True)
@@ -178,8 +160,8 @@ class Search:
             if not prompts:
                 continue
             for i, prompt in enumerate(prompts):
-                self.first[i] = prompt.firsts[g]
-                self.last[i] = prompt.firsts[g] + len(prompt.groups[g].beams)
+                self.chooser.first[i] = prompt.firsts[g]
+                self.chooser.last[i] = prompt.firsts[g] + len(prompt.groups[g].beams)
             self._process(prompts, g)
             self.chooser.choose(len(prompts))
             for i, prompt in enumerate(prompts):
@@ -228,7 +210,7 @@ class Search:
                     scores.append(beam.score)
         if any(group.is_done for prompt in writing for group in prompt.groups):
             self.active = [p for p in self.active if not all(g.is_done for g in p.groups)]
-        self.scores[0, : len(scores)] = scores
+        self.chooser.scores[0, : len(scores)] = scores
         if rows and rows != self.same[: self.stepper.rows]:
             self.stepper.reorder(rows)
             if self.coverage:

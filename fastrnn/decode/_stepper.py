@@ -58,7 +58,10 @@ def check_model(model: Any) -> int:
 def core_of(stream: Any) -> _core.Stream | None:
     """The stream over tokens that the kernels can run for many steps, if there is one."""
     core = stream if isinstance(stream, _core.Stream) else getattr(stream, "core", None)
-    return core if isinstance(core, _core.Stream) and core.vocabulary else None
+    if not isinstance(core, _core.Stream) or not core.vocabulary:
+        return None
+    own = type(core).step, type(core).reorder  # a subclass with steps of its own keeps them
+    return core if own == (_core.Stream.step, _core.Stream.reorder) else None
 
 
 class Stepper:

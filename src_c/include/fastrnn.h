@@ -412,9 +412,10 @@ FR_API int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t thr
 
 /* Sampling and beam search over the tokens of a network, for as long as nothing needs a decision:
  * until a token comes that may end a text, or a row that cannot go on. What was fed and found stays in
- * a record of (steps + 1, capacity) values: row 0 holds what to begin with, row t + 1 what step t found.
+ * a record of (steps + 1, capacity) values: row 0 holds what to begin with, row t + 1 what step t took.
  * A run returns how many steps were decided. If these are fewer than `steps`, one more has been made,
- * and what it found waits: a caller decides, reorders the state and begins anew. */
+ * and what it found (a draw in the next row, a search in its choice) waits: a caller decides, reorders the
+ * state and begins anew. The network takes all of the V tokens that may be found. */
 typedef struct fr_draws {
     const fr_network *network;
     fr_sampling *sampling;  /* of all rows of the state; raw is where the network's logits go */
