@@ -113,21 +113,3 @@ class Conditioned:
     def stream(self, batch_size: int | None = None) -> DecoderStream:
         """A stream of `batch_size` rows, by default one for each source."""
         return DecoderStream(self._decoder, self._encoded, batch_size, self._shortlist)
-
-
-def greedy(stream: DecoderStream, bos: int, eos: int, limit: int) -> list[IntArray]:
-    """For every row the most probable next tokens, one after the other, up to and without eos."""
-    found: list[list[int]] = [[] for _ in range(stream.rows)]
-    alive = np.arange(stream.rows)
-    tokens = np.full(stream.rows, bos)
-    for _ in range(limit):
-        tokens = stream.step(tokens).argmax(axis=1)
-        for row, token in zip(alive, tokens, strict=True):
-            found[row].append(int(token))
-        kept = np.flatnonzero(tokens != eos)
-        if not kept.size:
-            break
-        if kept.size < alive.size:
-            stream.reorder(kept)
-            alive, tokens = alive[kept], tokens[kept]
-    return [np.array(ids[:-1] if ids[-1] == eos else ids, np.int64) for ids in found]

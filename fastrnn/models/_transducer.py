@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
@@ -26,7 +28,7 @@ from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
 from fastrnn.models._bridge import as_list, as_state
 from fastrnn.models._decoder import Decoder, Encoded
-from fastrnn.models._decoder_stream import Conditioned, DecoderStream, greedy
+from fastrnn.models._decoder_stream import Conditioned, DecoderStream
 from fastrnn.models._objective import (
     Backward,
     as_ignored,
@@ -218,11 +220,16 @@ class Transducer(ScheduledSampling, Model):
         A list of arrays (L,); one array for one source without N. For beams, draws and the rest:
         fastrnn.generate(model.given(source, lengths), [[bos]] * N, eos_token_id=eos, ...).
         """
+        from fastrnn.decode import generate  # what decodes is above what is decoded
+
         limit = as_size(max_new_tokens, "max_new_tokens")
         for name, token in (("bos", bos), ("eos", eos)):
             check_indices(as_int64(token, name), self.vocab_size, name)
         source, has_rows = self._with_rows(source, lengths)
-        found = greedy(self.decoder_stream(source, lengths), bos, eos, limit)
+        given = self.given(source, lengths)
+        starts = [[bos]] * given.num_sources
+        answers = generate(given, starts, max_new_tokens=limit, eos_token_id=eos)
+        found = [np.array([i for i in one.tokens if i != eos], np.int64) for one in answers]
         return found if has_rows else found[0]
 
     def _checked(
