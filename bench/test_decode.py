@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -147,7 +147,7 @@ def prove(case: Case, decoder: TorchDecoder) -> None:
 @pytest.mark.parametrize("engine", ["fastrnn", "torch"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 def test_decoding(benchmark: Any, threads: int, case: Case, engine: str) -> None:
-    run: Callable[[], object] = lambda: run_fastrnn(case)  # noqa: E731
+    run: Callable[[], object] = partial(run_fastrnn, case)
     if find_spec("torch"):
         import torch
 

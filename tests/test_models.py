@@ -10,7 +10,7 @@ import pytest
 from families import FAMILIES, make, normal
 
 import fastrnn
-from fastrnn.models import LanguageModel, language
+from fastrnn.models import LanguageModel, _base
 
 CELLS = ["rnn", "lstm", "gru"]
 
@@ -44,7 +44,7 @@ def test_a_language_model_carries_its_state_over_a_cut(cell, rng):
 @pytest.mark.parametrize("budget", [0, 4 << 20])
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_token_stream_has_the_bits_of_a_sequence(cell, budget, rng, monkeypatch):
-    monkeypatch.setattr(language, "_TABLE_BUDGET_BYTES", budget)
+    monkeypatch.setattr(_base, "_TABLE_BUDGET_BYTES", budget)
     for sizes in ((11, 5, 9), (3, 1, 1), (65, 33, 64), (40, 17, 130)):
         model = LanguageModel(*sizes, 2, cell=cell)
         for rows in (1, 3):
@@ -54,7 +54,7 @@ def test_a_token_stream_has_the_bits_of_a_sequence(cell, budget, rng, monkeypatc
 
 @pytest.mark.parametrize("budget", [0, 4 << 20])
 def test_a_token_stream_takes_an_int_a_list_or_an_array(budget, monkeypatch):
-    monkeypatch.setattr(language, "_TABLE_BUDGET_BYTES", budget)
+    monkeypatch.setattr(_base, "_TABLE_BUDGET_BYTES", budget)
     model = LanguageModel(11, 5, 9)
     wanted = model([7])[0][0]
     for token in (7, np.int32(7), np.array(7)):
@@ -69,7 +69,7 @@ def test_a_token_stream_takes_an_int_a_list_or_an_array(budget, monkeypatch):
 @pytest.mark.parametrize("budget", [0, 4 << 20])
 @pytest.mark.parametrize("token", [11, -1, 1.5, "a", None, [1, 2], 2**63])
 def test_a_token_stream_refuses_what_is_no_token(budget, token, monkeypatch):
-    monkeypatch.setattr(language, "_TABLE_BUDGET_BYTES", budget)
+    monkeypatch.setattr(_base, "_TABLE_BUDGET_BYTES", budget)
     stream = LanguageModel(11, 5, 9).stream()
     stream.step(3)
     before = stream.snapshot()
@@ -113,7 +113,7 @@ def test_a_language_model_refuses_bad_sizes(sizes, error, message):
 def test_new_parameters_are_seen_by_new_streams_and_not_by_old_ones(
     tied, part, budget, rng, monkeypatch
 ):
-    monkeypatch.setattr(language, "_TABLE_BUDGET_BYTES", budget)
+    monkeypatch.setattr(_base, "_TABLE_BUDGET_BYTES", budget)
     model = LanguageModel(11, 5, 5, tie_weights=tied)
     tokens = rng.integers(0, 11, (4, 1))
     old, stream = model(tokens)[0], model.stream()

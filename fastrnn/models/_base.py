@@ -25,6 +25,16 @@ _KINDS: dict[str, dict[str, type[Module]]] = {
 }
 
 
+# Tokens are looked up in a folded table (embedding times W_ih) up to this size, because a table
+# that leaves the L2 cache would cost more to read than the product it saves.
+_TABLE_BUDGET_BYTES = 4 << 20
+
+
+def fits_table(rnn: RNN | LSTM | GRU, vocab_size: int) -> bool:
+    """Whether a folded embedding of V tokens for one direction stays within the budget."""
+    return 4 * len(rnn.parameters["weight_ih_l0"]) * vocab_size <= _TABLE_BUDGET_BYTES
+
+
 class Model(Composite):
     """Parts under fixed names, options that shape the network, and settings that only train it.
 

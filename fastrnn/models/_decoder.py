@@ -17,9 +17,8 @@ from fastrnn._module import Module, fill_uniform
 from fastrnn.layers import Embedding, Linear
 from fastrnn.layers.attention import Attention, Memory
 from fastrnn.layers.dropout import dropped
+from fastrnn.models._base import fits_table
 from fastrnn.rnn import GRU, LSTM, RNN
-
-_TABLE_BUDGET_BYTES = 4 << 20  # of a folded embedding, as for language models
 
 
 class Encoded(NamedTuple):
@@ -156,8 +155,7 @@ class Decoder(Composite):
 
     def _folded(self) -> _core.Table | None:
         """The embedding multiplied with the first layer's weights, where that is small."""
-        rows = len(self.rnn.parameters["weight_ih_l0"])
-        if 4 * rows * self.embedding.num > _TABLE_BUDGET_BYTES:
+        if not fits_table(self.rnn, self.embedding.num):
             return None
         versions = self._versions()
         if self._table is None or self._table[0] != versions:

@@ -25,14 +25,10 @@ from fastrnn._names import find_parts
 from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
-from fastrnn.models._base import RNNS
+from fastrnn.models._base import RNNS, fits_table
 from fastrnn.models._objective import Backward, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.streams import Stream
-
-# A stream looks tokens up in a folded table (embedding times W_ih) up to this size, because a
-# table that leaves the L2 cache would cost more to read than the product it saves.
-_TABLE_BUDGET_BYTES = 4 << 20
 
 
 class LanguageModel(SequenceModel):
@@ -226,8 +222,7 @@ class LanguageModel(SequenceModel):
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""
-        table_bytes = 4 * len(self.rnn.parameters["weight_ih_l0"]) * self.vocab_size
-        return not self.rnn.bidirectional and table_bytes <= _TABLE_BUDGET_BYTES
+        return not self.rnn.bidirectional and fits_table(self.rnn, self.vocab_size)
 
     def _folded(self) -> _core.Table:
         if self._table is None:
