@@ -1,12 +1,12 @@
 """Builds the one extension; everything else is in pyproject.toml."""
 
-import sys
+import os
 from glob import glob
 
 from setuptools import Extension, setup
 
-# macOS ships no OpenMP runtime: there the team is made of plain threads.
-THREADS = ["-DFR_PTHREADS"] if sys.platform == "darwin" else ["-fopenmp"]
+# Threads of our own; FASTRNN_OPENMP=1 builds with OpenMP's instead (CONTRIBUTING.md says why not).
+THREADS = ["-fopenmp"] if os.environ.get("FASTRNN_OPENMP") == "1" else ["-DFR_POOL", "-pthread"]
 FLAGS = [
     "-std=gnu11",
     "-O3",

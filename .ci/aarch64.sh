@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/lib.sh
 folder=$1
-compiler=(aarch64-linux-gnu-gcc "${LIKE_SETUP[@]}" "${WARNINGS[@]}" -static -DFR_PTHREADS)
+compiler=(aarch64-linux-gnu-gcc "${LIKE_SETUP[@]}" "${WARNINGS[@]}" -static -DFR_POOL)
 
 core "$folder" "${compiler[@]}"
 for name in test_core test_backward test_update test_decode test_attention test_threads; do c_test "$folder" "$name" "${compiler[@]}"; done

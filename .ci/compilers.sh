@@ -30,6 +30,6 @@ run_tests() { # FOLDER COMPILER FLAG...
 
 echo "gcc, OpenMP"
 run_tests "$folder/gcc" gcc "${LIKE_SETUP[@]}" "${WARNINGS[@]}" -fPIC -fopenmp
-echo "clang, plain threads"
-run_tests "$folder/clang" clang "${LIKE_SETUP[@]}" "${WARNINGS[@]}" -fPIC -DFR_PTHREADS
+echo "clang, threads of our own"
+run_tests "$folder/clang" clang "${LIKE_SETUP[@]}" "${WARNINGS[@]}" -fPIC -DFR_POOL
 gcc -shared -fopenmp "$folder"/gcc/*.o -o "$folder/gcc/libfastrnn.so"

@@ -39,8 +39,9 @@ c_test() { # FOLDER NAME COMPILER FLAG...: FOLDER/NAME, a test over the objects 
     local folder=$1 name=$2 objects
     shift 2
     objects=("$folder"/*.o)
-    if [[ $name == test_threads ]]; then # has team.c in itself
+    if [[ $name == test_threads ]]; then # has these in itself
         objects=("${objects[@]/$folder\/team.o/}")
+        objects=("${objects[@]/$folder\/gather.o/}")
     fi
     # shellcheck disable=SC2068
     "$@" -O1 ${objects[@]} "tests/c/$name.c" -o "$folder/$name" -lm -lpthread

@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/lib.sh
 folder=$1
-flags=("${QUICK[@]}" "${WARNINGS[@]}" -DFR_PTHREADS)
+flags=("${QUICK[@]}" "${WARNINGS[@]}" -DFR_POOL)
 mapfile -t isas < <(isas)
 
 echo "address, undefined"

@@ -183,6 +183,7 @@ cdef extern from "include/fastrnn.h" nogil:
     const char *fr_isa()
     int fr_isa_select(const char *name)
     int fr_threads_available()
+    int32_t fr_team_size(int32_t threads)
     void fr_activation(int32_t function, const float *x, float *y, size_t n)
     int64_t fr_calibrate_fma(int64_t rounds)
     int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps)

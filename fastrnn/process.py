@@ -9,6 +9,7 @@ from typing import Any
 
 from fastrnn import _core
 from fastrnn._arrays import as_size
+from fastrnn._cgroups import processor_limit
 
 _MAX_THREADS = 256
 
@@ -67,23 +68,13 @@ def _from_openmp() -> int | None:
         return None
 
 
-def _cgroup_limit() -> int | None:
-    """Whole processors that the control group of this process may use, if it is limited."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:  # pathlib would take longer to import
-            quota, period = file.read().split()[:2]
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, int(quota) // int(period))
-
-
 def _default_threads() -> int:
     chosen = _from_environment("FASTRNN_NUM_THREADS") or _from_openmp()
     if chosen:
         return chosen
     has_affinity = hasattr(os, "sched_getaffinity")
     processors = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return min(processors, _cgroup_limit() or processors, _MAX_THREADS)
+    return min(processors, processor_limit() or processors, _MAX_THREADS)
 
 
 def obey_environment() -> None:

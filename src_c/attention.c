@@ -10,15 +10,15 @@ static int pays(const fr_attention *a) {
     return each * (double)a->positions * (double)a->steps * (double)a->rows >= LEAST_WORK;
 }
 
-static void attend_thread(void *context, int thread, int threads) {
+static void attend_share(void *context, int share, int shares) {
     const fr_attention *a = context;
     const int64_t pairs = a->rows * a->steps;
-    fr_active_kernels()->attend(a, pairs * thread / threads, pairs * (thread + 1) / threads);
+    fr_active_kernels()->attend(a, pairs * share / shares, pairs * (share + 1) / shares);
 }
 
 void fr_attend(const fr_attention *attention, int32_t threads) {
     fr_attention call = *attention;
-    fr_team_run_if(pays(&call), threads, attend_thread, &call);
+    fr_divide(pays(&call), threads, attend_share, &call);
 }
 
 struct back {
@@ -26,14 +26,14 @@ struct back {
     const fr_attention_gradients *gradients;
 };
 
-static void back_thread(void *context, int thread, int threads) {
+static void back_share(void *context, int share, int shares) {
     const struct back *b = context;
     const int64_t rows = b->attention->rows;
-    fr_active_kernels()->attend_back(b->attention, b->gradients, rows * thread / threads,
-                                     rows * (thread + 1) / threads);
+    fr_active_kernels()->attend_back(b->attention, b->gradients, rows * share / shares,
+                                     rows * (share + 1) / shares);
 }
 
 void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients, int32_t threads) {
     struct back call = {attention, gradients};
-    fr_team_run_if(pays(attention), threads, back_thread, &call);
+    fr_divide(pays(attention), threads, back_share, &call);
 }

@@ -7,8 +7,8 @@
  * (or once per chunk, when the tape keeps only a chunk and the rest is computed again), see
  * gradients.c.
  *
- * A thread that has its own units (UNITS) also has the same units of dh, so that its next step needs
- * nothing from others, and one meeting per step is enough.
+ * A share of units (UNITS) is also a share of the same units of dh, so that its next step needs nothing
+ * from others, and two phases per step are enough.
  */
 #include "backward.h"
 #include "panel.h"
@@ -20,27 +20,14 @@ enum {
 
 /* ---- time ------------------------------------------------------------------------------------- */
 
-/* The blocks of outputs of the thread, and the blocks of units that are the same units. */
-struct range {
-    int32_t begin, end;
-};
-
-static struct range range_of(int32_t blocks, const struct share *share) {
-    return (struct range){share_begin(blocks, share->thread, share->threads),
-                          share_begin(blocks, share->thread + 1, share->threads)};
-}
-
-static struct range units_of(const struct fr_layer *l, const struct share *share) {
+/* The blocks of units that are the same units as a share of the products' outputs. */
+static struct range units_of(const struct fr_layer *l, int32_t i, int32_t shares) {
     const int32_t ratio = PARTS_OF_U / l->unit;
-    struct range range = range_of((l->units + PARTS_OF_U - 1) / PARTS_OF_U, share);
+    struct range range = share_of((l->units + PARTS_OF_U - 1) / PARTS_OF_U, i, shares);
     range.begin *= ratio, range.end *= ratio;
     if (range.end > l->blocks) range.end = l->blocks;
     if (range.begin > l->blocks) range.begin = l->blocks;
     return range;
-}
-
-static void meet(const struct share *share) {
-    if (share->point) wait_for_all(share->point, share->threads);
 }
 
 static int64_t rows_at(const struct record *record, int64_t s) { return record->start[s + 1] - record->start[s]; }
@@ -67,60 +54,85 @@ static void point_at_rows(const struct back *b, const struct pass *p, const stru
     }
 }
 
+/* A share of y = m x, or y += m x. */
 static void multiply(const struct back *b, const struct fr_matrix *m, float *const *x, float *const *y, int64_t rows,
-                     const struct share *share, int accumulate, int64_t s) {
-    const struct range range = range_of(m->blocks, share);
+                     struct range blocks, int accumulate, int64_t s) {
     const struct fr_product product = {
-        .matrix = m, .x = (const float *const *)x, .y = y, .rows = rows, .begin = range.begin,
-        .end = range.end, .accumulate = accumulate, .reversed = (int32_t)(s & 1),
+        .matrix = m, .x = (const float *const *)x, .y = y, .rows = rows, .begin = blocks.begin,
+        .end = blocks.end, .accumulate = accumulate, .reversed = (int32_t)(s & 1),
     };
     b->call.kernels->product(&product);
 }
 
-/* dm, the gradient of what is projected, from that of h. */
-static void back_projection(const struct back *b, const struct fr_matrix *m, const struct lists *q, int64_t rows,
-                            const struct share *share, int64_t s) {
-    const struct range range = range_of((m->inputs + FR_ROW - 1) / FR_ROW, share);
+/* A share of dq, the gradient of a projected h. */
+static void collect_dq(const struct fr_matrix *m, const struct lists *q, int64_t rows, int32_t share, int32_t shares) {
+    const struct range range = share_of((m->inputs + FR_ROW - 1) / FR_ROW, share, shares);
     const int32_t end = range.end * FR_ROW < m->inputs ? range.end * FR_ROW : m->inputs;
     for (int64_t r = 0; r < rows; r++) {
         for (int32_t i = range.begin * FR_ROW; i < end; i++) {
             q->dq[r][i] = q->dh[r][i] + (q->dy[r] ? q->dy[r][i] : 0.0f);
         }
     }
-    meet(share);
-    multiply(b, m, q->dq, q->dm, rows, share, 0, s);
+}
+
+/* A step backwards, but for its parts of the blocks. */
+static struct fr_back prepare_step(const struct back *b, const struct pass *p, const struct work *w, const struct lists *q,
+                                   int64_t s) {
+    const struct fr_layer *l = p->layer;
+    const size_t first = record_row(&w->record, s);
+    const int projected = l->projection.outputs != 0;
+    return (struct fr_back){
+        .layer = l, .gates = q->gates, .h0 = q->h0, .c0 = q->c0, .c1 = row_of(w->record.c, first, fr_unit_row(l)),
+        .dy = projected || !b->g->dy ? NULL : q->dy, .dh = projected ? q->dm : q->dh, .dc = w->dc, .du = w->du,
+        .dz_h = w->dz_h[0] ? q->dz_h : NULL, .dz_u = w->dz_u ? q->dz_u : NULL,
+        .flow = row_of(w->flow, first, 2 * (size_t)l->blocks), .rows = (int32_t)rows_at(&w->record, s),
+    };
+}
+
+/* Through the cell: dz from dh, and dh of the step before but for its product. */
+static void back_cell(const struct back *b, const struct fr_backs *backs, struct fr_back *step, const struct lists *q,
+                      struct fr_member *member, int64_t s) {
+    const struct fr_kernels *kernels = b->call.kernels;
+    const struct fr_layer *l = step->layer;
+    const int second = kernels->back_second[l->cell] != NULL, n = member->threads;
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        const struct range units = units_of(l, i, n);
+        step->begin = units.begin, step->end = units.end;
+        if (backs->projection.outputs) {
+            multiply(b, &backs->projection, q->dq, q->dm, step->rows, share_of(backs->projection.blocks, i, n), 0, s);
+        }
+        kernels->back[l->cell](step);
+    }
+    if (member->gone || !second) return;
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        const struct range units = units_of(l, i, n);
+        step->begin = units.begin, step->end = units.end;
+        multiply(b, &backs->u, q->dz_u, q->du, step->rows, share_of(backs->u.blocks, i, n), 0, s);
+        kernels->back_second[l->cell](step);
+    }
 }
 
 /* The steps [s0, s1) of a pass, from the last to the first. */
 static void back_steps(const struct back *b, const struct pass *p, const struct work *w, const struct lists *q,
-                       const struct share *share, int64_t s0, int64_t s1) {
-    const struct fr_kernels *kernels = b->call.kernels;
+                       struct fr_member *member, int64_t s0, int64_t s1) {
     const struct fr_layer *l = p->layer;
     const struct fr_backs *backs = &b->backs[p->reverse];
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const struct range units = units_of(l, share);
-    const size_t unit_row = fr_unit_row(l);
+    const int direct = fr_cells[l->cell].direct;
     for (int64_t s = s1 - 1; s >= s0; s--) {
         const int64_t rows = rows_at(&w->record, s);
-        const size_t first = record_row(&w->record, s);
-        const int projected = backs->projection.outputs != 0;
         point_at_rows(b, p, w, q, s, s0);
-        if (projected) back_projection(b, &backs->projection, q, rows, share, s);
-        const struct fr_back step = {
-            .layer = l, .gates = q->gates, .h0 = q->h0, .c0 = q->c0, .c1 = row_of(w->record.c, first, unit_row),
-            .dy = projected || !b->g->dy ? NULL : q->dy, .dh = projected ? q->dm : q->dh, .dc = w->dc, .du = w->du,
-            .dz_h = w->dz_h[0] ? q->dz_h : NULL, .dz_u = w->dz_u ? q->dz_u : NULL,
-            .flow = row_of(w->flow, first, 2 * (size_t)l->blocks), .rows = (int32_t)rows,
-            .begin = units.begin, .end = units.end,
-        };
-        kernels->back[l->cell](&step);
-        if (kernels->back_second[l->cell]) {
-            meet(share);
-            multiply(b, &backs->u, q->dz_u, q->du, rows, share, 0, s);
-            kernels->back_second[l->cell](&step);
+        struct fr_back step = prepare_step(b, p, w, q, s);
+        if (backs->projection.outputs) {
+            for (int32_t i; (i = fr_next_share(member)) >= 0;) collect_dq(&backs->projection, q, rows, i, member->threads);
+            if (member->gone) return;
         }
-        meet(share);
-        multiply(b, &backs->h, w->dz_h[0] ? q->dz_h : q->gates, q->dh, rows, share, cell->direct, s);
+        back_cell(b, backs, &step, q, member, s);
+        if (member->gone) return;
+        for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+            multiply(b, &backs->h, w->dz_h[0] ? q->dz_h : q->gates, q->dh, rows,
+                     share_of(backs->h.blocks, i, member->threads), direct, s);
+        }
+        if (member->gone) return;
     }
 }
 
@@ -164,72 +176,94 @@ static void clear_tails(const struct back *b, int32_t thread, int32_t threads) {
 /* ---- the call ----------------------------------------------------------------------------------- */
 
 /* The steps [s0, s1) of one part in one direction, computed again first if the tape has not kept them. */
-static void run_part(const struct back *b, int32_t part, int32_t d, int64_t s0, int64_t s1, const struct lists *q,
-                     struct share share) {
+static void run_part(const struct back *b, int32_t part, int32_t d, int64_t s0, int64_t s1, int32_t thread,
+                     struct fr_member *member) {
     const size_t at = (size_t)(part * b->D + d);
+    const struct share share = {&b->call.pointers[thread], b->call.scratch[b->call.mode == DIRECTIONS ? d : part], member};
     struct pass pass = b->pass[at];
     if (!pass.record) {
         pass.record = &b->work[at].record;
         fr_run_again(&pass, &share, s0, s1);
-        meet(&share);
+        if (member->gone) return;
     }
-    back_steps(b, &pass, &b->work[at], q, &share, s0, s1);
+    back_steps(b, &pass, &b->work[at], &b->lists[thread], member, s0, s1);
 }
 
-/* Which thread runs what depends on the mode: all together on units, or each on its own parts. */
-static void run_time(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
-    for (int32_t part = 0; part < b->call.parts; part++) {
-        const int together = b->call.mode == UNITS && threads > 1;
-        if (!together && (b->call.mode == DIRECTIONS ? d : part) % threads != thread) continue;
-        struct share share = {.pointers = &b->call.pointers[b->call.mode == DIRECTIONS ? d % b->call.threads : thread],
-                              .scratch = b->call.scratch[b->call.mode == DIRECTIONS ? d : part],
-                              .thread = 0, .threads = 1, .no_take_over = 1};
-        if (together) {
-            share.thread = thread, share.threads = threads;
-            share.point = &b->points[d];
+/* The members share the units of every step, or the parts. */
+static void run_time(const struct back *b, int32_t d, int64_t s0, int64_t s1, struct fr_member *member) {
+    if (b->call.mode == UNITS) {
+        run_part(b, 0, d, s0, s1, member->thread, member);
+        return;
+    }
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        for (int32_t part = i; part < b->call.parts; part += member->threads) {
+            struct fr_member alone = FR_ALONE;
+            run_part(b, part, d, s0, s1, member->thread, &alone);
         }
-        run_part(b, part, d, s0, s1, &b->lists[thread], share);
+    }
+}
+
+/* Both directions at once. */
+static void run_directions(const struct back *b, int64_t steps, struct fr_member *member) {
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        for (int32_t d = i; d < b->D; d += member->threads) {
+            struct fr_member alone = FR_ALONE;
+            run_part(b, 0, d, 0, steps, member->thread, &alone);
+        }
+    }
+}
+
+static void add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, struct fr_member *member) {
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) fr_add_gradients(b, d, s0, s1, i, member->threads);
+}
+
+/* The records of a tape that keeps only a chunk begin with step s0. */
+static void begin_chunk(const struct back *b, int32_t d, int64_t s0, struct fr_member *member) {
+    for (int32_t share; (share = fr_next_share(member)) >= 0;) {
+        for (int32_t i = share; i < b->call.parts; i += member->threads) {
+            struct record *record = &b->work[i * b->D + d].record;
+            record->first = record->start[s0];
+        }
     }
 }
 
 /* One direction, chunk after chunk, from the last to the first. */
-static void run_direction(const struct back *b, int32_t d, int32_t thread, int32_t threads) {
+static void run_direction(const struct back *b, int32_t d, struct fr_member *member) {
     const int64_t steps = b->pass[d].group->steps, kept = b->call.tape->plan.kept_steps;
-    struct fr_meeting_point *all = &b->points[b->D];
-    for (int64_t chunk = (steps + kept - 1) / kept - 1; chunk >= 0; chunk--) {
+    for (int64_t chunk = (steps + kept - 1) / kept - 1; chunk >= 0 && !member->gone; chunk--) {
         const int64_t s0 = chunk * kept, s1 = s0 + kept < steps ? s0 + kept : steps;
-        if (thread == 0 && kept < b->call.tape->plan.steps) {
-            for (int32_t i = 0; i < b->call.parts; i++) {
-                struct record *record = &b->work[i * b->D + d].record;
-                record->first = record->start[s0];
-            }
+        if (kept < b->call.tape->plan.steps) {
+            begin_chunk(b, d, s0, member);
+            if (member->gone) return;
         }
-        wait_for_all(all, threads);
-        run_time(b, d, s0, s1, thread, threads);
-        wait_for_all(all, threads);
-        fr_add_gradients(b, d, s0, s1, thread, threads);
-        wait_for_all(all, threads);
+        run_time(b, d, s0, s1, member);
+        if (member->gone) return;
+        add_gradients(b, d, s0, s1, member);
     }
 }
 
-static void run_thread(void *context, int thread, int threads) {
+/* What is left when all sums are complete. */
+static void finish(const struct back *b, int32_t share, int32_t shares) {
+    if (b->by_token) fr_add_token_gradients(b, share, shares);
+    for (int32_t i = share; i < b->call.parts * b->D; i += shares) finish_gradients(b, &b->pass[i], &b->work[i]);
+    clear_tails(b, share, shares);
+}
+
+static void run_member(void *context, struct fr_member *member) {
     const struct back *b = context;
     const int64_t steps = b->pass[0].group->steps;
-    struct fr_meeting_point *all = &b->points[b->D];
-    for (int32_t i = thread; i < b->call.parts * b->D; i += threads) start_gradients(b, &b->pass[i], &b->work[i]);
-    wait_for_all(all, threads);
-    for (int32_t d = 0; d < b->D && b->call.mode != DIRECTIONS; d++) run_direction(b, d, thread, threads);
-    for (int32_t d = 0; d < b->D && b->call.mode == DIRECTIONS; d++) run_time(b, d, 0, steps, thread, threads);
-    wait_for_all(all, threads);
-    for (int32_t d = 0; d < b->D && b->call.mode == DIRECTIONS; d++) {
-        fr_add_gradients(b, d, 0, steps, thread, threads);
-        wait_for_all(all, threads);
+    for (int32_t share; (share = fr_next_share(member)) >= 0;) {
+        for (int32_t i = share; i < b->call.parts * b->D; i += member->threads) {
+            start_gradients(b, &b->pass[i], &b->work[i]);
+        }
     }
-    if (b->by_token) { /* the sums are complete: whoever came last has met the others */
-        fr_add_token_gradients(b, thread, threads);
+    if (b->call.mode == DIRECTIONS && !member->gone) run_directions(b, steps, member);
+    for (int32_t d = 0; d < b->D && !member->gone; d++) {
+        if (b->call.mode == DIRECTIONS) add_gradients(b, d, 0, steps, member);
+        else run_direction(b, d, member);
     }
-    for (int32_t i = thread; i < b->call.parts * b->D; i += threads) finish_gradients(b, &b->pass[i], &b->work[i]);
-    clear_tails(b, thread, threads);
+    if (member->gone) return;
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) finish(b, i, member->threads);
 }
 
 /* ---- memory ------------------------------------------------------------------------------------- */
@@ -273,6 +307,12 @@ static struct lists take_lists(const struct back *b, size_t rows, struct fr_aren
     return q;
 }
 
+/* The threads of a pass: not more than its tape was planned for. */
+static int32_t tape_threads(const fr_tape_plan *plan, int32_t threads) {
+    if (threads > plan->threads) threads = plan->threads;
+    return threads < 1 ? 1 : threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS;
+}
+
 /* Plans a backward pass and lays its memory out; with arena->base NULL it only counts. */
 static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
     const fr_tape *tape = b->call.tape;
@@ -291,8 +331,6 @@ static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
     b->work = fr_take(arena, (size_t)passes, sizeof *b->work);
     b->pass = fr_take(arena, (size_t)passes, sizeof *b->pass);
     b->lists = fr_take(arena, (size_t)threads, sizeof *b->lists);
-    b->points = fr_take(arena, (size_t)b->D + 1, sizeof *b->points);
-    for (int32_t i = 0; b->points && i <= b->D; i++) fr_meeting_start(&b->points[i]);
     for (int32_t i = 0; i < passes; i++) {
         const struct work work = take_work(b, fr_part_rows(tape, i / b->D), arena);
         if (b->work) b->work[i] = work;
@@ -313,20 +351,14 @@ static void size_backs(const struct fr_layer *l, struct fr_backs *backs) {
 }
 
 size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan) {
-    const int32_t most = plan->threads > 1 ? plan->threads : 1;
     fr_tape tape;
-    size_t size = 0;
+    struct fr_backs backs;
+    struct fr_arena arena = {NULL, 0};
     if (!fr_plan_tape(model, plan, &tape)) return 0;
-    for (int32_t threads = 1;; threads = most) { /* a forked child has one */
-        struct fr_backs backs;
-        struct fr_arena arena = {NULL, 0};
-        struct back b = {.call = {.model = model, .tape = &tape}, .backs = &backs};
-        size_backs(&model->layers[plan->layer * model->shape.num_directions], &backs);
-        lay_out(&b, threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS, &arena);
-        if (fr_used(&arena) == 0) return 0;
-        if (arena.used > size) size = arena.used;
-        if (threads >= most) return size;
-    }
+    struct back b = {.call = {.model = model, .tape = &tape}, .backs = &backs};
+    size_backs(&model->layers[plan->layer * model->shape.num_directions], &backs);
+    lay_out(&b, tape_threads(plan, plan->threads), &arena); /* fewer threads need less */
+    return fr_used(&arena);
 }
 
 static void prepare(struct back *b) {
@@ -365,13 +397,10 @@ void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_
         .backs = &transpose->backs[layer], .g = gradients,
     };
     struct fr_arena arena = {workspace, 0};
-    if (threads > sequence->tape->plan.threads) threads = sequence->tape->plan.threads;
-    if (threads > FR_MAX_THREADS) threads = FR_MAX_THREADS;
-    if (threads < 1 || macs < LEAST_WORK || !fr_threads_available()) threads = 1;
+    struct fr_member member;
+    threads = macs < LEAST_WORK ? 1 : tape_threads(&sequence->tape->plan, threads);
+    threads = fr_team_gather(&member, threads, 3 * macs);
     lay_out(&b, threads, &arena);
-    const uint64_t mode = fr_float_mode_enter();
     prepare(&b);
-    if (threads > 1) fr_team_run(threads, run_thread, &b);
-    else run_thread(&b, 0, 1);
-    fr_float_mode_restore(mode);
+    fr_team_run(&member, run_member, &b);
 }

@@ -40,7 +40,6 @@ struct back {
     struct work *work;   /* (parts, D) */
     struct pass *pass;   /* (parts, D) */
     struct lists *lists; /* (threads) */
-    struct fr_meeting_point *points; /* one per pass, and one for all */
     float *by_token; /* (V, blocks, slots, U): gradients of gates added up per token; NULL: x is given */
     int32_t D, threads;
     int32_t h_apart;      /* the slots of h lie between others: they need a copy side by side */

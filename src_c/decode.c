@@ -175,13 +175,13 @@ struct sample_call {
     float *memory;
 };
 
-static void sample_thread(void *context, int thread, int threads) {
+static void sample_share(void *context, int share, int shares) {
     const struct sample_call *call = context;
     const fr_sampling *s = call->sampling;
     const size_t floats = scratch_floats(s->classes);
-    float *memory = call->memory + (size_t)thread * 3 * floats;
+    float *memory = call->memory + (size_t)share * 3 * floats;
     struct scratch scratch = {memory, memory + floats, (int32_t *)(memory + 2 * floats)};
-    for (int64_t row = s->rows * thread / threads; row < s->rows * (thread + 1) / threads; row++) {
+    for (int64_t row = s->rows * share / shares; row < s->rows * (share + 1) / shares; row++) {
         if (s->positions[row] < 0) continue;
         const float *raw = s->raw + row * s->classes;
         float max, log_sum;
@@ -197,7 +197,7 @@ static void sample_thread(void *context, int thread, int threads) {
 
 void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads) {
     struct sample_call call = {sampling, workspace};
-    fr_team_run_if(sampling->rows * sampling->classes >= LEAST_WORK, threads, sample_thread, &call);
+    fr_divide(sampling->rows * sampling->classes >= LEAST_WORK, threads, sample_share, &call);
 }
 
 /* ---- beams -------------------------------------------------------------------------------------- */
@@ -283,9 +283,9 @@ static int64_t enter_row(const fr_choice *c, const struct best *b, int64_t n, in
     return n;
 }
 
-static void choose_thread(void *context, int thread, int threads) {
+static void choose_share(void *context, int share, int shares) {
     const fr_choice *c = context;
-    for (int64_t g = c->groups * thread / threads; g < c->groups * (thread + 1) / threads; g++) {
+    for (int64_t g = c->groups * share / shares; g < c->groups * (share + 1) / shares; g++) {
         const struct best b = {c->best + g * c->k, c->best_rows + g * c->k, c->tokens + g * c->k};
         int64_t n = 0;
         for (int64_t row = c->first[g]; row < c->last[g]; row++) n = enter_row(c, &b, n, row);
@@ -299,7 +299,7 @@ static void choose_thread(void *context, int thread, int threads) {
 
 void fr_choose(const fr_choice *choice, int32_t threads) {
     const int64_t work = choice->groups > 1 ? choice->groups * choice->classes : 0;
-    fr_team_run_if(work >= LEAST_WORK, threads, choose_thread, (void *)choice);
+    fr_divide(work >= LEAST_WORK, threads, choose_share, (void *)choice);
 }
 
 int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads) {

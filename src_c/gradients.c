@@ -136,7 +136,7 @@ static void add_panel(const struct back *b, const struct fr_tensors *g, const st
     if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
     fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->recurrent);
     if (q->panel_u) fill_panel(q, q->panel_u, offsetof(struct row, u), rows, l->units);
-    for (int32_t i = share_begin(all, thread, threads); i < share_begin(all, thread + 1, threads); i++) {
+    for (int32_t i = share_of(all, thread, threads).begin; i < share_of(all, thread, threads).end; i++) {
         if (i < groups) {
             add_group(b, g, q, row, rows, i);
             continue;
@@ -213,7 +213,7 @@ static void add_token_weights(const struct back *b, int32_t thread, int32_t thre
         const int32_t rows = V - first < FR_PANEL_ROWS ? (int32_t)(V - first) : FR_PANEL_ROWS;
         for (int32_t k = 0; k < rows; k++) q->a[k] = b->g->embedding + (size_t)(first + k) * I;
         fr_fill_panel(q->panel_x, q->a, rows, l->inputs);
-        for (int32_t i = share_begin(groups, thread, threads); i < share_begin(groups, thread + 1, threads); i++) {
+        for (int32_t i = share_of(groups, thread, threads).begin; i < share_of(groups, thread, threads).end; i++) {
             const int32_t column = i * FR_GROUP, slot = column / U % l->slots;
             const int32_t unit = column / (U * l->slots) * U + column % U;
             const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;

@@ -62,14 +62,14 @@ static void run(const struct call *c, int64_t first, int64_t last, int32_t begin
     }
 }
 
-static void run_thread(void *context, int thread, int threads) {
+static void run_share(void *context, int share, int shares) {
     const struct call *c = context;
     const int32_t blocks = c->matrix->blocks;
-    if (c->rows >= (int64_t)threads * ROWS_PER_THREAD) {
-        run(c, c->rows * thread / threads, c->rows * (thread + 1) / threads, 0, blocks);
+    if (c->rows >= (int64_t)shares * ROWS_PER_THREAD) {
+        run(c, c->rows * share / shares, c->rows * (share + 1) / shares, 0, blocks);
     } else {
-        run(c, 0, c->rows, (int32_t)((int64_t)blocks * thread / threads),
-            (int32_t)((int64_t)blocks * (thread + 1) / threads));
+        run(c, 0, c->rows, (int32_t)((int64_t)blocks * share / shares),
+            (int32_t)((int64_t)blocks * (share + 1) / shares));
     }
 }
 
@@ -78,13 +78,7 @@ void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, in
     const struct fr_matrix *m = &linear->matrix;
     struct call call = {m, x, y, rows, x_stride, y_stride};
     const double work = (double)m->inputs * m->outputs * (double)rows;
-    if (threads > 1 && work >= LEAST_WORK && fr_threads_available()) {
-        fr_team_run(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS, run_thread, &call);
-        return;
-    }
-    const uint64_t mode = fr_float_mode_enter();
-    run_thread(&call, 0, 1);
-    fr_float_mode_restore(mode);
+    fr_divide(work >= LEAST_WORK, threads, run_share, &call);
 }
 
 /* ---- gradients of the weights ------------------------------------------------------------------- */
@@ -125,11 +119,11 @@ static void add_outputs(const struct gradient *g, const float *panel, float *rag
     if (g->dbias) fr_active_kernels()->columns(&columns);
 }
 
-static void gradient_thread(void *context, int thread, int threads) {
+static void add_share(void *context, int share, int shares) {
     const struct gradient *g = context;
     const int64_t total = g->steps * g->rows;
     const int32_t groups = (g->outputs + FR_GROUP - 1) / FR_GROUP;
-    float *panel = g->memory + (size_t)thread * thread_floats(g->inputs);
+    float *panel = g->memory + (size_t)share * thread_floats(g->inputs);
     float *ragged = panel + fr_panel_floats(g->inputs);
     int64_t row[FR_PANEL_ROWS];
     const float *x[FR_PANEL_ROWS];
@@ -140,7 +134,7 @@ static void gradient_thread(void *context, int thread, int threads) {
             x[k] = g->x + row[k] * g->inputs;
         }
         fr_fill_panel(panel, x, count, g->inputs);
-        for (int64_t i = (int64_t)groups * thread / threads; i < (int64_t)groups * (thread + 1) / threads; i++) {
+        for (int64_t i = (int64_t)groups * share / shares; i < (int64_t)groups * (share + 1) / shares; i++) {
             add_outputs(g, panel, ragged, row, count, (int32_t)i * FR_GROUP);
         }
     }
@@ -150,11 +144,5 @@ void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t 
                         const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads) {
     struct gradient g = {inputs, outputs, steps, rows, x, dy, dweight, dbias, workspace};
     const double work = (double)inputs * outputs * (double)steps * (double)rows;
-    if (threads > 1 && work >= LEAST_WORK && fr_threads_available()) {
-        fr_team_run(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS, gradient_thread, &g);
-        return;
-    }
-    const uint64_t mode = fr_float_mode_enter();
-    gradient_thread(&g, 0, 1);
-    fr_float_mode_restore(mode);
+    fr_divide(work >= LEAST_WORK, threads, add_share, &g);
 }

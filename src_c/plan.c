@@ -42,7 +42,6 @@ static void take_scratch(const struct call *call, struct scratch *out, int64_t r
     }
     if (cell->phases == 2 || s->proj_size) scratch.u = fr_take(arena, N * unit_row, sizeof(float));
     if (cell->phases == 2) scratch.saved = fr_take(arena, N * gate_row, sizeof(float));
-    if (call->mode == UNITS) scratch.h = fr_take(arena, N * (size_t)fr_output_size(s), sizeof(float));
     if (out) *out = scratch;
 }
 
@@ -76,28 +75,36 @@ static void take_part(const struct call *call, struct part *out, int64_t rows, i
     if (out) *out = part;
 }
 
-void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena) {
+static enum mode mode_of(const struct call *call, int64_t steps, int64_t rows, int32_t threads) {
+    return call->tape ? call->tape->mode : fr_choose_mode(call->model, steps, rows, threads);
+}
+
+double fr_call_macs(const fr_model *model, int64_t steps, int64_t rows) {
+    return step_work(model, rows) * (double)steps;
+}
+
+int32_t fr_useful_threads(const struct call *call, int64_t steps, int64_t rows, int32_t threads) {
     if (threads > FR_MAX_THREADS) threads = FR_MAX_THREADS;
-    call->mode = call->tape ? call->tape->mode : fr_choose_mode(call->model, steps, rows, threads);
-    call->threads = call->mode == SERIAL ? 1 : call->mode == DIRECTIONS ? 2 : threads;
-    if (call->mode == ROWS && rows < call->threads) call->threads = (int32_t)rows;
+    if (threads < 2) return 1;
+    const enum mode mode = mode_of(call, steps, rows, threads);
+    const int64_t most = mode == SERIAL ? 1 : mode == DIRECTIONS ? 2 : mode == ROWS ? rows : threads;
+    return most < threads ? (int32_t)most : threads;
+}
+
+void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena) {
+    call->mode = mode_of(call, steps, rows, threads);
+    call->threads = threads;
     call->parts = call->tape ? call->tape->parts : call->mode == ROWS ? call->threads : 1;
     const int64_t part_rows = (rows + call->parts - 1) / call->parts; /* of the largest part */
     call->chunk_rows = part_rows > CHUNK_ROWS ? part_rows : CHUNK_ROWS;
     if (part_rows && steps < call->chunk_rows / part_rows) call->chunk_rows = part_rows * steps;
     const int32_t scratches = call->mode == DIRECTIONS ? 2 : call->parts;
-    const int32_t passes = call->model->shape.num_layers * call->model->shape.num_directions;
-    const size_t points = (size_t)(call->mode == UNITS ? passes + 1 : 1);
     call->zeros = fr_take(arena, (size_t)fr_output_size(&call->model->shape), sizeof(float));
     call->sorted = fr_take(arena, (size_t)rows, sizeof *call->sorted);
     call->count = fr_take(arena, (size_t)steps + 2, sizeof *call->count);
     if (!call->tape) call->part = fr_take(arena, (size_t)call->parts, sizeof *call->part);
     call->scratch = fr_take(arena, (size_t)scratches, sizeof *call->scratch);
     call->pointers = fr_take(arena, (size_t)call->threads, sizeof *call->pointers);
-    call->points = fr_take(arena, points, sizeof *call->points);
-    call->take_over = fr_take(arena, 1, sizeof *call->take_over);
-    call->pass_end = call->points ? &call->points[points - 1] : NULL;
-    for (size_t i = 0; call->points && i < points; i++) fr_meeting_start(&call->points[i]);
     if (call->tape) call->part = call->tape->part; /* its rows are dealt already */
     for (int32_t i = 0; i < call->parts && !call->tape; i++) {
         take_part(call, call->part ? &call->part[i] : NULL, (rows - i + call->parts - 1) / call->parts, steps, arena);
@@ -105,24 +112,24 @@ void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t thr
     for (int32_t i = 0; i < scratches; i++) {
         take_scratch(call, call->scratch ? &call->scratch[i] : NULL, part_rows, call->mode != UNITS, arena);
     }
-    if (call->mode == UNITS) take_scratch(call, call->take_over, rows, 1, arena);
     for (int32_t i = 0; i < call->threads; i++) {
         take_pointers(call, call->pointers ? &call->pointers[i] : NULL, part_rows, arena);
     }
 }
 
+/* Enough for every size that a team may have: it is halved while members are missing. */
 size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads) {
     size_t most = 0;
     if (steps < 1 || rows < 0 || rows > INT32_MAX || steps > INT64_MAX / 64) return 0;
-    /* In a forked child the call runs in one thread. */
-    for (int32_t n = 1;; n = threads) {
-        struct call call = {.model = model};
+    const struct call call = {.model = model};
+    for (int32_t n = fr_useful_threads(&call, steps, rows, threads); n >= 1; n /= 2) {
+        struct call sized = call;
         struct fr_arena arena = {NULL, 0};
-        fr_lay_out_call(&call, steps, rows, n, &arena);
+        fr_lay_out_call(&sized, steps, rows, n, &arena);
         if (fr_used(&arena) == 0) return 0;
         if (arena.used > most) most = arena.used;
-        if (n >= threads) return most;
     }
+    return most;
 }
 
 static int64_t length_of(const fr_sequence *q, int64_t n) { return q->lengths ? q->lengths[n] : q->steps; }

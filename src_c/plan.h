@@ -32,7 +32,6 @@ struct scratch {
     float *c[2];  /* (rows, blocks * U) before and after a step, in turn; the same when alone */
     float *u;     /* (rows, blocks * U): r * h0, or an LSTM's output before its projection */
     float *saved; /* (rows, blocks, slots, U) for a second phase */
-    float *h;     /* (rows, R): the first h of a thread that took over */
 };
 
 struct pointers {
@@ -110,20 +109,20 @@ struct call {
     float *zeros; /* (R) */
     struct part *part;
     struct scratch *scratch;   /* one per part (ROWS), per direction (DIRECTIONS), or a team's (UNITS) */
-    struct scratch *take_over; /* UNITS: of the thread that takes over */
     struct pointers *pointers; /* one per thread */
-    struct fr_meeting_point *points; /* UNITS: one per pass */
-    struct fr_meeting_point *pass_end; /* where a team meets after passes */
     int64_t *sorted, *count; /* (N), (T + 2): for sorting */
-    int32_t next_part;
 };
 
 /* ---- plan.c ------------------------------------------------------------------------------------ */
 
 /* How to divide a call. */
 enum mode fr_choose_mode(const fr_model *model, int64_t steps, int64_t rows, int32_t threads);
-/* Divides a call, as its tape does if it has one, and lays its memory out; with arena->base NULL it
- * only counts. */
+/* How many of `threads` threads a call can use, as its tape divides it if it has one. */
+int32_t fr_useful_threads(const struct call *call, int64_t steps, int64_t rows, int32_t threads);
+/* Multiply-adds of so many steps of so many rows. */
+double fr_call_macs(const fr_model *model, int64_t steps, int64_t rows);
+/* Divides a call for a team of exactly `threads`, as its tape does if it has one, and lays its memory
+ * out; with arena->base NULL it only counts. */
 void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena);
 /* Sorts rows by falling length and deals them out to the parts in turn, so that each part has its
  * share of long ones. sorted (N), count (T + 2): scratch. */

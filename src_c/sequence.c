@@ -8,21 +8,25 @@
 
 /* ---- one pass --------------------------------------------------------------------------------- */
 
-static void start_states(const struct pass *p, const struct share *share) {
-    const fr_sequence *q = p->call->sequence;
+/* The units of some blocks: floats of a row, from the first to behind the last. */
+static size_t first_unit(const struct fr_layer *l, int32_t block) { return (size_t)block * (size_t)l->unit; }
+
+/* c before the first step, for some blocks: given, or as the tape has kept it. */
+static void start_c(const struct pass *p, const struct share *share, int64_t s, struct range blocks) {
     const struct fr_layer *l = p->layer;
-    const size_t R = (size_t)fr_output_size(&p->call->model->shape), H = (size_t)l->units, row = fr_unit_row(l);
-    const size_t N = (size_t)q->rows;
-    const int32_t first = share_begin(l->blocks, share->thread, share->threads) * l->unit;
-    const int32_t last = share_begin(l->blocks, share->thread + 1, share->threads) * l->unit;
-    const size_t units = (last < l->units ? (size_t)last : H) - (size_t)first;
-    for (int64_t r = 0; r < p->group->rows; r++) {
+    const fr_sequence *q = p->call->sequence;
+    const size_t H = (size_t)l->units, row = fr_unit_row(l), N = (size_t)q->rows;
+    const size_t first = first_unit(l, blocks.begin), last = first_unit(l, blocks.end);
+    const size_t units = first < H ? (last < H ? last : H) - first : 0;
+    for (size_t r = 0; r < (size_t)p->group->rows && fr_cells[l->cell].states == 2; r++) {
         const size_t from = p->state * N + (size_t)p->group->order[r];
-        share->pointers->h[r] = q->h0 ? q->h0 + from * R : p->call->zeros;
-        if (fr_cells[l->cell].states != 2) continue;
         for (int i = 0; i < 2; i++) {
-            float *c = share->scratch.c[i] + (size_t)r * row + first;
-            memset(c, 0, (size_t)(last - first) * sizeof *c);
+            float *c = share->scratch.c[i] + r * row + first;
+            if (p->again) {
+                memcpy(c, kept_c(p, s) + r * row + first, (last - first) * sizeof *c);
+                continue;
+            }
+            memset(c, 0, (last - first) * sizeof *c);
             if (q->c0) memcpy(c, q->c0 + from * H + first, units * sizeof *c);
         }
     }
@@ -55,42 +59,6 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
     return s;
 }
 
-/* How a thread came to the end of its steps. */
-struct ending {
-    enum fr_meeting meeting; /* FR_MET: every step is done */
-    int64_t step;            /* else: at which step the threads did not meet, */
-    int y_follows;           /* and whether the others still complete y of that step */
-};
-
-static enum fr_meeting meet(const struct share *share) {
-    return share->point ? fr_meet(share->point, share->threads, !share->no_take_over) : FR_MET;
-}
-
-/* One step on a thread's blocks, with the phases that need all blocks of the one before. */
-static struct ending run_step(const struct pass *p, const struct share *share, const struct fr_step *step, int64_t s) {
-    const struct fr_kernels *kernels = p->call->kernels;
-    const struct fr_layer *l = p->layer;
-    const struct fr_matrix *projection = l->projection.outputs ? &l->projection : NULL;
-    struct ending end = {FR_MET, s, .y_follows = 0}; /* before the last phase nobody has begun with y */
-    kernels->step[l->cell](step);
-    if (projection || kernels->second[l->cell]) {
-        end.meeting = meet(share);
-        if (end.meeting != FR_MET) return end;
-        if (kernels->second[l->cell]) kernels->second[l->cell](step);
-    }
-    if (projection) {
-        const struct fr_product product = {
-            projection, (const float *const *)share->pointers->h1, share->pointers->out, step->rows,
-            share_begin(projection->blocks, share->thread, share->threads),
-            share_begin(projection->blocks, share->thread + 1, share->threads), .accumulate = 0, .reversed = 0,
-        };
-        kernels->product(&product);
-    }
-    end.meeting = meet(share);
-    end.y_follows = 1;
-    return end;
-}
-
 /* Where the slots of a step go: onto the tape, or to a second phase. */
 static float *const *find_saved(const struct pass *p, const struct share *share, size_t kept, int64_t rows) {
     float **saved = share->pointers->saved;
@@ -100,59 +68,103 @@ static float *const *find_saved(const struct pass *p, const struct share *share,
     return saved;
 }
 
-/* Keeps c as it is before step s, which begins a chunk. */
-static void keep_c(const struct pass *p, const struct share *share, int64_t s) {
-    const int64_t chunk = s / p->call->tape->plan.kept_steps;
-    const size_t unit_row = fr_unit_row(p->layer), U = (size_t)p->layer->unit;
-    const size_t first = (size_t)share_begin(p->layer->blocks, share->thread, share->threads) * U;
-    const size_t last = (size_t)share_begin(p->layer->blocks, share->thread + 1, share->threads) * U;
+/* Keeps some blocks of c as they are before step s, which begins a chunk. */
+static void keep_c(const struct pass *p, const struct share *share, int64_t s, struct range blocks) {
+    const size_t unit_row = fr_unit_row(p->layer);
+    const size_t first = first_unit(p->layer, blocks.begin), last = first_unit(p->layer, blocks.end);
     const float *c = share->scratch.c[(s + 1) & 1];
-    float *to = p->kept->c_at + (size_t)(chunk * p->group->rows) * unit_row;
     for (size_t r = 0; r < (size_t)p->group->rows; r++) {
-        memcpy(to + r * unit_row + first, c + r * unit_row + first, (last - first) * sizeof *c);
+        memcpy(kept_c(p, s) + r * unit_row + first, c + r * unit_row + first, (last - first) * sizeof *c);
     }
 }
 
-/* The steps [s, until) of one pass; with h_apart, the h of the first one goes to scratch.h, for its y
- * is written by others. */
-static struct ending run_steps(const struct pass *p, const struct share *share, int64_t s, int64_t until, int h_apart) {
+/* What a step finds first to be done for its blocks. */
+struct opening {
+    int64_t step;
+    int64_t x_rows; /* > 0: a chunk begins here, whose x part is one product */
+    int starts;     /* a pass begins here */
+};
+
+static void open_blocks(const struct pass *p, const struct share *share, const struct opening *opening, struct range blocks) {
+    if (opening->starts) start_c(p, share, opening->step, blocks);
+    if (p->kept && p->kept->c_at && !p->again && opening->step % p->call->tape->plan.kept_steps == 0) {
+        keep_c(p, share, opening->step, blocks);
+    }
+    if (opening->x_rows) {
+        const struct fr_input input = {p->layer, share->pointers->in, (float *)share->pointers->gates[0],
+                                       opening->x_rows, blocks.begin, blocks.end};
+        p->call->kernels->input(&input);
+    }
+}
+
+/* One step, with the phases that need all blocks of the one before. Whoever does the first share of some
+ * blocks also makes what the step needs of them: their c, and the x part of the chunk that it begins. */
+static void run_step(const struct pass *p, const struct share *share, struct fr_step *step, const struct opening *opening) {
+    const struct fr_kernels *kernels = p->call->kernels;
+    const struct fr_layer *l = p->layer;
+    const struct fr_matrix *projection = l->projection.outputs ? &l->projection : NULL;
+    struct fr_member *member = share->member;
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        const struct range blocks = share_of(l->blocks, i, member->threads);
+        step->begin = blocks.begin, step->end = blocks.end;
+        open_blocks(p, share, opening, blocks);
+        kernels->step[l->cell](step);
+    }
+    if (member->gone || !(projection || kernels->second[l->cell])) return;
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        const struct range blocks = share_of(l->blocks, i, member->threads);
+        step->begin = blocks.begin, step->end = blocks.end;
+        if (kernels->second[l->cell]) kernels->second[l->cell](step);
+        if (!projection) continue;
+        const struct range outputs = share_of(projection->blocks, i, member->threads);
+        const struct fr_product product = {
+            projection, (const float *const *)share->pointers->h1, share->pointers->out, step->rows,
+            outputs.begin, outputs.end, .accumulate = 0, .reversed = 0,
+        };
+        kernels->product(&product);
+    }
+}
+
+/* Points at everything that step s of n rows reads and writes. */
+static struct fr_step prepare_step(const struct pass *p, const struct share *share, int64_t s, int64_t n) {
     const struct fr_layer *l = p->layer;
     const struct pointers *q = share->pointers;
     const struct record *record = p->record;
-    const int32_t begin = share_begin(l->blocks, share->thread, share->threads);
-    const int32_t end = share_begin(l->blocks, share->thread + 1, share->threads);
-    const size_t unit_row = fr_unit_row(l), R = (size_t)l->recurrent;
+    const size_t unit_row = fr_unit_row(l), kept = record ? record_row(record, s) : 0;
+    float *u = record && record->u ? record->u + kept * unit_row : share->scratch.u;
+    for (int64_t r = 0; r < n; r++) {
+        q->out[r] = view_at(&p->y, time_of(p, s), r);
+        q->h1[r] = l->projection.outputs ? u + (size_t)r * unit_row : q->out[r];
+    }
+    return (struct fr_step){
+        .layer = l, .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(s + 1) & 1], .c1 = share->scratch.c[s & 1],
+        .saved = find_saved(p, share, kept, n), .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
+        .u = u, .rows = (int32_t)n, .reversed = (int32_t)(s & 1),
+    };
+}
+
+/* The steps [s, until) of one pass. */
+static void run_steps(const struct pass *p, const struct share *share, int64_t s, int64_t until) {
+    const struct pointers *q = share->pointers;
+    const size_t R = (size_t)p->layer->recurrent;
+    const int64_t start = s;
+    for (int64_t r = 0; r < p->group->rows; r++) q->h[r] = fr_h_before(p, s, r);
     for (int64_t chunk_end, rows, at; s < until;) {
+        const int64_t chunk = s;
         chunk_end = gather_chunk(p, share, s, until, &rows);
-        const int fused = chunk_end - s == 1 && rows <= FR_TILE_ROWS && !p->tokens && !record;
-        if (!fused && !p->tokens) {
-            const struct fr_input input = {l, q->in, rows ? (float *)q->gates[0] : NULL, rows, begin, end};
-            p->call->kernels->input(&input);
-        }
+        const int fused = chunk_end - s == 1 && rows <= FR_TILE_ROWS && !p->tokens && !p->record;
         at = 0;
-        for (int64_t n = 0; s < chunk_end; s++, at += n, h_apart = 0) {
-            const int64_t t = time_of(p, s);
-            const size_t kept = record ? record_row(record, s) : 0;
-            float *u = record && record->u ? record->u + kept * unit_row : share->scratch.u;
-            n = alive(p->group, t, n);
-            if (p->kept && p->kept->c_at && s % p->call->tape->plan.kept_steps == 0) keep_c(p, share, s);
-            for (int64_t r = 0; r < n; r++) {
-                q->out[r] = h_apart ? share->scratch.h + (size_t)r * R : view_at(&p->y, t, r);
-                q->h1[r] = l->projection.outputs ? u + (size_t)r * unit_row : q->out[r];
-            }
-            const struct fr_step step = {
-                .layer = l, .x = fused ? q->in : NULL, .gates = fused ? NULL : q->gates + at,
-                .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(s + 1) & 1], .c1 = share->scratch.c[s & 1],
-                .saved = find_saved(p, share, kept, n), .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
-                .u = u, .rows = (int32_t)n, .begin = begin, .end = end, .reversed = (int32_t)(s & 1),
-            };
-            const struct ending ending = run_step(p, share, &step, s);
-            if (ending.meeting != FR_MET) return ending;
+        for (int64_t n = 0; s < chunk_end; s++, at += n) {
+            n = alive(p->group, time_of(p, s), n);
+            const struct opening opening = {s, s == chunk && !fused && !p->tokens ? rows : 0, s == start};
+            struct fr_step step = prepare_step(p, share, s, n);
+            step.x = fused ? q->in : NULL, step.gates = fused ? NULL : q->gates + at;
+            run_step(p, share, &step, &opening);
+            if (share->member->gone) return;
             for (int64_t r = 0; r < n; r++) q->h[r] = q->out[r];
             if (n > 1 && rows_meet(q->h[0], q->h[1])) copy_apart(q->h_copy, q->h, n, R);
         }
     }
-    return (struct ending){FR_MET, s, 1};
 }
 
 const float *fr_h_before(const struct pass *p, int64_t s, int64_t r) {
@@ -164,63 +176,30 @@ const float *fr_h_before(const struct pass *p, int64_t s, int64_t r) {
 }
 
 void fr_run_again(const struct pass *p, const struct share *share, int64_t s0, int64_t s1) {
-    const size_t unit_row = fr_unit_row(p->layer), U = (size_t)p->layer->unit;
-    const size_t first = (size_t)share_begin(p->layer->blocks, share->thread, share->threads) * U;
-    const size_t last = (size_t)share_begin(p->layer->blocks, share->thread + 1, share->threads) * U;
-    const int64_t chunk = s0 / p->call->tape->plan.kept_steps;
-    for (int64_t r = 0; r < p->group->rows; r++) {
-        share->pointers->h[r] = fr_h_before(p, s0, r);
-        for (int i = 0; i < 2 && p->kept->c_at; i++) {
-            memcpy(share->scratch.c[i] + (size_t)r * unit_row + first,
-                   p->kept->c_at + (size_t)(chunk * p->group->rows + r) * unit_row + first,
-                   (last - first) * sizeof(float));
-        }
-    }
-    struct pass again = *p; /* c is kept already */
-    struct kept kept = *p->kept;
-    kept.c_at = NULL;
-    again.kept = &kept;
-    run_steps(&again, share, s0, s1, 0);
+    struct pass again = *p;
+    again.again = 1;
+    run_steps(&again, share, s0, s1);
 }
 
-/* Writes a row's own last state. After step s its c is in c[s & 1]; before the first step, in both. */
-static void finish_row(const struct pass *p, const struct pointers *pointers, const struct scratch *scratch, int64_t r) {
+/* Writes a row's own last state: after step s its c is in c[s & 1]. */
+static void finish_row(const struct pass *p, const struct share *share, int64_t r) {
     const fr_sequence *q = p->call->sequence;
-    const struct fr_layer *l = p->layer;
-    const size_t R = (size_t)l->recurrent, H = (size_t)l->units;
+    const size_t R = (size_t)p->layer->recurrent, H = (size_t)p->layer->units;
     const size_t to = p->state * (size_t)q->rows + (size_t)p->group->order[r];
-    if (q->hn) memmove(q->hn + to * R, pointers->h[r], R * sizeof(float));
-    if (q->cn && scratch->c[0]) {
-        const float *c = scratch->c[last_step(p, r) & 1] + (size_t)r * fr_unit_row(l);
-        memcpy(q->cn + to * H, c, H * sizeof(float));
-    }
+    const int64_t last = last_step(p, r);
+    if (q->hn) memmove(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
+    if (!q->cn || fr_cells[p->layer->cell].states != 2) return;
+    if (last >= 0) memcpy(q->cn + to * H, share->scratch.c[last & 1] + (size_t)r * fr_unit_row(p->layer), H * sizeof(float));
+    else if (q->c0) memmove(q->cn + to * H, q->c0 + to * H, H * sizeof(float));
+    else memset(q->cn + to * H, 0, H * sizeof(float));
 }
 
-/* The rest of a pass, from step s on, by a thread whose partner is late. The team's memory may still
- * be written by it: only what is complete is read (y up to step s - 1, the c before step s), and
- * everything else is computed again in memory of its own. */
-static void run_alone(const struct pass *p, const struct share *team, const struct scratch *own, struct ending from) {
-    const struct share share = {.pointers = team->pointers, .scratch = *own, .thread = 0, .threads = 1};
-    const int64_t s = from.step;
-    if (s == 0) {
-        start_states(p, &share); /* the partner may not have come to it */
-    } else if (own->c[0]) {
-        const size_t bytes = (size_t)p->group->rows * fr_unit_row(p->layer) * sizeof(float);
-        memcpy(own->c[0], team->scratch.c[(s + 1) & 1], bytes);
-    }
-    run_steps(p, &share, s, p->group->steps, from.y_follows);
-    for (int64_t r = 0; r < p->group->rows; r++) {
-        const int ended_before = s > 0 && last_step(p, r) < s; /* its c is still where the team left it */
-        finish_row(p, team->pointers, ended_before ? &team->scratch : own, r);
-    }
-}
-
-static void run_pass(const struct pass *p, const struct share *share, const struct scratch *take_over) {
-    start_states(p, share);
-    const struct ending ending = run_steps(p, share, 0, p->group->steps, 0);
-    if (ending.meeting == FR_TAKE_OVER) run_alone(p, share, take_over, ending);
-    for (int64_t r = 0; r < p->group->rows && ending.meeting == FR_MET && share->thread == 0; r++) {
-        finish_row(p, share->pointers, &share->scratch, r);
+static void run_pass(const struct pass *p, const struct share *share) {
+    struct fr_member *member = share->member;
+    run_steps(p, share, 0, p->group->steps);
+    if (member->gone) return;
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        for (int64_t r = i; r < p->group->rows; r += member->threads) finish_row(p, share, r);
     }
 }
 
@@ -276,65 +255,70 @@ static void clear_tails(const struct call *call, const struct part *part, int32_
     }
 }
 
-/* Part `index` through all layers, by one thread or, if it is the only part, by a team. */
-static void run_network(const struct call *call, int32_t index, int32_t thread, int32_t threads) {
-    const fr_shape *s = &call->model->shape;
-    struct part *part = &call->part[index];
-    const int32_t D = s->num_directions;
-    const int unit_team = call->mode == UNITS && threads > 1;
-    const int32_t first = call->tape ? call->tape->plan.layer : 0;
-    const int32_t end = call->tape ? first + 1 : s->num_layers;
-    for (int32_t layer = first; layer < end; layer++) {
-        for (int32_t direction = 0; direction < D; direction++) {
-            if (call->mode == DIRECTIONS && direction % threads != thread) continue;
+/* A layer's passes: the members share the units of each, or the directions. */
+static void run_layer(const struct call *call, int32_t index, int32_t layer, struct pointers *pointers,
+                      struct fr_member *member) {
+    const struct part *part = &call->part[index];
+    const int32_t D = call->model->shape.num_directions;
+    if (call->mode != DIRECTIONS) {
+        const struct share share = {pointers, call->scratch[index], member};
+        for (int32_t direction = 0; direction < D && !member->gone; direction++) {
             const struct pass pass = fr_make_pass(call, part, layer, direction);
-            struct share share = {.pointers = &call->pointers[index + thread], .thread = 0, .threads = 1};
-            share.scratch = call->scratch[call->mode == DIRECTIONS ? direction : index];
-            if (unit_team) {
-                share.thread = thread, share.threads = threads;
-                share.point = &call->points[pass.state];
-                share.no_take_over = call->tape != NULL; /* it would begin with gates that are overwritten */
-            }
-            run_pass(&pass, &share, call->take_over);
-            if (unit_team) wait_for_all(call->pass_end, threads);
+            run_pass(&pass, &share);
         }
-        if (call->mode == DIRECTIONS) wait_for_all(call->pass_end, threads);
-        if (part->summands[0]) {
-            add_directions(call, part, layer, thread, threads);
-            wait_for_all(call->pass_end, threads);
-        }
-    }
-    clear_tails(call, part, thread, threads);
-}
-
-static void run_thread(void *context, int thread, int threads) {
-    struct call *call = context;
-    if (call->mode == DIRECTIONS || call->mode == UNITS) {
-        run_network(call, 0, thread, threads);
         return;
     }
-    for (;;) {
-        const int32_t i = __atomic_fetch_add(&call->next_part, 1, __ATOMIC_RELAXED);
-        if (i >= call->parts) return;
-        run_network(call, i, 0, 1);
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        for (int32_t direction = i; direction < D; direction += member->threads) {
+            struct fr_member alone = FR_ALONE;
+            const struct share share = {pointers, call->scratch[direction], &alone};
+            const struct pass pass = fr_make_pass(call, part, layer, direction);
+            run_pass(&pass, &share);
+        }
+    }
+}
+
+/* Part `index` through all layers, by one thread or, if it is the only part, by a team. */
+static void run_network(const struct call *call, int32_t index, struct pointers *pointers, struct fr_member *member) {
+    const struct part *part = &call->part[index];
+    const int32_t first = call->tape ? call->tape->plan.layer : 0;
+    const int32_t end = call->tape ? first + 1 : call->model->shape.num_layers;
+    for (int32_t layer = first; layer < end; layer++) {
+        run_layer(call, index, layer, pointers, member);
+        if (member->gone) return;
+        if (!part->summands[0]) continue;
+        for (int32_t i; (i = fr_next_share(member)) >= 0;) add_directions(call, part, layer, i, member->threads);
+        if (member->gone) return;
+    }
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) clear_tails(call, part, i, member->threads);
+}
+
+static void run_member(void *context, struct fr_member *member) {
+    struct call *call = context;
+    struct pointers *pointers = &call->pointers[member->thread];
+    if (call->mode == DIRECTIONS || call->mode == UNITS) {
+        run_network(call, 0, pointers, member);
+        return;
+    }
+    for (int32_t i; (i = fr_next_share(member)) >= 0;) {
+        for (int32_t part = i; part < call->parts; part += member->threads) {
+            struct fr_member alone = FR_ALONE;
+            run_network(call, part, pointers, &alone);
+        }
     }
 }
 
 void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace, int32_t threads) {
     struct call call = {.model = model, .sequence = sequence, .tape = sequence->tape, .kernels = fr_active_kernels()};
     struct fr_arena arena = {workspace, 0};
-    fr_lay_out_call(&call, sequence->steps, sequence->rows, fr_threads_available() ? threads : 1, &arena);
-    const size_t R = (size_t)fr_output_size(&model->shape);
-    memset(call.zeros, 0, R * sizeof *call.zeros);
+    struct fr_member member;
+    threads = fr_useful_threads(&call, sequence->steps, sequence->rows, threads);
+    threads = fr_team_gather(&member, threads, fr_call_macs(model, sequence->steps, sequence->rows));
+    fr_lay_out_call(&call, sequence->steps, sequence->rows, threads, &arena);
+    memset(call.zeros, 0, (size_t)fr_output_size(&model->shape) * sizeof *call.zeros);
     if (call.tape) fr_tape_begin(&call);
     else fr_deal_rows(sequence, call.parts, call.part, call.sorted, call.count);
-    if (call.threads > 1) {
-        fr_team_run(call.threads, run_thread, &call);
-        return;
-    }
-    const uint64_t mode = fr_float_mode_enter();
-    run_thread(&call, 0, 1);
-    fr_float_mode_restore(mode);
+    fr_team_run(&member, run_member, &call);
 }
 
 /* ---- the x part alone ------------------------------------------------------------------------- */

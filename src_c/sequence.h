@@ -47,18 +47,22 @@ struct pass {
     struct view x, y;
     const int64_t *tokens; /* first layer on tokens: x only finds their index */
     int reverse;
+    int again; /* training: steps that ran before, from the c that was kept then */
     size_t state; /* layer * D + direction */
     const struct kept *kept;     /* training: else NULL */
     const struct record *record; /* where the steps that run are recorded, or NULL */
 };
 
-/* What part of a pass a thread does, and with what. */
+/* Who runs a pass, and with what: the pointers are the thread's own, the scratch may be a team's. */
 struct share {
     struct pointers *pointers;
     struct scratch scratch;
-    int32_t thread, threads;
-    struct fr_meeting_point *point; /* NULL: alone */
-    int no_take_over;
+    struct fr_member *member;
+};
+
+/* Blocks of a share. */
+struct range {
+    int32_t begin, end;
 };
 
 static inline int64_t time_of(const struct pass *p, int64_t s) { return p->reverse ? p->group->steps - 1 - s : s; }
@@ -69,8 +73,14 @@ static inline int64_t last_step(const struct pass *p, int64_t r) {
     return length == 0 ? -1 : p->reverse ? p->group->steps - 1 : length - 1;
 }
 
-static inline int32_t share_begin(int32_t blocks, int32_t thread, int32_t threads) {
-    return (int32_t)((int64_t)blocks * thread / threads);
+static inline struct range share_of(int32_t blocks, int32_t i, int32_t shares) {
+    return (struct range){(int32_t)((int64_t)blocks * i / shares), (int32_t)((int64_t)blocks * (i + 1) / shares)};
+}
+
+/* (rows, blocks * U): the c that the tape keeps, from before the chunk that begins with step s. */
+static inline float *kept_c(const struct pass *p, int64_t s) {
+    const int64_t chunk = s / p->call->tape->plan.kept_steps;
+    return p->kept->c_at + (size_t)(chunk * p->group->rows) * fr_unit_row(p->layer);
 }
 
 static inline struct view caller_view(const fr_sequence *q, const struct group *g, float *base, size_t width, size_t offset) {
@@ -79,10 +89,6 @@ static inline struct view caller_view(const fr_sequence *q, const struct group *
 
 static inline struct view inner_view(const struct group *g, float *base, size_t width, size_t offset) {
     return (struct view){base, width, offset, g->rows, 1, NULL, NULL};
-}
-
-static inline void wait_for_all(struct fr_meeting_point *point, int32_t threads) {
-    if (threads > 1) fr_meet(point, threads, 0);
 }
 
 struct pass fr_make_pass(const struct call *call, const struct part *part, int32_t layer, int32_t direction);

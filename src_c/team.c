@@ -1,186 +1,187 @@
-#include "team.h"
+#include "claims.h"
 
-#include "include/fastrnn.h"
+struct fr_team fr_teams[FR_TEAMS];
 
-#include <sched.h>
-#include <stddef.h>
-#include <time.h>
+_Static_assert(FR_SLEEP_NS >= FR_LATE_NS, "the caller sleeps when late members are dismissed");
 
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
-#if defined(_OPENMP) || defined(FR_PTHREADS)
-#include <pthread.h>
-#endif
+/* ---- phases ------------------------------------------------------------------------------------- */
 
-/* ---- teams ------------------------------------------------------------------------------------ */
+static void add_done(struct fr_team *team) {
+    FR_AT(DONE);
+    __atomic_fetch_add(&team->done, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&team->sleeping, __ATOMIC_SEQ_CST)) fr_wake(&team->done);
+}
 
-/* A forked child has none of its parent's threads. libgomp hangs when asked for them again, whoever
- * used it in the parent, so a child never asks. Plain threads are made anew for every call. */
-#if defined(_OPENMP)
-static int forked;
+/* Whether the phase is over; others may have done their shares of the next one by now. */
+static int is_over(const struct fr_member *m) {
+    const uint32_t done = __atomic_load_n(&m->team->done, __ATOMIC_SEQ_CST);
+    return (int32_t)(done - (uint32_t)(m->phase + 1) * (uint32_t)m->threads) >= 0;
+}
 
-static void in_child(void) { __atomic_store_n(&forked, 1, __ATOMIC_RELAXED); }
+/* ---- a worker ----------------------------------------------------------------------------------- */
 
-__attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, in_child); }
+static void be_idle(struct fr_worker *worker) { __atomic_store_n(&worker->claim, 0, __ATOMIC_SEQ_CST); }
 
-int fr_threads_available(void) { return !__atomic_load_n(&forked, __ATOMIC_RELAXED); }
-#elif defined(FR_PTHREADS)
-int fr_threads_available(void) { return 1; }
-#else
-int fr_threads_available(void) { return 0; }
-#endif
+/* A worker on the caller's processor would only keep it from the caller. */
+static int is_in_the_way(const struct fr_team *team) {
+    const int32_t processor = __atomic_load_n(&team->processor, __ATOMIC_RELAXED);
+    return processor >= 0 && processor == fr_processor();
+}
 
-#if defined(_OPENMP)
+/* Waits until the condition holds; 0: the claim was taken away, or waiting does not help. */
+#define WAIT_AS_WORKER(m, condition)                                                          \
+    do {                                                                                      \
+        uint64_t since = 0;                                                                   \
+        for (unsigned polls = 1; !(condition); polls++) {                                     \
+            if (polls < BARE_POLLS) continue;                                                 \
+            fr_pause();                                                                       \
+            if (polls % BARE_POLLS) continue;                                                 \
+            if (state_of(claim_now((m)->worker)) == AWAY || is_in_the_way((m)->team)) return 0;   \
+            const uint64_t now = fr_now();                                                    \
+            if (!since) since = now;                                                          \
+            if (now - since > FR_RESIGN_NS) return 0;                                         \
+        }                                                                                     \
+    } while (0)
 
-void fr_team_run(int threads, fr_team_function *function, void *context) {
-#pragma omp parallel num_threads(threads)
-    {
-        const uint64_t mode = fr_float_mode_enter();
-        function(context, omp_get_thread_num(), omp_get_num_threads());
-        fr_float_mode_restore(mode);
+/* Leaves after `shares` shares, unless it was sent away; then it is idle. */
+static void leave(struct fr_member *m, uint64_t claim, uint64_t shares) {
+    m->gone = 1;
+    if (!change(m->worker, claim, claim_of(m->team, LEFT + shares))) be_idle(m->worker);
+}
+
+/* Waits for the end of the phase and claims the share of the next one. */
+static int go_on(struct fr_member *m) {
+    WAIT_AS_WORKER(m, is_over(m));
+    if (__atomic_load_n(&m->team->closed, __ATOMIC_RELAXED)) return 0;
+    FR_AT(CLAIM);
+    if (!change(m->worker, in_phase(m->team, m->phase), in_phase(m->team, m->phase + 1))) return 0;
+    FR_AT(CLAIMED);
+    m->phase++;
+    return 1;
+}
+
+static int32_t next_as_worker(struct fr_member *m) {
+    if (m->share < 0) return m->share = m->thread;
+    add_done(m->team);
+    if (!go_on(m)) leave(m, in_phase(m->team, m->phase), m->phase + 1);
+    return m->share = -1;
+}
+
+/* Arrives, waits for the call to start, and claims the share of its first phase. */
+static int join(struct fr_member *m) {
+    struct fr_team *team = m->team;
+    FR_AT(ARRIVE);
+    if (!change(m->worker, claim_of(team, POSTED), claim_of(team, ARRIVED))) return 0;
+    WAIT_AS_WORKER(m, __atomic_load_n(&team->started, __ATOMIC_ACQUIRE));
+    FR_AT(CLAIM);
+    if (!change(m->worker, claim_of(team, ARRIVED), in_phase(team, 0))) return 0;
+    FR_AT(CLAIMED);
+    m->threads = team->threads;
+    for (m->thread = 1; team->worker[m->thread] != m->worker;) m->thread++;
+    return 1;
+}
+
+int fr_team_wants(const struct fr_worker *worker) {
+    const uint64_t claim = claim_now(worker);
+    return claim && (state_of(claim) == POSTED || state_of(claim) == AWAY);
+}
+
+int fr_team_serve(struct fr_worker *worker) {
+    struct fr_team *team = &fr_teams[(claim_now(worker) >> 48) - 1];
+    struct fr_member m = {.team = team, .worker = worker, .share = -1};
+    if (!join(&m)) {
+        leave(&m, claim_of(team, ARRIVED), 0);
+        return 0;
+    }
+    const uint64_t mode = fr_float_mode_enter();
+    team->function(team->context, &m);
+    fr_float_mode_restore(mode);
+    if (m.gone) return 0;
+    add_done(team); /* the end is a phase, too */
+    be_idle(worker);
+    return 1;
+}
+
+/* ---- the caller --------------------------------------------------------------------------------- */
+
+/* Whether the caller must do the share of member i: it has left, or is sent away here because it has
+ * not claimed the share and may not be waited for. */
+static int is_missing(const struct fr_member *m, int32_t i, int may_wait) {
+    const struct fr_team *team = m->team;
+    for (;;) { /* the worker may claim the share, or leave, at the same time */
+        const uint64_t claim = claim_now(team->worker[i]), state = state_of(claim);
+        if (!is_of(claim, team)) return 0; /* idle, or of another team: it ended */
+        if (state >= LEFT) return state < LEFT + m->phase + 1;
+        if (state >= FIRST_PHASE + m->phase || may_wait) return 0;
+        if (change(team->worker[i], claim, claim_of(team, AWAY))) return 1;
     }
 }
 
-#elif defined(FR_PTHREADS)
-
-/* Plain threads, for builds without OpenMP and for ThreadSanitizer, which does not know libgomp. */
-struct part {
-    fr_team_function *function;
-    void *context;
-    int thread;
-    int *granted; /* 0 until it is known how many threads there are */
-};
-
-static void *part_main(void *argument) {
-    const struct part *part = argument;
-    int granted;
-    while ((granted = __atomic_load_n(part->granted, __ATOMIC_ACQUIRE)) == 0) sched_yield();
-    const uint64_t mode = fr_float_mode_enter();
-    part->function(part->context, part->thread, granted);
-    fr_float_mode_restore(mode);
-    return NULL;
-}
-
-void fr_team_run(int threads, fr_team_function *function, void *context) {
-    pthread_t handle[FR_MAX_THREADS];
-    struct part part[FR_MAX_THREADS];
-    int started = 1, granted = 0;
-    for (; started < threads; started++) {
-        part[started] = (struct part){function, context, started, &granted};
-        if (pthread_create(&handle[started], NULL, part_main, &part[started])) break;
+/* A member whose share of this phase the caller must do from here on; 0: none. */
+static int32_t find_missing(const struct fr_member *m, uint64_t waiting) {
+    struct fr_team *team = m->team;
+    const int expected = team->gathered || m->phase; /* else whoever comes too late is not missed */
+    const int may_wait = expected && !team->closed && waiting < FR_LATE_NS;
+    for (int32_t i = 1; i < m->threads; i++) {
+        if (team->absent[i] || !is_missing(m, i, may_wait)) continue;
+        team->absent[i] = 1;
+        team->late |= expected;
+        FR_AT(LATE);
+        return i;
     }
-    __atomic_store_n(&granted, started, __ATOMIC_RELEASE);
-    part[0] = (struct part){function, context, 0, &granted};
-    part_main(&part[0]);
-    for (int i = 1; i < started; i++) pthread_join(handle[i], NULL);
+    return 0;
 }
 
-#else
-
-void fr_team_run(int threads, fr_team_function *function, void *context) {
-    (void)threads;
-    const uint64_t mode = fr_float_mode_enter();
-    function(context, 0, 1);
-    fr_float_mode_restore(mode);
+/* Only when all that are not done have their shares at hand: nobody else would wake the caller. */
+static void sleep_for_share(struct fr_member *m) {
+    struct fr_team *team = m->team;
+    __atomic_store_n(&team->sleeping, 1, __ATOMIC_SEQ_CST);
+    const uint32_t done = __atomic_load_n(&team->done, __ATOMIC_SEQ_CST);
+    if (!is_over(m)) fr_sleep_on(&team->done, done);
+    __atomic_store_n(&team->sleeping, 0, __ATOMIC_SEQ_CST);
 }
 
-#endif
-
-void fr_team_run_if(int pays, int threads, fr_team_function *function, void *context) {
-    if (pays && threads > 1 && fr_threads_available()) {
-        fr_team_run(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS, function, context);
-        return;
-    }
-    const uint64_t mode = fr_float_mode_enter();
-    function(context, 0, 1);
-    fr_float_mode_restore(mode);
-}
-
-/* ---- meeting ---------------------------------------------------------------------------------- */
-
-static const uint64_t PHASE = (uint64_t)1 << 32, TAKEN = (uint64_t)1 << 31;
-
-/* Polls before a waiting thread yields, and yields before it takes over: 1 to 3 ms together, less
- * than a time slice. Much less would mistake a partner that is only slower (a chunk's x product may
- * take a millisecond) for one that is off the CPU: with 4000 polls, LSTM 512 with 8 rows ran at half
- * the speed. Tests wait for less, so that they meet the rare paths; at least 64 polls. */
-#ifndef FR_POLLS
-#define FR_POLLS 60000
-#define FR_YIELDS 4
-#endif
-enum { POLLS = FR_POLLS, YIELDS = FR_YIELDS };
-
-void fr_meeting_start(struct fr_meeting_point *point) {
-    __atomic_store_n(&point->word, 0, __ATOMIC_RELEASE);
-}
-
-static inline void pause_briefly(int polls) {
-    if (polls < 64) return; /* a pause may cost more than 100 cycles: not while the partner is close */
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
-enum fr_meeting fr_meet(struct fr_meeting_point *point, int threads, int may_take_over) {
-    uint64_t word = __atomic_load_n(&point->word, __ATOMIC_RELAXED), next;
-    do {
-        if (word & TAKEN) return FR_LEAVE;
-        next = (uint32_t)word + 1 == (uint32_t)threads ? (word & ~(PHASE - 1)) + PHASE : word + 1;
-    } while (!__atomic_compare_exchange_n(&point->word, &word, next, 1, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    if (next >> 32 != word >> 32) return FR_MET;
-    const uint64_t phase = next >> 32;
-    for (int polls = 0, yields = 0;; polls++) {
-        word = __atomic_load_n(&point->word, __ATOMIC_ACQUIRE);
-        if (word >> 32 != phase) return FR_MET;
-        if (word & TAKEN) return FR_LEAVE;
-        pause_briefly(polls);
-        if (polls < POLLS) continue;
-        if (may_take_over && yields >= YIELDS) {
-            if (__atomic_compare_exchange_n(&point->word, &word, word | TAKEN, 0, __ATOMIC_ACQ_REL,
-                                            __ATOMIC_RELAXED)) {
-                return FR_TAKE_OVER;
-            }
-            continue;
+/* Waits for the end of the phase; returns a share that the caller must do itself, or -1. */
+static int32_t wait_as_caller(struct fr_member *m) {
+    struct fr_team *team = m->team;
+    uint64_t since = 0, now = 0;
+    int32_t missing = -1;
+    for (unsigned polls = 1; !is_over(m); polls++) {
+        if (polls < BARE_POLLS) continue;
+        fr_pause();
+        if (polls % BARE_POLLS) continue;
+        now = fr_now();
+        if (!since) since = now;
+        __atomic_store_n(&team->processor, fr_processor(), __ATOMIC_RELAXED);
+        const int32_t i = find_missing(m, now - since);
+        if (i) {
+            missing = i;
+            break;
         }
-        if (++yields <= 2 * YIELDS) sched_yield();
-        else nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
-        polls = POLLS - 64;
+        if (team->waited + (now - since) > FR_SLOW_NS + (now - team->start) / 2) {
+            team->late = 1;
+            __atomic_store_n(&team->closed, 1, __ATOMIC_RELAXED);
+        }
+        if (now - since > FR_SLEEP_NS) sleep_for_share(m);
     }
+    team->waited += now - since;
+    return missing;
 }
 
-/* ---- floating-point mode ---------------------------------------------------------------------- */
-
-#if defined(__x86_64__)
-
-uint64_t fr_float_mode_enter(void) {
-    const unsigned mode = __builtin_ia32_stmxcsr();
-    /* flush to zero, denormals are zero, all exceptions masked; round to nearest */
-    __builtin_ia32_ldmxcsr((mode | 0x9fc0) & ~0x6000u);
-    return mode;
+static int32_t next_as_caller(struct fr_member *m) {
+    struct fr_team *team = m->team;
+    if (m->share < 0) {
+        team->next = 1;
+        return m->share = 0;
+    }
+    add_done(team);
+    while (team->next < m->threads) {
+        const int32_t i = team->next++;
+        if (team->absent[i]) return m->share = i;
+    }
+    m->share = wait_as_caller(m);
+    if (m->share < 0) m->phase++;
+    return m->share;
 }
 
-/* Restores the caller's control bits and exception flags. */
-void fr_float_mode_restore(uint64_t mode) { __builtin_ia32_ldmxcsr((unsigned)mode); }
-
-#elif defined(__aarch64__)
-
-uint64_t fr_float_mode_enter(void) {
-    uint64_t mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    const uint64_t traps = (uint64_t)0x9f00, rounding = (uint64_t)3 << 22, flush_to_zero = (uint64_t)1 << 24;
-    const uint64_t flush = (mode | flush_to_zero) & ~(traps | rounding);
-    __asm__ volatile("msr fpcr, %0" ::"r"(flush));
-    return mode;
-}
-
-void fr_float_mode_restore(uint64_t mode) { __asm__ volatile("msr fpcr, %0" ::"r"(mode)); }
-
-#else
-
-uint64_t fr_float_mode_enter(void) { return 0; }
-void fr_float_mode_restore(uint64_t mode) { (void)mode; }
-
-#endif
+int32_t fr_next_shared(struct fr_member *m) { return m->worker ? next_as_worker(m) : next_as_caller(m); }

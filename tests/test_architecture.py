@@ -30,7 +30,7 @@ IMPORTS = {
     "data": "_arrays",
     "files": "_module _atomic _arrays",
     "_startup": "process",
-    "process": "_core _arrays",
+    "process": "_core _cgroups _arrays",
     "optim": "_optimizer _core",
     "_optimizer": "_core _arrays",
     "rnn": "_recurrent _cells packed _arrays",
@@ -47,6 +47,7 @@ IMPORTS = {
     "packed": "_arrays",
     "streams": "_core _arrays",
     "_core": "",
+    "_cgroups": "",
     "_flow": "_arrays",
     "_atomic": "",
     "_names": "_arrays",
@@ -75,20 +76,18 @@ def test_cells_include_nothing_and_know_no_loop_and_no_index():
 
 def test_intrinsics_are_in_vf_and_isa_only():
     for name, text in sources(".").items():
-        if name == "team.c":  # the floating-point control register
-            text = re.sub(r"_mm_(getcsr|setcsr|pause)\(|#include <immintrin.h>", "", text)
         if name != "simd/vf.h" and not name.startswith("isa/"):
             assert not INTRINSIC.search(text), name
 
 
-def test_openmp_is_known_to_the_team_only():
+def test_where_threads_come_from_is_known_in_one_place():
     for name, text in sources(".").items():
-        if name not in ("team.c", "team.h"):
-            assert not re.search(r"\bomp|_OPENMP|pthread", text, re.IGNORECASE), name
+        if name not in ("threads.c", "threads.h"):
+            assert not re.search(r"\bomp|_OPENMP|pthread|futex", text, re.IGNORECASE), name
 
 
 def test_conditions_on_an_instruction_set_or_compiler_are_in_few_places():
-    allowed = {"simd/vf.h", "dispatch.c", "team.c", "team.h"}
+    allowed = {"simd/vf.h", "dispatch.c", "float_mode.c", "threads.h"}
     for name, text in sources(".").items():
         conditions = "\n".join(re.findall(r"^\s*#\s*(?:el)?if.*(?:\\\n.*)*", text, re.MULTILINE))
         if name not in allowed and not name.startswith("isa/"):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE, TESTS = ROOT / "src_c", ROOT / "tests" / "c"
 COMPILER = os.environ.get("CC", "cc").split()
 FLAGS = ["-std=gnu11", "-O1", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
-THREADS = "-DFR_PTHREADS" if platform.system() == "Darwin" else "-fopenmp"
+THREADS = "-DFR_POOL"
 # How test_math is compiled for each table of kernels.
 MATH = {
     "base": ["-DFR_ISA_BASE", "-DFR_LANES=4"],
@@ -70,7 +70,7 @@ def test_the_core_passes_without_python(name, objects, tmp_path):
 
 def test_late_and_many_threads_change_no_bit(objects, tmp_path):
     program = tmp_path / "test_threads"
-    others = [path for path in objects if path.stem != "team"]  # part of the test itself
+    others = [path for path in objects if path.stem not in ("team", "gather")]  # in the test itself
     compile_c(THREADS, TESTS / "test_threads.c", *others, "-o", program, "-lm", "-lpthread")
     passes(program, "10")
 

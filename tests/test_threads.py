@@ -103,32 +103,31 @@ PARENT = """
     wanted = layer(x)[0]
     fastrnn.set_num_threads(2)
 
-    def right(available):
-        config = fastrnn.show_config()
-        return config["threads_available"] is available and np.array_equal(layer(x)[0], wanted)
+    def right(_=None):
+        return fastrnn.show_config()["threads_available"] and np.array_equal(layer(x)[0], wanted)
 """
 FORK = """
-    def child_is_right(available):
+    def child_is_right():
         pid = os.fork()
         if pid == 0:
-            os._exit(0 if right(available) else 1)
+            os._exit(0 if right() else 1)
         return os.waitpid(pid, 0)[1] == 0
 
-    assert child_is_right(False)  # even before the parent's first team
-    assert right(True)
-    assert child_is_right(False)
-    assert right(True)
+    assert child_is_right()  # even before the parent's first team
+    assert right()
+    assert child_is_right()
+    assert right()
 """
 POOL = """
     import multiprocessing
 
-    assert right(True)
+    assert right()
     with multiprocessing.get_context("fork").Pool(3) as pool:
-        assert pool.map(right, [False] * 12) == [True] * 12
+        assert pool.map(right, range(12)) == [True] * 12
 """
 EXEC = """
-    # A program that the child starts has threads again.
-    assert right(True)
+    # A program that the child starts has threads of its own.
+    assert right()
     code = "import fastrnn; assert fastrnn.show_config()['threads_available']"
     if os.fork() == 0:
         os.execv(sys.executable, [sys.executable, "-c", code])

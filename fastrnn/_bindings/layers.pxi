@@ -80,7 +80,7 @@ cdef class Stack:
 
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *:
         cdef fr_tape_plan plan
-        plan.layer, plan.threads, plan.steps, plan.rows = layer, num_threads, steps, rows
+        plan.layer, plan.threads, plan.steps, plan.rows = layer, fr_team_size(num_threads), steps, rows
         plan.elements, plan.kept_steps, plan.vocabulary = elements, kept_steps, 0
         if fr_tape_size(self.model, &plan) == 0:
             raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")

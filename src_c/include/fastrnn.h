@@ -467,9 +467,12 @@ FR_API const char *fr_isa(void);
 /* Uses the kernels of that name from now on; returns 0 if this CPU or build does not have them.
  * Call it before other threads use the library. */
 FR_API int fr_isa_select(const char *name);
-/* 1 if calls can use more than one thread: built with threads, and not in a forked child (where
- * OpenMP may hang, and everything runs in the calling thread instead). */
+/* 1 if calls can use more than one thread: built with threads; with OpenMP's, not in a forked child,
+ * where they may hang. */
 FR_API int fr_threads_available(void);
+/* How many threads a call that may use `threads` would ask for now: 1 for a while after one of them was
+ * late, because other programs wanted the processors. */
+FR_API int32_t fr_team_size(int32_t threads);
 /* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy. */
 FR_API void fr_activation(int32_t function, const float *x, float *y, size_t n);
 /* Independent multiply-adds and nothing else, `rounds` per register: time it to know the peak of a

@@ -1,12 +1,12 @@
-/* A forked child computes the same bits: in one thread, for OpenMP's threads do not survive a fork
- * and asking for them again may hang, whoever used them in the parent. Plain threads are made anew. */
+/* A forked child computes the same bits: with threads of its own, or, with OpenMP, in one thread, for
+ * OpenMP's do not survive a fork and asking for them again may hang, whoever used them in the parent. */
 #define _GNU_SOURCE
 #include "problems.h"
 
 #include <sys/wait.h>
 #include <unistd.h>
 
-#if defined(_OPENMP)
+#if defined(_OPENMP) && !defined(FR_POOL)
 enum { CHILD_HAS_THREADS = 0 };
 #else
 enum { CHILD_HAS_THREADS = 1 };
