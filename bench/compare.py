@@ -3,7 +3,7 @@
     python bench/compare.py                        every workload, one thread
     python bench/compare.py --threads 2 --only N=  batches, two threads
     python bench/compare.py --training             forward and backward, and whole training steps
-    python bench/compare.py --contention           two threads while other processes want the cores
+    python bench/compare.py --contention           two threads beside busy processes
 
 Per workload: the median time of every engine, how many times faster fastrnn is than the fastest
 peer (median of the rounds, and their range), the ratio that is asked for, how much of what the
@@ -101,7 +101,9 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures there as well")
     kinds = parser.add_mutually_exclusive_group()
     kinds.add_argument("--training", action="store_true", help="forward and backward, and steps")
-    kinds.add_argument("--contention", action="store_true", help="while other processes compute")
+    kinds.add_argument(
+        "--contention", action="store_true", help="two threads and one beside busy processes"
+    )
     options = parser.parse_args()
     figures: list[Any]
     if options.contention:

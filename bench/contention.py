@@ -1,8 +1,8 @@
-"""Two threads while four other processes want the cores: how late can a call be?
+"""Two threads while none, one, two or four other processes want the cores.
 
 A library whose threads wait for each other at every step waits a scheduler's time slice each time
-one of them is off its core. Compared are the median and the worst call with the same calls on a
-quiet machine.
+one of them is off its core. Two threads are compared with one under the same load: both take turns,
+and what counts are the medians and the worst call.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from statistics import median
 
-import peers
+import engines
+from peers import Engine
 from timing import turn, warm_up
-from workloads import sequence, step
+from workloads import Training, Work, sequence
 
+from fastrnn.cli._floor import Workload
 from fastrnn.cli._measure import format_seconds
 
 THREADS = 2
-BUSY_PROCESSES = 4
-QUIET_SECONDS = 1.0
-CONTENDED_SECONDS = 3.0
+BUSY = (0, 1, 2, 4)
 ENGINES = ("fastrnn", "torch")
-WORKLOADS = (
+ROUNDS = 6
+TURN_SECONDS = 0.4  # many pauses after a late thread, and many time slices
+WORKLOADS: tuple[Work, ...] = (
+    sequence("lstm", 128),
+    sequence("lstm", 256),
+    sequence("lstm", 512, steps=50),
     sequence("lstm", 256, 4),
-    sequence("gru", 512),
-    sequence("rnn", 256),
-    step("lstm", 256),
-    step("gru", 512),
-    step("rnn", 256),
+    sequence("lstm", 128, 8),
+    sequence("gru", 512, steps=1),
+    Training(Workload("gru", 20, 33, 5, 20, layers=2)),
+    Training(Workload("lstm", 128, 128, 32, 50)),
 )
 # A busy process ends by itself, should nobody be left to end it.
 _BUSY = """
@@ -46,14 +50,21 @@ while time.monotonic() < end:
 
 @dataclass(frozen=True)
 class Report:
-    """What one engine needed for a workload; seconds of a call."""
+    """What one engine needed beside `busy` processes; seconds of a call."""
 
     name: str
     engine: str
-    quiet: float  # median
-    contended: float  # median
-    worst: float  # of the contended calls
-    calls: int  # contended
+    busy: int
+    two: float  # median of calls with two threads
+    worst: float
+    one: float  # median with one thread, under the same load
+    worst_one: float
+    calls: int  # with two threads
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long a call takes with two threads."""
+        return self.two / self.one
 
 
 @contextmanager
@@ -62,6 +73,8 @@ def busy_processes(count: int, seconds: float) -> Iterator[None]:
     command = [sys.executable, "-S", "-c", _BUSY, str(seconds)]
     running = [subprocess.Popen(command) for _ in range(count)]
     try:
+        if count:
+            time.sleep(0.2)
         yield
     finally:
         for process in running:
@@ -70,7 +83,7 @@ def busy_processes(count: int, seconds: float) -> Iterator[None]:
             process.wait()
 
 
-def call_times(engine: peers.Engine, seconds: float) -> list[float]:
+def call_times(engine: Engine, seconds: float) -> list[float]:
     """Seconds of single calls, one after the other, for about `seconds`; at least one."""
     times: list[float] = []
     end = time.perf_counter() + seconds
@@ -79,38 +92,56 @@ def call_times(engine: peers.Engine, seconds: float) -> list[float]:
     return times
 
 
-def measure(engine: peers.Engine, name: str) -> Report:
-    """Times an engine on a quiet machine, then on a contended one."""
-    warm_up(engine)
-    quiet = call_times(engine, QUIET_SECONDS)
-    with busy_processes(BUSY_PROCESSES, 10 * CONTENDED_SECONDS):
-        time.sleep(0.2)
-        contended = call_times(engine, CONTENDED_SECONDS)
+def measure(one: Engine, two: Engine, name: str, busy: int) -> Report:
+    """Times one and two threads of an engine in turn beside `busy` processes."""
+    times: dict[int, list[float]] = {1: [], 2: []}
+    warm_up(one)
+    warm_up(two)
+    with busy_processes(busy, 60 * ROUNDS * TURN_SECONDS):
+        for _ in range(ROUNDS):
+            for threads, engine in ((1, one), (2, two)):
+                engine.prepare()
+                times[threads] += call_times(engine, TURN_SECONDS)
     return Report(
-        name, engine.name, median(quiet), median(contended), max(contended), len(contended)
+        name,
+        two.name,
+        busy,
+        median(times[2]),
+        max(times[2]),
+        median(times[1]),
+        max(times[1]),
+        len(times[2]),
     )
 
 
 def run_cases(only: str = "") -> list[Report]:
-    """Prints a row per workload and engine: times, and how many times the quiet median they are."""
-    columns = (("", 27), ("engine", -12), ("quiet median", 15), ("median", 24), ("worst", 26))
-    print(f"threads: {THREADS}, beside {BUSY_PROCESSES} busy processes\n")
+    """Prints a row per workload, engine and load: medians, their ratio, and the worst calls."""
+    columns = (
+        ("", 30),
+        ("engine", -9),
+        ("busy", 5),
+        ("1 thread", 12),
+        ("2 threads", 12),
+        ("ratio", 8),
+        ("worst: 1 thread", 18),
+        ("2 threads", 12),
+    )
     print("".join(f"{text:<{-w}}" if w < 0 else f"{text:>{w}}" for text, w in columns))
     reports = []
     for work in WORKLOADS:
         for name in ENGINES:
-            if peers.available(name) and fnmatch(work.label, f"*{only}*"):
-                report = measure(peers.build(name, work, THREADS), work.label)
-                reports.append(report)
-                print(_line(report), flush=True)
+            if not (engines.available(name) and fnmatch(work.label, f"*{only}*")):
+                continue
+            one, two = engines.build(name, work, 1), engines.build(name, work, THREADS)
+            for busy in BUSY:
+                reports.append(measure(one, two, work.label, busy))
+                print(_line(reports[-1]), flush=True)
     return reports
 
 
 def _line(report: Report) -> str:
-    def times(seconds: float) -> str:
-        return f"{format_seconds(seconds)} ({seconds / report.quiet:,.1f} x)"
-
     return (
-        f"{report.name:<27}{report.engine:<12}{format_seconds(report.quiet):>15}"
-        f"{times(report.contended):>24}{times(report.worst):>26}"
+        f"{report.name:<30}{report.engine:<9}{report.busy:>5}{format_seconds(report.one):>12}"
+        f"{format_seconds(report.two):>12}{report.ratio:>7.2f} "
+        f"{format_seconds(report.worst_one):>18}{format_seconds(report.worst):>12}"
     )
