@@ -15,6 +15,7 @@
 #define FR_SLOW_NS 200000     /* for shares at hand, in all of a call, and half of its time */
 #define FR_SLEEP_NS 100000    /* the caller polls for a share at hand, then sleeps */
 #define FR_PAUSE_NS 1000000   /* the first pause after a late member */
+#define FR_MIND_PROCESSOR 1   /* a member leaves that is on the caller's processor */
 #endif
 
 enum {

@@ -25,7 +25,7 @@ static void be_idle(struct fr_worker *worker) { __atomic_store_n(&worker->claim,
 /* A worker on the caller's processor would only keep it from the caller. */
 static int is_in_the_way(const struct fr_team *team) {
     const int32_t processor = __atomic_load_n(&team->processor, __ATOMIC_RELAXED);
-    return processor >= 0 && processor == fr_processor();
+    return FR_MIND_PROCESSOR && processor >= 0 && processor == fr_processor();
 }
 
 /* Waits until the condition holds; 0: the claim was taken away, or waiting does not help. */

@@ -7,13 +7,14 @@
  * random. Link with all of the core except team.c and gather.c, which are parts of this file;
  * ThreadSanitizer can follow it with -DFR_POOL. */
 #define _GNU_SOURCE
-#define FR_JOIN_NS 2000000
+#define FR_JOIN_NS 1000000
 #define FR_JOIN_MACS 1
 #define FR_LATE_NS 50000
-#define FR_RESIGN_NS 300000
+#define FR_RESIGN_NS 10000000
 #define FR_SLOW_NS 50000
 #define FR_SLEEP_NS 50000
 #define FR_PAUSE_NS 0
+#define FR_MIND_PROCESSOR 0
 #define FR_AT(place) at_place(place)
 enum place { ARRIVE, CLAIM, CLAIMED, DONE, LATE };
 static void at_place(enum place place);
@@ -35,12 +36,16 @@ static long taken_over;
 static void at_place(enum place place) {
     static uint64_t passed;
     if (place == LATE) __atomic_fetch_add(&taken_over, 1, __ATOMIC_RELAXED);
-    if (lateness == 0) return;
-    uint64_t seed = __atomic_fetch_add(&passed, 1, __ATOMIC_RELAXED);
-    if (uniform(&seed, 1.0f) > 2.0f / (float)lateness - 1.0f) return;
-    const uint64_t start = fr_now(), late = passed % 4 ? FR_LATE_NS + 20000 : FR_RESIGN_NS + 100000;
+    const int often = __atomic_load_n(&lateness, __ATOMIC_RELAXED);
+    if (often == 0) return;
+    const uint64_t count = __atomic_fetch_add(&passed, 1, __ATOMIC_RELAXED);
+    uint64_t seed = count;
+    if (uniform(&seed, 1.0f) > 2.0f / (float)often - 1.0f) return;
+    const uint64_t start = fr_now(), late = count % 32 ? FR_LATE_NS + 20000 : FR_RESIGN_NS + 100000;
     while (fr_now() - start < late) fr_pause();
 }
+
+static void be_late(int often) { __atomic_store_n(&lateness, often, __ATOMIC_RELAXED); }
 
 /* ---- problems --------------------------------------------------------------------------------- */
 
@@ -72,10 +77,10 @@ static struct problem both_ways[] = {
 static int count_wrong(const struct problem *p, const float *expected, int least, int most, int rounds) {
     int wrong = 0;
     for (int round = 0; round < rounds; round++) {
-        lateness = 8 << round % 8;
+        be_late(8 << round % 8);
         for (int threads = least; threads <= most; threads++) wrong += !solves(p, threads, expected);
     }
-    lateness = 0;
+    be_late(0);
     return wrong;
 }
 
