@@ -252,14 +252,15 @@ static void finish(const struct back *b, int32_t share, int32_t shares) {
 static void run_member(void *context, struct fr_member *member) {
     const struct back *b = context;
     const int64_t steps = b->pass[0].group->steps;
+    const int32_t D = b->D, both = b->call.mode == DIRECTIONS;
     for (int32_t share; (share = fr_next_share(member)) >= 0;) {
         for (int32_t i = share; i < b->call.parts * b->D; i += member->threads) {
             start_gradients(b, &b->pass[i], &b->work[i]);
         }
     }
-    if (b->call.mode == DIRECTIONS && !member->gone) run_directions(b, steps, member);
-    for (int32_t d = 0; d < b->D && !member->gone; d++) {
-        if (b->call.mode == DIRECTIONS) add_gradients(b, d, 0, steps, member);
+    if (both && !member->gone) run_directions(b, steps, member);
+    for (int32_t d = 0; d < D && !member->gone; d++) {
+        if (both) add_gradients(b, d, 0, steps, member);
         else run_direction(b, d, member);
     }
     if (member->gone) return;

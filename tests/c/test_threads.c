@@ -22,7 +22,7 @@ static void at_place(enum place place);
 #include "../../src_c/gather.c"
 #include "../../src_c/team.c"
 
-#include "problems.h"
+#include "training.h"
 
 #include <pthread.h>
 
@@ -72,6 +72,15 @@ static struct problem both_ways[] = {
     {"gru_reset_before", 16, 280, 0, 3, 2, 0, 6, 5, 1, .model = NULL},
 };
 
+/* Divided by units (one row), by rows, and by directions. */
+static struct problem training[] = {
+    {"lstm", 40, 160, 0, 2, 1, 0, 12, 1, 0, .model = NULL},
+    {"lstm", 40, 160, 70, 1, 1, 0, 12, 1, 0, .model = NULL},
+    {"gru_reset_before", 40, 160, 0, 1, 1, 0, 12, 1, 0, .model = NULL},
+    {"gru", 40, 100, 0, 1, 1, 0, 12, 20, 1, .model = NULL},
+    {"gru", 40, 128, 0, 1, 2, 1, 12, 3, 1, .model = NULL},
+};
+
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
 static int count_wrong(const struct problem *p, const float *expected, int least, int most, int rounds) {
@@ -102,6 +111,28 @@ static void check_late(struct problem *problems, int count, int least, int most,
         free_problem(p);
     }
     CHECK(taken_over > start, "%s and others: no one took over, so nothing was tested", problems->cell);
+}
+
+/* The backward pass changes gates in place: nothing of it may be done twice. */
+static void check_late_training(const struct problem *p, int rounds) {
+    float *dsolution = random_floats(p->y_count + p->h_count + p->c_count, 8, 1.0f);
+    struct answer answer = differentiate(p, 1, p->T, dsolution);
+    const uint64_t expected = hash_answer(p, &answer);
+    const long before = taken_over;
+    free_answer(&answer);
+    int wrong = 0;
+    for (int round = 0; round < rounds || (taken_over == before && round < 100 * rounds); round++) {
+        be_late(8 << round % 8);
+        answer = differentiate(p, 2 + round % 3, round % 2 ? p->T : 5, dsolution);
+        wrong += hash_answer(p, &answer) != expected;
+        free_answer(&answer);
+    }
+    be_late(0);
+    printf("%-16s H %3d P %3d D %d N %d: %ld take-overs in training\n", p->cell, p->H, p->P, p->D, p->N,
+           taken_over - before);
+    CHECK(wrong == 0, "%s: gradients of %d trainings differ from a serial one", p->cell, wrong);
+    CHECK(taken_over > before, "%s: no one took over, so nothing was tested", p->cell);
+    free(dsolution);
 }
 
 /* ---- many callers ----------------------------------------------------------------------------- */
@@ -171,6 +202,11 @@ int main(int argc, char **argv) {
     check_late(small, COUNT(small), 2, 3, rounds);
     check_late(ragged, COUNT(ragged), 3, 4, rounds);
     check_late(both_ways, COUNT(both_ways), 4, MOST_THREADS, (rounds + 9) / 10);
+    for (int i = 0; i < COUNT(training); i++) {
+        make_problem(&training[i]);
+        check_late_training(&training[i], rounds);
+        free_problem(&training[i]);
+    }
     const long before = taken_over;
     for (int i = 0; i < COUNT(small); i++) check_callers(&small[i], (rounds + 3) / 4);
     for (int i = 0; i < COUNT(ragged); i++) check_callers(&ragged[i], (rounds + 3) / 4);
