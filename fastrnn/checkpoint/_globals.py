@@ -182,8 +182,8 @@ DTYPES = (
 # Called while a tensor or an array is made, so that nothing of them is missed in the result.
 PARTS = (
     "torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "numpy.ndarray",
-    "torch.serialization._get_layout", "builtins.object", "builtins.list",
-    "builtins.int", "builtins.float", "builtins.str", "builtins.tuple",
+    "torch.serialization._get_layout", "torch.storage._load_from_bytes", "builtins.object",
+    "builtins.list", "builtins.int", "builtins.float", "builtins.str", "builtins.tuple",
 )  # fmt: skip
 
 BUILDERS: dict[str, Handler] = {

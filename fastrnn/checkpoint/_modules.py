@@ -64,8 +64,14 @@ class Views:
             if isinstance(value, (list, tuple)):
                 self._made[id(value)] = {str(i): entry for i, entry in enumerate(value)}
             elif isinstance(value, Bag):
-                self._made[id(value)] = _open_bag(value)
+                self._made[id(value)] = self._open(value)
         return self._made.get(id(value))
+
+    def _open(self, bag: Bag) -> View:
+        """The attributes of an object; what was appended to it, or its arguments, by place."""
+        listed = bag.items if bag.items is not None else bag.arguments
+        self._budget.spend(len(bag.attributes()) + len(listed))
+        return dict(bag.attributes()) | {str(i): entry for i, entry in enumerate(listed)}
 
     def is_module(self, value: object) -> bool:
         """Whether `value` is a pickled module, of Python or of TorchScript."""
@@ -158,20 +164,13 @@ class Views:
 
     def _script_entries(self, module: Bag) -> Iterator[tuple[str, object]]:
         attributes = module.attributes()
-        self._budget.spend(len(attributes))
+        self._budget.spend(len(attributes) + len(self._parameters[module.what]))
         for name in self._parameters[module.what]:
             if attributes.get(name) is not None:
                 yield name, attributes[name]
         for key, value in attributes.items():
             if isinstance(key, str) and isinstance(value, Bag) and value.what in self._parameters:
                 yield key, value
-
-
-def _open_bag(bag: Bag) -> View:
-    """The attributes of an object; what was appended to it and its arguments by place."""
-    found: dict[object, object] = dict(bag.attributes())
-    listed = bag.items if bag.items is not None else bag.arguments
-    return found | {str(i): entry for i, entry in enumerate(listed)}
 
 
 def _module_state(bag: Bag) -> View | None:

@@ -76,7 +76,8 @@ class ArrayRecord:
         self.is_fortran = is_fortran
         content, found = bytes_of(data), kind.dtype() if isinstance(kind, NumpyType) else None
         if content is None or found is None or not isinstance(kind, NumpyType):
-            self.problem = "a NumPy array of objects, strings or records"
+            what = shown(kind.code, 20) if isinstance(kind, NumpyType) else "objects"
+            self.problem = f"a NumPy array of type {what}, expected numbers"
             return
         if math.prod(max(1, n) for n in self.shape) > MAX_EXTENT:
             raise CheckpointError(f"a NumPy array of shape {self.shape} is too large")

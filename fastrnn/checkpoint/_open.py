@@ -192,4 +192,4 @@ def _folded(tensors: dict[str, Array], notes: list[str]) -> dict[str, Array]:
 def _with_widened(notes: list[str], widened: int) -> tuple[str, ...]:
     if widened:
         notes.append(f"{widened} bfloat16 tensors were widened to float32, which is exact")
-    return tuple(notes)
+    return tuple(dict.fromkeys(notes))

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 __all__ = ["script_parameters"]
 
+MAX_PATH = 1000  # characters; a name that is longer is in no pickle that is read
+
 _LINE = re.compile(
     rb"^(?:class (?P<name>\w+)\((?P<base>\w*)"
     rb"|  (?P<list>__parameters__|__buffers__) = (?P<of>.*)$)",
@@ -26,6 +28,8 @@ def script_parameters(sources: Mapping[str, bytes]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for path, text in sources.items():
+        if len(path) > MAX_PATH:
+            continue
         module = path.removesuffix(".py").replace("/", ".")
         names: list[str] = []
         for line in _LINE.finditer(text):

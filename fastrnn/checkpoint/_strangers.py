@@ -7,7 +7,6 @@ function, and the place where it lies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, islice
 
 from ._describe import kind_of, label_of
 from ._errors import shown
@@ -30,34 +29,59 @@ def name_strangers(chosen: Selection, names: list[str]) -> None:
     object, because the pickle dropped them, are reported in brackets.
     """
     found, reached = _walk(chosen)
-    dropped = [(f"[{shown(n)}]", "a name that the pickle drops") for n in names if n not in reached]
-    for path, what in islice(chain(found, dropped), MAX_NAMED):
+    for name in names:
+        if name not in reached:
+            found.add("", f"[{shown(name)}]", "a name that the pickle drops")
+    for path, what in found.listed:
         chosen.skipped[chosen.unused(path)] = what
-    beyond = len(found) + len(dropped) - MAX_NAMED
-    if beyond > 0:
-        chosen.notes.append(f"{beyond} more objects were skipped than are named")
+    if found.beyond:
+        chosen.notes.append(f"{found.beyond} more objects were skipped than are named")
 
 
-def _walk(chosen: Selection) -> tuple[list[tuple[str, str]], set[str]]:
-    """Path and kind of each stranger, and the names of classes and functions that were found."""
-    found: list[tuple[str, str]] = []
-    reached: set[str] = set()
+class _Found:
+    """Path and kind of each stranger up to MAX_NAMED, and how many there are beyond."""
+
+    def __init__(self) -> None:
+        self.listed: list[tuple[str, str]] = []
+        self.beyond = 0
+
+    def add(self, above: str, label: str, value: object) -> None:
+        if len(self.listed) >= MAX_NAMED:
+            self.beyond += 1
+            return
+        what = value if isinstance(value, str) else kind_of(value)
+        self.listed.append((_joined(above, label), what))
+
+
+def _walk(chosen: Selection) -> tuple[_Found, set[str]]:
+    """The strangers in the object, and the names of classes and functions that were met.
+
+    Every container is entered once; a class or function is reported wherever it is.
+    """
+    found, reached = _Found(), set[str]()
     seen: set[int] = set()
+    arguments: set[int] = set()  # tuples whose names the description of an object shows
     todo: list[tuple[object, str, str, bool]] = [(chosen.root, "", "", False)]
     while todo:
         value, above, label, is_quiet = todo.pop()
+        if isinstance(value, Name):
+            reached.add(value.full)
+            if not is_quiet and not value.is_part and id(value) not in chosen.reported:
+                found.add(above, label, value)
+            continue
         if id(value) in seen:
             continue
         seen.add(id(value))
-        path = _joined(above, label)
-        if isinstance(value, (Bag, Name)):
-            reached.add(value.what if isinstance(value, Bag) else value.full)
-        if not is_quiet and _is_stranger(value, chosen):
-            found.append((path, kind_of(value) if len(found) < MAX_NAMED else ""))
+        if isinstance(value, Bag):
+            reached.add(value.what)
+            arguments.add(id(value.arguments))
+            if not is_quiet and _is_stranger(value, chosen):
+                found.add(above, label, value)
         place = chosen.places.get(id(value))
-        inside = path if place is None else place.removesuffix(".")
+        inside = _joined(above, label) if place is None else place.removesuffix(".")
+        is_quiet = is_quiet or is_quantised(value)
         children = [
-            (child, inside, name, is_quiet or is_quantised(value))
+            (child, inside, name, is_quiet or (isinstance(child, Name) and id(value) in arguments))
             for name, child in _children(value, chosen)
             if isinstance(child, _WALKED)
         ]
@@ -68,15 +92,13 @@ def _walk(chosen: Selection) -> tuple[list[tuple[str, str]], set[str]]:
 _WALKED = (dict, list, tuple, Bag, Name, OddKey)
 
 
-def _is_stranger(value: object, chosen: Selection) -> bool:
-    """Whether a value is to be reported: an object that is not reported, nor looked into."""
+def _is_stranger(value: Bag, chosen: Selection) -> bool:
+    """Whether an object is to be reported: it is not reported yet, nor looked into."""
     if id(value) in chosen.reported or id(value) in chosen.places:
         return False
-    if isinstance(value, Name):
-        return not value.is_part
-    return isinstance(value, Bag) and not (
-        value.what in _SETS or is_part(value.what) or chosen.views.is_module(value)
-    )
+    if value.what in _SETS or is_part(value.what):
+        return False
+    return is_quantised(value) or not chosen.views.is_module(value)
 
 
 def _children(value: object, chosen: Selection) -> Iterator[tuple[str, object]]:
@@ -97,9 +119,8 @@ def _children(value: object, chosen: Selection) -> Iterator[tuple[str, object]]:
 
 def _inside(bag: Bag, chosen: Selection) -> Iterator[tuple[str, object]]:
     if chosen.views.is_module(bag):
-        yield from (("", part) for key, part in bag.attributes().items() if key in MODULE_PARTS)
-    for part in (bag.arguments, bag.state, bag.items, bag.entries):
-        yield "", part
+        yield from (("", bag.attributes().get(part)) for part in MODULE_PARTS)
+    yield from (("", part) for part in (bag.arguments, bag.state, bag.items, bag.entries))
 
 
 def _joined(above: str, label: str) -> str:

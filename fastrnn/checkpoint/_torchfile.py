@@ -72,15 +72,20 @@ def read_zip(archive: Archive) -> Content:
     data = archive.read(f"{root}data.pkl", limit).data
     found = read_pickle(Reader(io.BytesIO(data), len(data)))
     tensors = Tensors(storage, byteorder)
-    code = [name for name in archive.entries if name.startswith(f"{root}code/")]
-    if not code and f"{root}constants.pkl" not in archive.entries:
+    folder = f"{root}code/"
+    if not any(name.startswith(folder) for name in archive.entries):
         return Content("pytorch-zip", found, tensors)
-    sources = {
-        name[len(f"{root}code/") :]: archive.read(name, limit).tobytes()
-        for name in code
-        if name.endswith(".py")
-    }
-    return Content("torchscript", found, tensors, script_parameters(sources))
+    return Content("torchscript", found, tensors, script_parameters(_code(archive, folder, limit)))
+
+
+def _code(archive: Archive, folder: str, limit: int) -> dict[str, bytes]:
+    """The source texts in the folder of a TorchScript archive, together at most `limit` bytes."""
+    sources: dict[str, bytes] = {}
+    for name in archive.entries:
+        if name.startswith(folder) and name.endswith(".py"):
+            sources[name[len(folder) :]] = archive.read(name, limit).tobytes()
+            limit -= len(sources[name[len(folder) :]])
+    return sources
 
 
 def find_pickle(archive: Archive) -> str:
