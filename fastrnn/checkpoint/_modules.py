@@ -13,14 +13,18 @@ from ._budget import Budget
 from ._describe import Record
 from ._objects import Bag
 
-__all__ = ["MODULE_PARTS", "View", "Views"]
+__all__ = ["MODULE_PARTS", "View", "Views", "is_open"]
 
 View = Mapping[object, object]
 
 # The attributes of a module that its tensors are found by.
 MODULE_PARTS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-_OPEN = (dict, list, tuple, Bag)  # what can be looked into
 MAX_COUNT = 1 << 40  # what a count of tensors in shared containers ends at
+
+
+def is_open(value: object) -> bool:
+    """Whether there is something in a value to look at: a container or an object, not empty."""
+    return isinstance(value, (dict, list, tuple, Bag)) and bool(value)
 
 
 class Views:
@@ -86,22 +90,26 @@ class Views:
 
         A container that is inside itself counts as empty there.
         """
-        counts = self._counts
-        todo = [(value, False)]
-        while todo:
-            found, is_entered = todo.pop()
-            place = id(found) * 2 + lists
-            if is_entered:
-                total = 0
-                for part in self._parts(found, lists):
-                    total += isinstance(part, self._kinds) or counts.get(id(part) * 2 + lists, 0)
-                counts[place] = min(MAX_COUNT, total)
-            elif place not in counts and isinstance(found, _OPEN):
-                counts[place] = 0
-                todo.append((found, True))
-                parts = [part for part in self._parts(found, lists) if isinstance(part, _OPEN)]
-                todo += [(part, False) for part in parts]
-        return counts.get(id(value) * 2 + lists, 0)
+        if not is_open(value):
+            return 0
+        counts, stack = self._counts, [(id(value) * 2 + lists, self._parts(value, lists))]
+        while stack:
+            place, parts = stack[-1]
+            counts.setdefault(place, 0)  # what is found there again, inside itself
+            for part in parts:
+                below = id(part) * 2 + lists
+                if isinstance(part, self._kinds):
+                    counts[place] += 1
+                elif is_open(part) and below in counts:
+                    counts[place] = min(MAX_COUNT, counts[place] + counts[below])
+                elif is_open(part):
+                    stack.append((below, self._parts(part, lists)))
+                    break
+            else:
+                stack.pop()
+                if stack:
+                    counts[stack[-1][0]] = min(MAX_COUNT, counts[stack[-1][0]] + counts[place])
+        return counts[id(value) * 2 + lists]
 
     def _parts(self, value: object, lists: bool) -> Iterator[object]:
         view = self.of(value)
@@ -110,7 +118,7 @@ class Views:
         elif lists and isinstance(value, (list, tuple)):
             yield from value
         elif lists and isinstance(value, Bag):
-            yield from (*value.arguments, value.state, *(value.items or ()))
+            yield from (value.arguments, value.state, value.items)
 
     def _state_dict(self, root: Bag) -> View:
         """The tensors of a module and of those inside, by the names of `state_dict`."""

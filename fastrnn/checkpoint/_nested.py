@@ -211,23 +211,21 @@ class Selection:
                 self.skip(where, key, value)
             elif self._is_usable(value):
                 own[name] = value
-            elif self._is_inside(value, active, everything) and (
-                self.views.count(value, lists=True) > 0
-                if everything
-                else self._is_group(value, key)
-            ):
+            elif self._is_group(value, key, everything) and self._is_new(value, active, everything):
                 groups[name] = value
             else:
                 self.skip(where, key, value)
         return (own if everything else clean_names(own, self.notes)), groups
 
-    def _is_inside(self, value: object, active: set[int], everything: bool) -> bool:
-        """Whether a value can be looked into, and is not inside itself."""
-        view = self.views.inside(value) if everything else self.views.of(value)
-        return bool(view) and id(view) not in active
-
-    def _is_group(self, value: object, key: object) -> bool:
+    def _is_group(self, value: object, key: object, everything: bool = False) -> bool:
+        """Whether a value holds tensors to take."""
+        if everything:
+            return self.views.count(value, lists=True) > 0
         return not is_optimiser(key, value) and self.views.count(value) > 0
+
+    def _is_new(self, value: object, active: set[int], everything: bool) -> bool:
+        """Whether a value is not inside itself."""
+        return id(self.views.inside(value) if everything else self.views.of(value)) not in active
 
     def _is_usable(self, value: object) -> TypeGuard[Record]:
         return isinstance(value, self._kinds) and not problem_of(value)

@@ -11,6 +11,7 @@ from ._errors import CheckpointError, outline, outline_parts, shown
 __all__ = [
     "MAX_EXTENT",
     "QUANTISED",
+    "SETS",
     "Bag",
     "Dtype",
     "Handler",
@@ -29,6 +30,7 @@ _QUANTISED_NAMES = (
     "torch.qint", "torch.quint", "torch.per_", "torch.ScriptObject", "torch._utils._rebuild_qtensor"
 )  # fmt: skip
 
+SETS = ("builtins.set", "builtins.frozenset")  # plain data, as lists are
 MAX_DIMS = 32
 MAX_EXTENT = 1 << 48  # elements: far above any file, far below the overflow of 64-bit sizes
 
@@ -46,6 +48,10 @@ class Bag:
     state: object = None
     items: list[object] | None = None
     entries: dict[object, object] | None = None
+
+    def __bool__(self) -> bool:
+        """False for an empty set, of which a byte makes one."""
+        return self.what not in SETS or bool(self.arguments or self.items)
 
     def attributes(self) -> Mapping[object, object]:
         """The attributes that its state names; those in slots come second."""

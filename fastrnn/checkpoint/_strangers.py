@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from ._describe import kind_of, label_of
 from ._errors import shown
 from ._globals import is_part
-from ._modules import MODULE_PARTS
+from ._modules import MODULE_PARTS, is_open
 from ._nested import Selection
-from ._objects import Bag, Name, OddKey, is_quantised
+from ._objects import SETS, Bag, Name, OddKey, is_quantised
 
 __all__ = ["name_strangers"]
 
 MAX_NAMED = 1000
 MAX_PATH = 400  # characters
-_SETS = ("builtins.set", "builtins.frozenset")  # plain data, as lists are
 
 
 def name_strangers(chosen: Selection, names: list[str]) -> None:
@@ -60,43 +59,34 @@ def _walk(chosen: Selection) -> tuple[_Found, set[str]]:
     """
     found, reached = _Found(), set[str]()
     seen: set[int] = set()
-    arguments: set[int] = set()  # tuples whose names the description of an object shows
-    todo: list[tuple[object, str, str, bool]] = [(chosen.root, "", "", False)]
-    while todo:
-        value, above, label, is_quiet = todo.pop()
-        if isinstance(value, Name):
+    stack: list[tuple[str, bool, Iterator[tuple[str, object]]]] = []
+    stack.append(("", False, iter([("", chosen.root)])))
+    while stack:
+        above, is_quiet, children = stack[-1]
+        label, value = next(children, (None, None))
+        if label is None:
+            stack.pop()
+        elif isinstance(value, Name):
             reached.add(value.full)
-            if not is_quiet and not value.is_part and id(value) not in chosen.reported:
+            if not (is_quiet or value.is_part or id(value) in chosen.reported):
                 found.add(above, label, value)
-            continue
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Bag):
-            reached.add(value.what)
-            arguments.add(id(value.arguments))
-            if not is_quiet and _is_stranger(value, chosen):
-                found.add(above, label, value)
-        place = chosen.places.get(id(value))
-        inside = _joined(above, label) if place is None else place.removesuffix(".")
-        is_quiet = is_quiet or is_quantised(value)
-        children = [
-            (child, inside, name, is_quiet or (isinstance(child, Name) and id(value) in arguments))
-            for name, child in _children(value, chosen)
-            if isinstance(child, _WALKED)
-        ]
-        todo += reversed(children)
+        elif (is_open(value) or isinstance(value, OddKey)) and id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, Bag):
+                reached.add(value.what)
+                if not is_quiet and _is_stranger(value, chosen):
+                    found.add(above, label, value)
+            place = chosen.places.get(id(value))
+            inside = _joined(above, label) if place is None else place.removesuffix(".")
+            stack.append((inside, is_quiet or is_quantised(value), _children(value, chosen)))
     return found, reached
-
-
-_WALKED = (dict, list, tuple, Bag, Name, OddKey)
 
 
 def _is_stranger(value: Bag, chosen: Selection) -> bool:
     """Whether an object is to be reported: it is not reported yet, nor looked into."""
     if id(value) in chosen.reported or id(value) in chosen.places:
         return False
-    if value.what in _SETS or is_part(value.what):
+    if value.what in SETS or is_part(value.what):
         return False
     return is_quantised(value) or not chosen.views.is_module(value)
 
@@ -107,10 +97,12 @@ def _children(value: object, chosen: Selection) -> Iterator[tuple[str, object]]:
         for key, entry in value.items():
             if isinstance(key, (Bag, Name, OddKey)):
                 yield label_of(key), key
-            if isinstance(entry, _WALKED):
+            if isinstance(entry, (Name, OddKey)) or is_open(entry):
                 yield label_of(key), entry
     elif isinstance(value, (list, tuple)):
-        yield from ((str(i), entry) for i, entry in enumerate(value) if isinstance(entry, _WALKED))
+        for place, entry in enumerate(value):
+            if isinstance(entry, Name) or is_open(entry):
+                yield str(place), entry
     elif isinstance(value, OddKey):
         yield "", value.value
     elif isinstance(value, Bag):
