@@ -31,6 +31,10 @@ def named(module: str, name: str) -> bytes:
     return f"c{module}\n{name}\n".encode()
 
 
+def call(module: str, name: str, *arguments: bytes) -> bytes:
+    return named(module, name) + b"(" + b"".join(arguments) + b"tR"
+
+
 def tensor(
     offset: bytes = whole(0),
     shape: bytes = numbers(2, 3),

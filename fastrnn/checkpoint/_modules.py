@@ -90,9 +90,8 @@ class Views:
 
         A container that is inside itself counts as empty there.
         """
-        if not is_open(value):
-            return 0
-        counts, stack = self._counts, [(id(value) * 2 + lists, self._parts(value, lists))]
+        counts, start = self._counts, id(value) * 2 + lists
+        stack = [(start, self._parts(value, lists))] if start not in counts else []
         while stack:
             place, parts = stack[-1]
             counts.setdefault(place, 0)  # what is found there again, inside itself
@@ -109,7 +108,7 @@ class Views:
                 stack.pop()
                 if stack:
                     counts[stack[-1][0]] = min(MAX_COUNT, counts[stack[-1][0]] + counts[place])
-        return counts[id(value) * 2 + lists]
+        return counts[start]
 
     def _parts(self, value: object, lists: bool) -> Iterator[object]:
         view = self.of(value)

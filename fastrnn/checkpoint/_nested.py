@@ -78,7 +78,6 @@ class Selection:
         self.reported: set[int] = set()
         self._repeats: dict[str, int] = {}
         self._main: dict[str, Record] = {}
-        self._windows: set[object] = set()
         self.budget = Budget(content.pickle.size)
         self.views = Views(self.budget, content.parameters, kinds)
         self._kinds = kinds
@@ -99,7 +98,6 @@ class Selection:
         view, siblings = self._unwrapped(view)
         self.records = self.collect(view, "")
         self._main = dict(self.records)
-        self._windows = {_window(record) for record in self.records.values()}
         for path, name, value in siblings:
             self._take_sibling(path, name, value)
 
@@ -273,10 +271,10 @@ class Selection:
             for k, v in view.items()
             if isinstance(k, str) and self._is_usable(v)
         }
-        if found and all(_window(record) in self._windows for record in found.values()):
+        main = self._main
+        if found and all(k in main and _window(main[k]) == _window(v) for k, v in found.items()):
             return "which are the model's own again"
         words = set(re.split(r"[^a-z]+", key.lower()))
-        main = self._main
         alike = sum(k in main and main[k].shape == v.shape for k, v in found.items())
         if words & _COPIES and 2 * alike > len(found):
             return "another state of the model"

@@ -10,6 +10,7 @@ instruction list in Python's `pickletools`.
 
 from __future__ import annotations
 
+import codecs
 import io
 import struct
 from collections.abc import Callable
@@ -291,7 +292,7 @@ class _Machine:
 
     def unicode_text(self) -> None:
         try:
-            self.push(self.reader.long_line().decode("raw-unicode-escape"))
+            self.push(codecs.raw_unicode_escape_decode(self.reader.long_line())[0])
         except UnicodeDecodeError:
             raise CheckpointError("a text in the pickle with a broken escape") from None
 
