@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import pickletools
 import random
 import struct
 import time
@@ -457,12 +458,18 @@ def test_a_directory_and_a_device_are_no_checkpoints(tmp_path: Path) -> None:
 SMALL = ["rnn.pt", "gru_legacy.pt", "lstm.npz", "kinds.safetensors"]
 
 
-def tried(path: Path, content: bytes) -> bool:
+FLIPPED = [
+    *SMALL, "kinds.pt", "kinds_legacy.pt", "weight_norm_new.pt", "whole_module.pt",
+    "torchscript.pt", "quantised.pt",
+]  # fmt: skip
+
+
+def tried(path: Path, content: bytes, key: Any = None) -> bool:
     """Whether a file of these bytes can be read; anything but a CheckpointError is a failure."""
     path.unlink(missing_ok=True)  # a new file; some file systems flush one that is overwritten
     path.write_bytes(content)
     try:
-        open_checkpoint(path)
+        open_checkpoint(path, key)
     except CheckpointError:
         return False
     return True
@@ -478,7 +485,7 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path, name: str) -> None:
     assert tried(path, content)
 
 
-@pytest.mark.parametrize("name", [*SMALL, "kinds.pt", "kinds_legacy.pt", "weight_norm_new.pt"])
+@pytest.mark.parametrize("name", FLIPPED)
 def test_flipped_bytes_give_an_answer_or_a_checkpoint_error(tmp_path: Path, name: str) -> None:
     if name.endswith("safetensors"):
         pytest.importorskip("safetensors")
@@ -491,20 +498,41 @@ def test_flipped_bytes_give_an_answer_or_a_checkpoint_error(tmp_path: Path, name
         tried(tmp_path / "damaged", bytes(damaged))
 
 
-def test_damaged_pickles_give_an_answer_or_a_checkpoint_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["nested.pt", "whole_module.pt", "torchscript.pt"])
+def test_damaged_pickles_give_an_answer_or_a_checkpoint_error(tmp_path: Path, file: str) -> None:
     """The pickle alone is damaged, and its archive made anew, so that checksums are right."""
     chance = random.Random(1)
-    with zipfile.ZipFile(GOLDEN / "nested.pt") as file:
-        entries = [(name, file.read(name)) for name in file.namelist()]
+    with zipfile.ZipFile(GOLDEN / file) as golden:
+        entries = [(name, golden.read(name)) for name in golden.namelist()]
     place = next(i for i, (name, _) in enumerate(entries) if name.endswith("data.pkl"))
     name, good = entries[place]
-    for _ in range(FLIPS):
-        bad = bytearray(good)
-        for _ in range(chance.choice([1, 1, 2, 5])):
-            at = chance.randrange(len(bad))
-            bad[at : at + chance.choice([0, 1, 1, 3])] = chance.randbytes(chance.choice([0, 1, 2]))
-        entries[place] = (name, bytes(bad))
+    for _ in range(FLIPS // 2):
+        entries[place] = (name, damaged(chance, good))
         tried(tmp_path / "damaged", zipped(*entries))
+
+
+def test_damaged_pickles_alone_give_an_answer_or_a_checkpoint_error(tmp_path: Path) -> None:
+    chance = random.Random(3)
+    values = {"w": np.ones((2, 3)), "x": [argparse.Namespace(a={1}), 1j, b"ab", 1 << 70, None]}
+    for i in range(FLIPS):
+        good = pickle.dumps(values, i % 6)
+        tried(tmp_path / "damaged", damaged(chance, good), chance.choice([None, (), "x"]))
+
+
+def damaged(chance: random.Random, good: bytes) -> bytes:
+    """The bytes with a few of them changed, left out, doubled, or made instructions."""
+    bad = bytearray(good)
+    for _ in range(chance.choice([1, 1, 2, 5])):
+        at = chance.randrange(len(bad) + 1)
+        new = chance.choice([
+            b"", chance.randbytes(1), bytes([chance.choice(OPCODES)]), bad[at : at + 30],
+            b"\xff\xff\xff\x7f",
+        ])  # fmt: skip
+        bad[at : at + chance.choice([0, 1, 1, 3])] = new
+    return bytes(bad)
+
+
+OPCODES = [ord(code.code) for code in pickletools.opcodes]
 
 
 def test_random_bytes_are_refused(tmp_path: Path) -> None:
