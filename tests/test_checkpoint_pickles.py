@@ -120,6 +120,14 @@ def test_a_class_with_its_source_text_is_inert(tmp_path: Path) -> None:
     assert list(found.tensors) == ["weight"]
 
 
+def test_a_pickle_that_begins_as_safetensors_do_is_a_pickle(tmp_path: Path) -> None:
+    array = body_of(np.ones(2), 2)
+    path = tmp_path / "x"
+    path.write_bytes(b"\x80\x02}q\x00(" + short(b"{w") + array + b"u.")
+    assert path.read_bytes()[8:9] == b"{"
+    assert list(open_checkpoint(path).tensors) == ["{w"]
+
+
 # ---- NumPy ------------------------------------------------------------------------------------
 
 ARRAYS: dict[str, Any] = {

@@ -288,7 +288,7 @@ class Selection:
         if isinstance(value, (dict, list, tuple, Bag)):
             self.places.setdefault(id(value), f"{name}.")
         if isinstance(value, (bool, int, float, str)):
-            self.values[name] = value
+            self.values[name] = str(value) if isinstance(value, str) else value
 
     def _what(self, key: object, value: object) -> str:
         if isinstance(value, dict):

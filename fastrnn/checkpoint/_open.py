@@ -103,18 +103,25 @@ def _read(file: BufferedReader, size: int, key: Key | None) -> Checkpoint:
         raise CheckpointError("the file is empty")
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return _read_archive(Archive(file, size), key)
-    if start[8:9] == b"{":
+    if _is_safetensors(start, size):
         tensors, skipped, metadata, widened = read_safetensors(file, size)
         return _finished("safetensors", _at(tensors, key), skipped, metadata, widened)
-    if start.startswith(LEGACY_STARTS):  # after safetensors, whose first byte may be any
+    if start.startswith(LEGACY_STARTS):
         return _from_records(read_legacy(file, size), key)
-    if start[:1] in _PICKLE_STARTS:
+    if start.startswith(_PICKLE_STARTS):
         try:
             content = read_legacy(file, size)
         except CheckpointError as error:
             raise CheckpointError(f"{_unknown(start)} (as a pickle: {error})") from error
         return _from_records(content, key)
     raise CheckpointError(_unknown(start))
+
+
+def _is_safetensors(start: bytes, size: int) -> bool:
+    """Whether a header follows its length; where that is too long, a pickle may start alike."""
+    fits = int.from_bytes(start[:8], "little") <= size - 8
+    is_pickle = start.startswith((*LEGACY_STARTS, *_PICKLE_STARTS))
+    return start[8:9] == b"{" and (fits or not is_pickle)
 
 
 # The first bytes of a dictionary, list or object in the pickle protocols 0 and 1, which have no
