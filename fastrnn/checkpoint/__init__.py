@@ -1,4 +1,4 @@
-"""Reads PyTorch, safetensors and npz files with NumPy alone, and never runs their code.
+"""Reads PyTorch, pickle, safetensors and npz files with NumPy alone, and never runs their code.
 
 `read_checkpoint` gives the tensors by name; `open_checkpoint` also what was skipped and changed;
 `inspect_checkpoint` describes a file; `infer_recurrent` tells a layer by its tensors.
