@@ -114,6 +114,16 @@ def test_the_attributes_of_a_module_that_are_objects_are_named(tmp_path: Path) -
     }
 
 
+def test_a_module_among_the_settings_is_named_once(tmp_path: Path) -> None:
+    relu = module("Relu", modules=mapping(inner=module("Inner")))
+    found = opened(tmp_path, archive(mapping(model=mapping(w=tensor()), settings=mapping(a=relu))))
+    assert list(found.tensors) == ["w"]
+    assert found.skipped == {
+        "settings": "dictionary with 0 tensors",
+        "settings.a": "object (project.Relu)",
+    }
+
+
 def test_quantised_modules_are_skipped_with_advice(tmp_path: Path) -> None:
     packed = call("torch", "ScriptObject", tensor())
     dynamic = module("x", passing=None, param=packed).replace(

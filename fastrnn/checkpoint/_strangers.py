@@ -59,10 +59,10 @@ def _walk(chosen: Selection) -> tuple[_Found, set[str]]:
     """
     found, reached = _Found(), set[str]()
     seen: set[int] = set()
-    stack: list[tuple[str, bool, Iterator[tuple[str, object]]]] = []
-    stack.append(("", False, iter([("", chosen.root)])))
+    stack: list[tuple[str, bool, bool, Iterator[tuple[str, object]]]] = []
+    stack.append(("", False, False, iter([("", chosen.root)])))
     while stack:
-        above, is_quiet, children = stack[-1]
+        above, is_quiet, in_module, children = stack[-1]
         label, value = next(children, (None, None))
         if label is None:
             stack.pop()
@@ -74,11 +74,14 @@ def _walk(chosen: Selection) -> tuple[_Found, set[str]]:
             seen.add(id(value))
             if isinstance(value, Bag):
                 reached.add(value.what)
-                if not is_quiet and _is_stranger(value, chosen):
+                is_module = chosen.views.is_module(value) and not is_quantised(value)
+                if not (is_quiet or (is_module and in_module)) and _is_stranger(value, chosen):
                     found.add(above, label, value)
+                in_module = in_module or is_module
             place = chosen.places.get(id(value))
             inside = _joined(above, label) if place is None else place.removesuffix(".")
-            stack.append((inside, is_quiet or is_quantised(value), _children(value, chosen)))
+            is_quiet = is_quiet or is_quantised(value)
+            stack.append((inside, is_quiet, in_module, _children(value, chosen)))
     return found, reached
 
 
@@ -86,9 +89,7 @@ def _is_stranger(value: Bag, chosen: Selection) -> bool:
     """Whether an object is to be reported: it is not reported yet, nor looked into."""
     if id(value) in chosen.reported or id(value) in chosen.places:
         return False
-    if value.what in SETS or is_part(value.what):
-        return False
-    return is_quantised(value) or not chosen.views.is_module(value)
+    return value.what not in SETS and not is_part(value.what)
 
 
 def _children(value: object, chosen: Selection) -> Iterator[tuple[str, object]]:
