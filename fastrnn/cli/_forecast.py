@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,8 @@ import numpy as np
 from fastrnn._arrays import AnyArray
 from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
-from fastrnn.data.readers import read_one
 from fastrnn.data.scaling import as_series
+from fastrnn.data.tables import place_of
 from fastrnn.models import AutoRegression, Forecaster
 
 _MOST_SHOWN = 12  # targets with lines of their own
@@ -64,9 +63,8 @@ def _read(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
     with Path(path).open("rb") as file:
         start = file.read(6)
     if start[:2] != b"PK" and start != b"\x93NUMPY":
-        chosen = _with_numbers(path, encoding) if columns is None else columns
         try:
-            return read_csv(path, chosen, encoding=encoding)
+            return read_csv(path, columns, encoding=encoding, skip_text=columns is None)
         except ValueError as error:
             raise ValueError(str(error).replace("`columns`", "--columns")) from None
     values = as_series(read_numpy(path), path)
@@ -76,28 +74,8 @@ def _read(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
     return Table(values[:, _places(columns, found)], tuple(columns))
 
 
-def _with_numbers(path: str, encoding: str) -> list[str | int] | None:
-    """The columns of a CSV file that begin with a number, so that dates stay out; None: all."""
-    lines = [line for line in read_one(Path(path), encoding).split("\n") if line.strip()]
-    if len(lines) < 2:
-        return None
-    separator = max(",;\t", key=lines[0].count)
-    cells = next(csv.reader([lines[1]], delimiter=separator), [])
-    return [i for i, cell in enumerate(cells) if _is_number(cell)] or None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
 def _places(names: Sequence[str], columns: Sequence[str]) -> list[int]:
-    for name in names:
-        if name not in columns:
-            raise ValueError(f"there is no column {name!r}, the data has {', '.join(columns)}")
-    return [columns.index(name) for name in names]
+    return [place_of(name, columns, "the data") for name in names]
 
 
 def _check_size(part: AnyArray, options: Namespace, use: str) -> None:
