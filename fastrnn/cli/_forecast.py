@@ -157,7 +157,7 @@ def _errors(model: Forecaster | AutoRegression, source: Any) -> Figures:
     scale = 1.0 if model.scaler is None else model.scaler.select(model.targets).scale
     place = source.state_dict()
     for batch in source.batches():
-        scaled = (model(batch.inputs) - batch.targets).astype(np.float64)
+        scaled = model(batch.inputs).astype(np.float64) - batch.targets
         difference = scaled * scale
         squares = squares + (difference**2).sum(axis=(0, 1))
         sizes = sizes + np.abs(difference).sum(axis=(0, 1))
@@ -208,10 +208,10 @@ def predict(model: Forecaster, paths: Sequence[str], options: Namespace) -> list
 
 
 def show(found: list[Figures], options: Namespace) -> Iterator[str]:
-    """CSV with the names of the columns first."""
+    """CSV with the names of the columns first; all digits that read as the same float64."""
     for one in found:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(one["columns"])
-        writer.writerows([[f"{value:.7g}" for value in row] for row in one["forecast"]])
+        writer.writerows([[repr(value) for value in row] for row in one["forecast"]])
         yield text.getvalue().rstrip("\n")

@@ -76,7 +76,9 @@ class Windows(Source):
         features = self.series.shape[1]
         self.targets = _checked_columns(targets, features)
         self.scaler = scaler
-        if scaler is not None and len(scaler.shift) != features:
+        if scaler is None:
+            _check_float32(self.series)
+        elif len(scaler.shift) != features:
             raise ValueError(
                 f"scaler has {len(scaler.shift)} features, expected the series' {features}"
             )
@@ -114,6 +116,18 @@ class Windows(Source):
         if self.scaler is None:
             return np.ascontiguousarray(windows, np.float32)
         return np.ascontiguousarray(self.scaler(windows))
+
+
+def _check_float32(series: AnyArray) -> None:
+    """Without a scaler numbers go to the network as they are."""
+    largest = np.finfo(np.float32).max
+    beyond = (series < -largest) | (series > largest)
+    if beyond.any():
+        step, feature = np.argwhere(beyond)[0]
+        raise ValueError(
+            f"series holds {series[step, feature]} at step {step}, feature {feature}, beyond "
+            f"float32's largest number: give a scaler"
+        )
 
 
 def _checked_columns(targets: Sequence[int] | None, features: int) -> list[int]:
