@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import AnyArray
+from fastrnn.cli._streams import as_file
 from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
 from fastrnn.data.scaling import as_series
@@ -58,8 +59,16 @@ def prepare(options: Namespace) -> Job:
     )
 
 
-def _read(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
-    """A series and the names of its features, which are numbers where the file has none."""
+def _read(source: str | None, columns: Sequence[str] | None, encoding: str) -> Table:
+    """A series and the names of its features, which are numbers where the file has none.
+
+    `source`: a path, or None for standard input.
+    """
+    with as_file(source) as path:
+        return _read_file(path, columns, encoding)
+
+
+def _read_file(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
     with Path(path).open("rb") as file:
         start = file.read(6)
     if start[:2] != b"PK" and start != b"\x93NUMPY":
@@ -124,13 +133,14 @@ def _about(model: Forecaster) -> Figures:
     return model.extra
 
 
-def _series_for(model: Forecaster, path: str, encoding: str) -> AnyArray:
-    """The columns that the model knows, from another file."""
+def _series_for(model: Forecaster, path: str | None, encoding: str) -> AnyArray:
+    """The columns that the model knows, from another file or from standard input (None)."""
     names = _about(model)["columns"]
     is_numbered = all(name.isdecimal() for name in names)
     series, found = _read(path, None if is_numbered else names, encoding)
     if len(found) != len(names):
-        raise ValueError(f"{path} has {len(found)} columns, the model expects {len(names)}")
+        given = path or "standard input"
+        raise ValueError(f"{given} has {len(found)} columns, the model expects {len(names)}")
     return series
 
 
@@ -196,12 +206,12 @@ def _error_row(name: str, mse: float, mae: float) -> str:
     return f"{name:<28}{mse:>12.5g}{mse**0.5:>12.5g}{mae:>12.5g}"
 
 
-def predict(model: Forecaster, paths: Sequence[str], options: Namespace) -> list[Figures]:
+def predict(model: Forecaster, paths: Sequence[str | None], options: Namespace) -> list[Figures]:
     """The steps after the end of each series."""
     names = _about(model).get("targets", [str(i) for i in model.targets])
     found = []
     for path in paths:
-        series = _series_for(model, path, options.encoding)
+        series = _series_for(model, path, options.encoding or "utf-8")
         forecast = model.predict(series[-_about(model)["steps"] :], options.steps)
         found.append({"columns": names, "forecast": forecast.astype(np.float64).tolist()})
     return found

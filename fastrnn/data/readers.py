@@ -14,11 +14,12 @@ from fastrnn.data._csv import csv_rows
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-_MARKS = (
+MARKS = (  # byte order marks, and the encodings that write them
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8"),
 )
 
 
@@ -98,7 +99,7 @@ def _undecodable(raw: bytes, name: str, encoding: str, error: UnicodeDecodeError
     wrong = ", ".join(f"0x{byte:02x}" for byte in error.object[error.start : error.end])
     place = error.start + len(raw) - len(error.object)  # some codecs cut the byte order mark off
     line = _with_newlines(raw[:place].decode(encoding, "replace")).count("\n") + 1
-    marked = next((name for mark, name in _MARKS if raw.startswith(mark)), None)
+    marked = next((name for mark, name in MARKS if raw.startswith(mark)), None)
     hint = f"it begins as {marked} does" if marked else "is it in another encoding, as latin-1?"
     return (
         f"{name} is not {encoding}: {wrong} at byte {place} in line {line} ({error.reason}); {hint}"
@@ -178,10 +179,15 @@ def read_classes(folder: PathLike, *, encoding: str = "utf-8", pattern: str = "*
         if not items:
             raise ValueError(f"{path} has no items of its class")
         found.texts.extend(items)
-        found.labels.extend([path.name if folders else path.stem] * len(items))
+        found.labels.extend([_as_text(path.name if folders else path.stem)] * len(items))
     if not found.texts:
         raise ValueError(f"{folder} has no files {pattern} and no folders")
     return found
+
+
+def _as_text(name: str) -> str:
+    """The name of a file as UTF-8, whatever the system's locale makes of it."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 def _items(path: Path, encoding: str, pattern: str) -> list[str]:

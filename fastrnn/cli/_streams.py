@@ -1,0 +1,134 @@
+"""The streams of a command: input is text as files are, and output takes whatever is printed."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from fastrnn.data.readers import MARKS, decoded
+
+_INPUT = "standard input"
+
+
+def lines_of_input(encoding: str | None = None) -> list[str]:
+    """Standard input's lines that are not blank; ValueError if there are none.
+
+    `encoding`: by default the one that Python found for the stream, UTF-8 for ASCII.
+    """
+    raw = _bytes_of_input()
+    found = [
+        line for line in decoded(raw, _INPUT, encoding or _guess(raw)).split("\n") if line.strip()
+    ]
+    if not found:
+        raise ValueError("there is no text in the input")
+    return found
+
+
+def _bytes_of_input() -> bytes:
+    if sys.stdin is None or sys.stdin.closed:
+        raise ValueError(f"{_INPUT} is closed, expected text")
+    if hasattr(sys.stdin, "buffer"):
+        return bytes(sys.stdin.buffer.read())
+    return sys.stdin.read().encode("utf-8", "surrogatepass")  # a stream of text, as StringIO
+
+
+def _guess(raw: bytes) -> str:
+    """A byte order mark says more than the settings of a terminal."""
+    if any(raw.startswith(mark) for mark, _ in MARKS) or not hasattr(sys.stdin, "buffer"):
+        return "utf-8"
+    name = codecs.lookup(sys.stdin.encoding or "utf-8").name
+    return "utf-8" if name == "ascii" else name
+
+
+@contextmanager
+def as_file(path: str | None) -> Iterator[str]:
+    """A path whose file can be opened several times: a pipe, and standard input (None), is copied.
+
+    Errors name what was given.
+    """
+    if path is not None and (os.path.isfile(path) or not os.path.exists(path)):
+        yield path
+        return
+    content = _bytes_of_input() if path is None else Path(path).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "input")
+        Path(copy).write_bytes(content)
+        try:
+            yield copy
+        except ValueError as error:
+            raise ValueError(str(error).replace(copy, path or _INPUT)) from error
+
+
+@contextmanager
+def lenient_output(goes_on: bool) -> Iterator[None]:
+    """While a command runs, nothing that it prints makes it fail.
+
+    Characters that a stream's encoding lacks appear as escapes, \\u2713 for a tick; a stream that
+    is closed or missing shows nothing. `goes_on`: so do streams without a reader (`| head`) and
+    full disks, which are OSErrors otherwise; for standard error they never are.
+    """
+    with ExitStack() as stack:
+        out = stack.enter_context(_replaced(sys.stdout, goes_on))
+        stack.enter_context(redirect_stdout(cast(TextIO, out)))
+        error = stack.enter_context(_replaced(sys.stderr, True))
+        stack.enter_context(redirect_stderr(cast(TextIO, error)))
+        yield
+
+
+@contextmanager
+def _replaced(stream: TextIO | None, goes_on: bool) -> Iterator[_Lenient]:
+    """A stream with `_Lenient` around; what it cannot be rid of at the end goes nowhere."""
+    with ExitStack() as stack:
+        if stream is None or stream.closed:
+            stream = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        lenient = _Lenient(stream, goes_on)
+        try:
+            yield lenient
+        finally:
+            lenient.goes_on = True
+            lenient.flush()
+
+
+class _Lenient:
+    """A text stream; all but writing is its own."""
+
+    def __init__(self, stream: TextIO, goes_on: bool) -> None:
+        self.stream, self.goes_on = stream, goes_on
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            self._do(self.stream.write, text)
+        except UnicodeEncodeError as error:
+            escaped = text.encode(error.encoding, "backslashreplace").decode(error.encoding)
+            self._do(self.stream.write, escaped)
+        return len(text)
+
+    def flush(self) -> None:
+        self._do(self.stream.flush)
+
+    def _do(self, way: Any, *text: str) -> None:
+        try:
+            way(*text)
+        except OSError:
+            if not self.goes_on:
+                raise
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """What is still kept, and all that follows, goes nowhere: also when the process ends."""
+        try:
+            place = self.stream.fileno()
+        except (OSError, ValueError, AttributeError):
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, place)
+        os.close(nowhere)
