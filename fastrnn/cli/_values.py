@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from fastrnn._arrays import shown
+from fastrnn.data._csv import csv_rows
 
 MAX_THREADS = 256  # of fastrnn.set_num_threads
 _MOST_DIGITS = 40  # more than any bound here has, and fewer than Python refuses to read
@@ -65,10 +66,14 @@ def some_text(text: str) -> str:
 
 
 def names(text: str) -> list[str]:
-    """The type of lists: names with commas between them."""
-    found = [name.strip() for name in text.split(",")]
-    if not all(found):
-        raise ArgumentTypeError(f"must be names with commas between them, got {text!r}")
+    """The type of lists: names with commas between them, in quotes where one has a comma."""
+    try:
+        rows = [row for _, row in csv_rows([text], "the list")]
+    except ValueError as error:
+        raise ArgumentTypeError(f"must be names with commas between them: {error}") from None
+    found = [name.strip() for name in rows[0]]
+    if not found or not all(found):
+        raise ArgumentTypeError(f"must be names with commas between them, got {shown(text)}")
     return found
 
 

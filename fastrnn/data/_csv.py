@@ -31,6 +31,14 @@ def csv_rows(
             yield number, line.split(delimiter)
 
 
+def csv_line(cells: Iterable[str]) -> str:
+    """A row as `csv_rows` reads it, with commas between."""
+    return ",".join(
+        f'"{cell.replace(QUOTE, QUOTE * 2)}"' if {QUOTE, ",", " "} & set(cell) else cell
+        for cell in cells
+    )
+
+
 class _Quoted:
     """A row with quotes: `line` from `at` on and, where a quoted cell goes on, the lines behind."""
 
