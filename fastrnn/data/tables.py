@@ -1,4 +1,4 @@
-"""Time series from CSV files and NumPy files."""
+"""Tables of numbers from CSV files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray, as_flag, as_int, shown
+from fastrnn._arrays import as_flag, as_int, shown
 from fastrnn.data._cells import is_like_a_number
 from fastrnn.data._columns import Column, Doubles, is_header
 from fastrnn.data._csv import checked_delimiter, csv_rows
@@ -154,25 +153,3 @@ def place_of(name: str, names: Sequence[str], owner: str) -> int:
     if names.count(name) > 1:
         raise ValueError(f"{owner} has {names.count(name)} columns {shown(name)}, expected one")
     return names.index(name)
-
-
-def read_numpy(path: PathLike, name: str | None = None) -> AnyArray:
-    """The array of a .npy file, which stays on disk until it is read, or one of a .npz file.
-
-    `name` says which one of a .npz file that holds several. Files with pickled objects are refused.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            if file.read(2) != b"PK":
-                return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                names = arrays.files
-                if name is None and len(names) == 1:
-                    name = names[0]
-                if name in names:
-                    return np.asarray(arrays[name])
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{path} is no .npy or .npz file of plain arrays: {error}") from None
-    asked = f"none called {name!r}" if name is not None else f"{len(names)}, name one of them"
-    raise ValueError(f"{path} holds {', '.join(names)}: {asked}")
