@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray
+from fastrnn._arrays import MAX_ROWS, AnyArray, as_float, narrowed, shown
 from fastrnn.cli._streams import as_file
 from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
@@ -113,11 +114,18 @@ def _kept(baseline: AutoRegression) -> Figures:
 
 def baseline_of(model: Forecaster) -> AutoRegression | None:
     """The baseline that the model was compared with, from its file."""
-    kept = _about(model).get("baseline", {})
+    kept = _about(model).baseline
     if "parameters" not in kept:
         return None
-    baseline = AutoRegression(model.input_size, kept["order"], **_arguments(model))
-    baseline.flat[...] = np.asarray(kept["parameters"], np.float32)
+    order, parameters = kept.get("order"), kept["parameters"]
+    count = len(parameters) if isinstance(parameters, list) else -1
+    outputs = model.horizon * len(model.targets)
+    if type(order) is not int or order < 1 or count != (order * model.input_size + 1) * outputs:
+        raise ValueError("the model's baseline is damaged, expected its order and its parameters")
+    if any(type(x) not in (float, int) or math.isnan(as_float(x)) for x in parameters):
+        raise ValueError("the model's baseline is damaged, expected numbers as its parameters")
+    baseline = AutoRegression(model.input_size, order, **_arguments(model))
+    baseline.flat[...] = narrowed(np.asarray(parameters, np.float64), "the model's baseline")
     baseline.repack()
     return baseline
 
@@ -127,17 +135,42 @@ def _arguments(model: Forecaster) -> Figures:
     return {"horizon": model.horizon, "targets": model.targets, "scaler": model.scaler}
 
 
-def _about(model: Forecaster) -> Figures:
-    if not isinstance(model.extra, dict) or not {"columns", "steps"} <= set(model.extra):
+class _About(NamedTuple):
+    """What the model's file says beside its parameters; `baseline` as `_kept` makes it."""
+
+    columns: list[str]
+    targets: list[str]
+    steps: int
+    baseline: Figures
+
+
+def _about(model: Forecaster) -> _About:
+    extra = model.extra
+    if not isinstance(extra, dict) or not {"columns", "steps"} <= set(extra):
         raise ValueError("the model does not name its columns, expected one of fastrnn train")
-    return model.extra
+    targets = extra.get("targets", [str(i) for i in model.targets])
+    for key, names, count in (
+        ("columns", extra["columns"], model.input_size), ("targets", targets, len(model.targets)),
+    ):  # fmt: skip
+        if type(names) is not list or [type(name) for name in names] != [str] * count:
+            raise ValueError(f"the model's {key} are {shown(names)}, expected {count} names")
+    steps, baseline = extra["steps"], extra.get("baseline", {})
+    if type(steps) is not int or not 0 < steps <= MAX_ROWS:
+        raise ValueError(f"the model's steps are {shown(steps)}, expected an int from 1")
+    if not isinstance(baseline, dict):
+        raise ValueError(
+            f"the model's baseline is {shown(baseline)}, expected order and parameters"
+        )
+    return _About(extra["columns"], targets, steps, baseline)
 
 
 def _series_for(model: Forecaster, path: str | None, encoding: str) -> AnyArray:
     """The columns that the model knows, from another file or from standard input (None)."""
-    names = _about(model)["columns"]
+    names = _about(model).columns
     is_numbered = all(name.isdecimal() for name in names)
     series, found = _read(path, None if is_numbered else names, encoding)
+    if is_numbered and set(names) <= set(found):
+        series, found = series[:, _places(names, found)], tuple(names)
     if len(found) != len(names):
         given = path or "standard input"
         raise ValueError(f"{given} has {len(found)} columns, the model expects {len(names)}")
@@ -147,13 +180,13 @@ def _series_for(model: Forecaster, path: str | None, encoding: str) -> AnyArray:
 def evaluate(model: Forecaster, options: Namespace) -> Figures:
     """Errors on all windows of a series."""
     series = _series_for(model, options.data[0], options.encoding)
-    windows = Windows(series, _about(model)["steps"], BATCH, shuffle=False, **_arguments(model))
+    windows = Windows(series, _about(model).steps, BATCH, shuffle=False, **_arguments(model))
     return measure(model, windows)
 
 
 def measure(model: Forecaster, source: Any) -> Figures:
     """Errors of the model and of its baseline on the same windows, in the series' own units."""
-    names = _about(model).get("targets", [str(i) for i in model.targets])
+    names = _about(model).targets
     figures: Figures = {"windows": len(source), "targets": names, "model": _errors(model, source)}
     baseline = baseline_of(model)
     if baseline is not None:
@@ -208,11 +241,11 @@ def _error_row(name: str, mse: float, mae: float) -> str:
 
 def predict(model: Forecaster, paths: Sequence[str | None], options: Namespace) -> list[Figures]:
     """The steps after the end of each series."""
-    names = _about(model).get("targets", [str(i) for i in model.targets])
+    names = _about(model).targets
     found = []
     for path in paths:
         series = _series_for(model, path, options.encoding or "utf-8")
-        forecast = model.predict(series[-_about(model)["steps"] :], options.steps)
+        forecast = model.predict(series[-_about(model).steps :], options.steps)
         found.append({"columns": names, "forecast": forecast.astype(np.float64).tolist()})
     return found
 

@@ -17,6 +17,7 @@ from fastrnn._arrays import (
     as_choice,
     as_size,
     check_indices,
+    shown,
     with_article,
 )
 from fastrnn.data.sequences import Sequences, smallest_dtype
@@ -173,7 +174,11 @@ class Vocabulary:
         """The vocabulary that `to_dict` described."""
         if not isinstance(values, Mapping) or set(values) != {"level", "specials", "tokens"}:
             raise ValueError("a vocabulary has level, specials and tokens, and nothing else")
-        return cls(values["tokens"], level=values["level"], specials=values["specials"])
+        tokens, specials = values["tokens"], values["specials"]
+        for name, given in (("tokens", tokens), ("specials", specials)):
+            if not isinstance(given, (str, list, tuple)) or any(type(t) is not str for t in given):
+                raise ValueError(f"a vocabulary's {name} are {shown(given)}, expected texts")
+        return cls(tokens, level=values["level"], specials=specials)
 
     def _make_table(self) -> IntArray:
         """Code point -> id; V marks the unknown, and the last entry stands for all beyond it."""
