@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn._arrays import MAX_ROWS, AnyArray, as_float, narrowed, shown
+from fastrnn._arrays import MAX_ROWS, AnyArray, narrowed, shown
 from fastrnn.cli._streams import as_file
 from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
@@ -117,15 +116,17 @@ def baseline_of(model: Forecaster) -> AutoRegression | None:
     kept = _about(model).baseline
     if "parameters" not in kept:
         return None
+    damaged = "the model's baseline is damaged, expected its order and its parameters"
     order, parameters = kept.get("order"), kept["parameters"]
-    count = len(parameters) if isinstance(parameters, list) else -1
-    outputs = model.horizon * len(model.targets)
-    if type(order) is not int or order < 1 or count != (order * model.input_size + 1) * outputs:
-        raise ValueError("the model's baseline is damaged, expected its order and its parameters")
-    if any(type(x) not in (float, int) or math.isnan(as_float(x)) for x in parameters):
-        raise ValueError("the model's baseline is damaged, expected numbers as its parameters")
+    if type(order) is not int or order < 1 or not isinstance(parameters, list):
+        raise ValueError(damaged)
+    needed = (order * model.input_size + 1) * model.horizon * len(model.targets)
+    if needed > len(parameters) or any(type(x) is not float for x in parameters):
+        raise ValueError(damaged)
     baseline = AutoRegression(model.input_size, order, **_arguments(model))
-    baseline.flat[...] = narrowed(np.asarray(parameters, np.float64), "the model's baseline")
+    if baseline.flat.size != len(parameters):  # padded to whole cache lines
+        raise ValueError(damaged)
+    baseline.flat[...] = narrowed(np.asarray(parameters), "the model's baseline")
     baseline.repack()
     return baseline
 
