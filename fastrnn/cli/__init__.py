@@ -82,7 +82,7 @@ def _sentence(summary: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 the work failed, 2 wrong usage."""
-    from fastrnn.cli._streams import lenient_output
+    from fastrnn.cli._output import lenient_output
 
     words = sys.argv[1:] if arguments is None else list(arguments)
     chosen = next((word for word in words if word in _COMMANDS), None)

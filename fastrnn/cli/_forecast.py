@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastrnn._arrays import MAX_ROWS, AnyArray, narrowed, shown
-from fastrnn.cli._streams import as_file
+from fastrnn.cli._input import as_file
 from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
 from fastrnn.data.scaling import as_series

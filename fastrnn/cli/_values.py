@@ -10,7 +10,6 @@ from importlib import import_module
 from pathlib import Path
 
 from fastrnn._arrays import shown
-from fastrnn.data._csv import csv_rows
 
 MAX_THREADS = 256  # of fastrnn.set_num_threads
 _MOST_DIGITS = 40  # more than any bound here has, and fewer than Python refuses to read
@@ -67,6 +66,8 @@ def some_text(text: str) -> str:
 
 def names(text: str) -> list[str]:
     """The type of lists: names with commas between them, in quotes where one has a comma."""
+    from fastrnn.data._csv import csv_rows
+
     try:
         rows = [row for _, row in csv_rows([text], "the list")]
     except ValueError as error:

@@ -6,7 +6,6 @@ import argparse
 import json
 
 from fastrnn.cli._arguments import Parser
-from fastrnn.cli._streams import lines_of_input
 from fastrnn.cli._values import whole
 
 EPILOG = """\
@@ -85,6 +84,8 @@ def _texts(options: argparse.Namespace) -> list[str]:
     if options.input:
         return list(options.input)
     if options.file is None:
+        from fastrnn.cli._input import lines_of_input
+
         return lines_of_input(options.encoding)
     from fastrnn.data import read_text
 
