@@ -16,11 +16,13 @@ from fastrnn._arrays import MAX_ROWS, AnyArray, narrowed, shown
 from fastrnn.cli._input import as_file
 from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
+from fastrnn.data._columns import HINT
 from fastrnn.data.scaling import as_series
 from fastrnn.data.tables import place_of
 from fastrnn.models import AutoRegression, Forecaster
 
 _MOST_SHOWN = 12  # columns that are named, targets with lines of their own
+_HINT = HINT.replace("`columns`", "--columns")
 _ORDER = 16  # past steps of the baseline
 _MOST_WEIGHTS = 1 << 18  # of a baseline, beyond which it is not kept: the file's header holds it
 
@@ -81,7 +83,7 @@ def _read_file(path: str, columns: Sequence[str] | None, encoding: str) -> Table
         try:
             return read_csv(path, columns, encoding=encoding, skip_text=columns is None)
         except ValueError as error:
-            raise ValueError(str(error).replace("`columns`", "--columns")) from None
+            raise ValueError(str(error).replace(HINT, _HINT)) from None
     values = as_series(read_numpy(path), path)
     found = tuple(map(str, range(values.shape[1])))
     if columns is None:
@@ -175,7 +177,10 @@ def _series_for(model: Forecaster, path: str | None, encoding: str) -> AnyArray:
     """The columns that the model knows, from another file or from standard input (None)."""
     names = _about(model).columns
     is_numbered = all(name.isdecimal() for name in names)
-    series, found = _read(path, None if is_numbered else names, encoding)
+    try:
+        series, found = _read(path, None if is_numbered else names, encoding)
+    except ValueError as error:  # no option names columns here: the model does
+        raise ValueError(str(error).removesuffix(_HINT)) from error
     if is_numbered and set(names) <= set(found):
         series, found = series[:, _places(names, found)], tuple(names)
     if len(found) != len(names):

@@ -15,7 +15,7 @@ from fastrnn.data._cells import EXACT, fault, is_gap, is_like_a_number
 Doubles = npt.NDArray[np.float64]
 PathLike = str | os.PathLike[str]
 
-_HINT = "; `columns` can name the columns to read"
+HINT = "; `columns` can name the columns to read"
 
 
 class Column:
@@ -23,11 +23,10 @@ class Column:
 
     `must`: it has to be numbers. Without, it may be text; but a column that holds both numbers and
     text, or gaps alone, is a ValueError: one cell must not decide that all others are dropped.
-    `is_chosen`: the caller named it, and needs no hint that this is possible.
     """
 
-    def __init__(self, path: PathLike, name: str, must: bool, is_chosen: bool) -> None:
-        self.path, self.name, self.hint = path, name, "" if is_chosen else _HINT
+    def __init__(self, path: PathLike, name: str, must: bool) -> None:
+        self.path, self.name = path, name
         self.is_blank = True  # as behind a comma at the end of every line
         self._first: tuple[int, str] | None = None  # the line and the cell of its first gap or text
         self._is_text: bool | None = False if must else None  # None: nothing but gaps so far
@@ -82,13 +81,13 @@ class Column:
                 raise ValueError(
                     f"{self.path} has {shown(text)} in line {there} and {shown(cell)} in line "
                     f"{line} of column {shown(self.name)}, expected numbers or text alone"
-                    f"{self.hint}"
+                    f"{HINT}"
                 )
 
     def _refuse(self, line: int, cell: str, wanted: str) -> None:
         raise ValueError(
             f"{self.path} has {shown(cell)} in line {line}, column {shown(self.name)}, expected "
-            f"{wanted}{self.hint}"
+            f"{wanted}{HINT}"
         )
 
 

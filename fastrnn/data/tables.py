@@ -58,7 +58,7 @@ def read_csv(
     has_header = is_header(first, rows) if header is None else as_flag(header, "header")
     names = tuple(first) if has_header else tuple(map(str, range(len(first))))
     wanted = _positions(names, columns, path)
-    found = [Column(path, names[i], not skip_text, columns is not None) for i in wanted]
+    found = [Column(path, names[i], must=not skip_text) for i in wanted]
     body = _body(csv_rows(lines, path, separator), len(names), has_header, path)
     for numbers, cells in _pieces(body):
         for i, column in zip(wanted, found, strict=True):
