@@ -156,3 +156,20 @@ def test_every_command_refuses_such_numbers_alike(words, capsys):
         main(words)
     assert caught.value.code == 2
     assert f"argument {words[-2]}: must be a " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: optim.Adam(GRU, betas=x),
+        lambda x: models.SequenceTagger(2, 3, vocab_size=5, input_size=x),
+        lambda x: fastrnn.generate(LM, [1], max_new_tokens=2, num_beams=2, early_stopping=x),
+        lambda x: Windows(np.arange(9.0), 2, 1, scaler=x),
+        lambda x: Vocabulary(["x" * 10**6, x]),
+        lambda x: LabelledSequences([[1]], ["x" * 10**6], classes=["a", "b"]),
+    ],
+)
+def test_an_error_never_prints_all_of_a_value(call):
+    with pytest.raises((TypeError, ValueError), match=r"expected|classes") as caught:
+        call(10**5000)
+    assert len(str(caught.value)) < 250

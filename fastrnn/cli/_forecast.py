@@ -18,10 +18,10 @@ from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
 from fastrnn.data._columns import HINT
 from fastrnn.data.scaling import as_series
-from fastrnn.data.tables import place_of
+from fastrnn.data.tables import listed, place_of
 from fastrnn.models import AutoRegression, Forecaster
 
-_MOST_SHOWN = 12  # columns that are named, targets with lines of their own
+_MOST_SHOWN = 12  # targets with lines of their own
 _HINT = HINT.replace("`columns`", "--columns")
 _ORDER = 16  # past steps of the baseline
 _MOST_WEIGHTS = 1 << 18  # of a baseline, beyond which it is not kept: the file's header holds it
@@ -48,7 +48,7 @@ def prepare(options: Namespace) -> Job:
     )
     baseline = _baseline(parts.train, options, arguments)
     size = (options.steps, options.batch_size)
-    origin = "" if names == list(columns) else f" from {_listed(columns)}"
+    origin = "" if names == list(columns) else f" from {listed(columns)}"
     stride = options.stride
     about = {"columns": list(columns), "targets": names, "steps": options.steps, "stride": stride}
     return Job(
@@ -56,15 +56,10 @@ def prepare(options: Namespace) -> Job:
         Windows(parts.train, *size, stride=stride, seed=options.seed, **arguments),
         Windows(parts.validation, *size, shuffle=False, **arguments),
         f"{len(parts.train):,} steps to learn from, {len(series) - len(parts.train):,} to "
-        f"validate on, {len(columns)} features, forecast: {_listed(names)}{origin}",
+        f"validate on, {len(columns)} features, forecast: {listed(names)}{origin}",
         shlex.quote(options.data[0]),
         {**about, "baseline": _kept(baseline)},
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f", and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return f"{', '.join(names[:_MOST_SHOWN])}{more}"
 
 
 def _read(source: str | None, columns: Sequence[str] | None, encoding: str) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fastrnn._arrays import shown
 from fastrnn.cli._json import parse_json
 from fastrnn.data import Vocabulary, read_text
 from fastrnn.decode import Automaton, Trie, regex
@@ -60,8 +61,8 @@ class Tokens:
         if None in found:
             unknown = parts[found.index(None)]
             raise ValueError(
-                f"{name} has {unknown!r}, which is none of the {len(self.ids)} {self.level} that "
-                f"the model knows"
+                f"{name} has {shown(unknown)}, which is none of the {len(self.ids)} {self.level} "
+                f"that the model knows"
             )
         return [token for token in found if token is not None]
 

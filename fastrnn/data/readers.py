@@ -86,7 +86,7 @@ def decoded(raw: bytes, name: str, encoding: str = "utf-8") -> str:
     except UnicodeError as error:
         raise ValueError(f"{name} is not {encoding}: {error}") from None
     except LookupError:
-        raise ValueError(f"encoding is {encoding!r}, which Python does not know") from None
+        raise ValueError(f"encoding is {shown(encoding)}, which Python does not know") from None
     return _with_newlines(text).removeprefix("\ufeff")
 
 
@@ -146,7 +146,7 @@ def _named_columns(
     wanted = "text" if text is None else text, "label" if label is None else label
     missing = [name for name in wanted if name not in names]
     if missing and (text is not None or label is not None):
-        raise ValueError(f"{path} has no column {missing[0]!r}, its first line is {names}")
+        raise ValueError(f"{path} has no column {missing[0]!r}, its first line is {shown(names)}")
     return None if missing else (names.index(wanted[0]), names.index(wanted[1]))
 
 

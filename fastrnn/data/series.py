@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fastrnn._arrays import AnyArray, ArrayLike, FloatArray, IntArray, as_flag, as_int, as_size
+from fastrnn._arrays import (
+    AnyArray,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_flag,
+    as_int,
+    as_size,
+    with_article,
+)
 from fastrnn._arrays import as_probability as as_share
 from fastrnn.data._batch import Batch, Source
 from fastrnn.data.scaling import Scaler, as_series
@@ -76,6 +85,9 @@ class Windows(Source):
         features = self.series.shape[1]
         self.targets = _checked_columns(targets, features)
         self.scaler = scaler
+        if scaler is not None and not isinstance(scaler, Scaler):
+            kind = with_article(type(scaler).__name__)
+            raise TypeError(f"scaler is {kind}, expected a Scaler or None")
         if scaler is None:
             _check_float32(self.series)
         elif len(scaler.shift) != features:

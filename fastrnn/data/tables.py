@@ -17,6 +17,7 @@ from fastrnn.data.readers import PathLike, read_one
 
 _DELIMITERS = ",;\t"
 _TOP = 8  # lines that tell what stands between cells
+_MOST_NAMES = 12  # of columns, in an error
 _ROWS = 4096  # that are read at a time
 
 Rows = Iterable[tuple[int, list[str]]]  # the number of each line and its cells
@@ -146,10 +147,16 @@ def _positions(
     return found
 
 
+def listed(names: Sequence[str]) -> str:
+    """Some names in a row, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"{', '.join(names[:_MOST_NAMES])}{more}"
+
+
 def place_of(name: str, names: Sequence[str], owner: str) -> int:
     """Where a column is; ValueError if `owner` has none of this name, or several."""
     if name not in names:
-        raise ValueError(f"{owner} has no column {shown(name)}, it has {', '.join(names)}")
+        raise ValueError(f"{owner} has no column {shown(name)}, it has {listed(names)}")
     if names.count(name) > 1:
         raise ValueError(f"{owner} has {names.count(name)} columns {shown(name)}, expected one")
     return names.index(name)
