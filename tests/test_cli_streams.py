@@ -16,6 +16,7 @@ import fastrnn
 from fastrnn.cli import main
 from fastrnn.data import Scaler, Vocabulary
 from fastrnn.models import Forecaster, LanguageModel, Seq2Seq, SequenceClassifier
+from fastrnn.train._progress import Lines
 
 LETTERS = "abc\xe9\u4e2d\U0001f600"
 LABELS = ["\u4e2d\u6587", "fran\xe7ais"]
@@ -309,3 +310,11 @@ def test_a_picture_needs_no_display_and_no_unicode(tmp_path):
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "loss.png").stat().st_size > 1000
     assert (tmp_path / "loss-flow.png").stat().st_size > 1000
+
+
+def test_lines_of_progress_never_end_a_training_from_python(monkeypatch):
+    closed = io.TextIOWrapper(io.BytesIO())
+    closed.close()
+    for stream in (closed, Stream("utf-8", BrokenPipeError()), Stream("ascii")):
+        monkeypatch.setattr(sys, "stderr", stream)
+        Lines().say("step 1  loss 0.5 \u2713")

@@ -18,7 +18,7 @@ from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
 from fastrnn.data._columns import HINT
 from fastrnn.data.scaling import as_series
-from fastrnn.data.tables import listed, place_of
+from fastrnn.data.tables import listed, places_of
 from fastrnn.models import AutoRegression, Forecaster
 
 _MOST_SHOWN = 12  # targets with lines of their own
@@ -31,7 +31,7 @@ def prepare(options: Namespace) -> Job:
     """Scaling, windows, the fitted baseline and a new model."""
     series, columns = _read(options.data[0], options.columns, options.encoding)
     names = options.targets or list(columns)
-    targets = _places(names, columns)
+    targets = places_of(names, columns, "the data")
     parts = split(series, options.validation, 0.0, context=options.steps)
     _check_size(parts.train, options, "to train on")
     _check_size(parts.validation, options, "to validate on")
@@ -83,11 +83,7 @@ def _read_file(path: str, columns: Sequence[str] | None, encoding: str) -> Table
     found = tuple(map(str, range(values.shape[1])))
     if columns is None:
         return Table(values, found)
-    return Table(values[:, _places(columns, found)], tuple(columns))
-
-
-def _places(names: Sequence[str], columns: Sequence[str]) -> list[int]:
-    return [place_of(name, columns, "the data") for name in names]
+    return Table(values[:, places_of(columns, found, path)], tuple(columns))
 
 
 def _check_size(part: AnyArray, options: Namespace, use: str) -> None:
@@ -177,7 +173,7 @@ def _series_for(model: Forecaster, path: str | None, encoding: str) -> AnyArray:
     except ValueError as error:  # no option names columns here: the model does
         raise ValueError(str(error).removesuffix(_HINT)) from error
     if is_numbered and set(names) <= set(found):
-        series, found = series[:, _places(names, found)], tuple(names)
+        series, found = series[:, places_of(names, found, "the data")], tuple(names)
     if len(found) != len(names):
         given = path or "standard input"
         raise ValueError(f"{given} has {len(found)} columns, the model expects {len(names)}")

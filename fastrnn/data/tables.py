@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -133,17 +134,16 @@ def _positions(
 ) -> list[int]:
     if isinstance(columns, str):
         raise TypeError(f"columns is a str, expected a list: [{columns!r}]")
-    found = []
-    for column in range(len(names)) if columns is None else columns:
-        if isinstance(column, str):
-            found.append(place_of(column, names, str(path)))
-            continue
-        position = as_int(column, "columns")
-        if not 0 <= position < len(names):
-            raise ValueError(f"columns holds {position}, {path} has {len(names)} columns")
-        found.append(position)
+    if columns is None:
+        return list(range(len(names)))
+    chosen = [column for column in columns if isinstance(column, str)]
+    places = dict(zip(chosen, places_of(chosen, names, str(path)), strict=True))
+    found = [places[c] if isinstance(c, str) else as_int(c, "columns") for c in columns]
     if not found:
         raise ValueError("columns is empty")
+    for position in found:
+        if not 0 <= position < len(names):
+            raise ValueError(f"columns holds {position}, {path} has {len(names)} columns")
     return found
 
 
@@ -153,10 +153,12 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_MOST_NAMES])}{more}"
 
 
-def place_of(name: str, names: Sequence[str], owner: str) -> int:
-    """Where a column is; ValueError if `owner` has none of this name, or several."""
-    if name not in names:
-        raise ValueError(f"{owner} has no column {shown(name)}, it has {listed(names)}")
-    if names.count(name) > 1:
-        raise ValueError(f"{owner} has {names.count(name)} columns {shown(name)}, expected one")
-    return names.index(name)
+def places_of(wanted: Sequence[str], names: Sequence[str], owner: str) -> list[int]:
+    """Where columns are; ValueError if `owner` has none of such a name, or several."""
+    places, counts = {name: i for i, name in enumerate(names)}, Counter(names)
+    for name in wanted:
+        if name not in places:
+            raise ValueError(f"{owner} has no column {shown(name)}, it has {listed(names)}")
+        if counts[name] > 1:
+            raise ValueError(f"{owner} has {counts[name]} columns {shown(name)}, expected one")
+    return [places[name] for name in wanted]
