@@ -18,10 +18,10 @@ from fastrnn.data import Scaler, Vocabulary
 from fastrnn.models import Forecaster, LanguageModel, Seq2Seq, SequenceClassifier
 from fastrnn.train._progress import Lines
 
-LETTERS = "abc\xe9\u4e2d\U0001f600"
+LETTERS = "abc\xe9\u20ac\u0416\u4e2d\U0001f600"
 LABELS = ["\u4e2d\u6587", "fran\xe7ais"]
 BARE = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
-ENCODINGS = ["ascii", "cp1252", "latin-1", "utf-8"]
+ENCODINGS = ["ascii", "cp1252", "cp437", "cp1251", "utf-8"]
 
 
 @pytest.fixture

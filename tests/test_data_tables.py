@@ -106,6 +106,10 @@ def test_dates_are_text_with_and_without_a_header(write, day):
 def test_a_delimiter_at_the_end_of_every_line_is_no_column(write):
     assert read_csv(write("a,b,\n1,2,\n3,4,\n"), skip_text=True).columns == ("a", "b")
     assert read_csv(write("1,2,\n3,4,\n"), skip_text=True).columns == ("0", "1")
+    assert read_csv(write("a,b,,\n1,2,,\n"), skip_text=True).columns == ("a", "b")
+    for text in ("a,,b\n1,,2\n", "1,,2\n3,,4\n", "1,\n", "a,,\n1,,NA\n"):
+        with pytest.raises(ValueError, match=r"has '(NA)?' in line"):
+            read_csv(write(text), skip_text=True)
     with pytest.raises(ValueError, match="has '' in line 2, column 'c'"):
         read_csv(write("a,b,c\n1,2,\n3,4,\n"), skip_text=True)
     with pytest.raises(ValueError, match="has '' in line 2, column ''"):

@@ -30,7 +30,7 @@ def lines_of_input(encoding: str | None = None) -> list[str]:
 
 
 def _bytes_of_input() -> bytes:
-    if sys.stdin is None or sys.stdin.closed:
+    if sys.stdin is None or getattr(sys.stdin, "closed", False):
         raise ValueError(f"{_INPUT} is closed, expected text")
     if hasattr(sys.stdin, "buffer"):
         return bytes(sys.stdin.buffer.read())

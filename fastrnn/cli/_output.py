@@ -29,7 +29,7 @@ def lenient_output(goes_on: bool) -> Iterator[None]:
 def _replaced(stream: TextIO | None, goes_on: bool) -> Iterator[_Lenient]:
     """A stream with `_Lenient` around; what it cannot be rid of at the end goes nowhere."""
     with ExitStack() as stack:
-        if stream is None or stream.closed:
+        if stream is None or getattr(stream, "closed", False):
             stream = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
         lenient = _Lenient(stream, goes_on)
         try:
@@ -51,8 +51,9 @@ class _Lenient:
     def write(self, text: str) -> int:
         try:
             self._do(self.stream.write, text)
-        except UnicodeEncodeError as error:
-            escaped = text.encode(error.encoding, "backslashreplace").decode(error.encoding)
+        except UnicodeEncodeError:
+            encoding = getattr(self.stream, "encoding", None) or "ascii"
+            escaped = text.encode(encoding, "backslashreplace").decode(encoding)
             self._do(self.stream.write, escaped)
         return len(text)
 

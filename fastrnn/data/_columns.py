@@ -27,7 +27,7 @@ class Column:
 
     def __init__(self, path: PathLike, name: str, must: bool) -> None:
         self.path, self.name = path, name
-        self.is_blank = True  # as behind a comma at the end of every line
+        self._rows_of_nothing: int | None = 0  # None where there is something
         self._first: tuple[int, str] | None = None  # the line and the cell of its first gap or text
         self._is_text: bool | None = False if must else None  # None: nothing but gaps so far
         self._parts: list[Doubles] = []
@@ -47,10 +47,16 @@ class Column:
             self._refuse(*self._first, "a number and no gap")
         return None if self._is_text else np.concatenate(self._parts)
 
+    def is_delimiter(self, has_header: bool) -> bool:
+        """Whether it is nothing but a delimiter at the end of every line, in more than one line."""
+        rows = self._rows_of_nothing or 0
+        return rows > 0 and not self.name if has_header else rows > 1
+
     def _begin(self, lines: Sequence[int], cells: Sequence[str]) -> None:
         """Decide by the first cell that is no gap; all gaps decide nothing."""
         at = next((i for i, cell in enumerate(cells) if not is_gap(cell)), None)
-        self.is_blank &= at is None and not any(cells)
+        is_blank = self._rows_of_nothing is not None and not any(cells)
+        self._rows_of_nothing = (self._rows_of_nothing or 0) + len(cells) if is_blank else None
         if at is None:
             self._first = self._first or (lines[0], cells[0])
             return

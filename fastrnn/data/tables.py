@@ -65,8 +65,8 @@ def read_csv(
     for numbers, cells in _pieces(body):
         for i, column in zip(wanted, found, strict=True):
             column.take(numbers, cells[i])
-    if skip_text and found[-1].is_blank and not (has_header and names[-1]):
-        del found[-1]  # a delimiter at the end of every line
+    while skip_text and found and found[-1].is_delimiter(has_header):
+        found.pop()
     kept = {c: values for c in found if (values := c.numbers()) is not None}
     if not kept:
         raise ValueError(f"{path} has no column of numbers below {shown(list(names))}")
