@@ -150,7 +150,8 @@ def _positions(
 def listed(names: Sequence[str]) -> str:
     """Some names in a row, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"{', '.join(names[:_MOST_NAMES])}{more}"
+    plain = (name if name.isprintable() else shown(name) for name in names[:_MOST_NAMES])
+    return f"{', '.join(plain)}{more}"
 
 
 def places_of(wanted: Sequence[str], names: Sequence[str], owner: str) -> list[int]:
