@@ -127,13 +127,13 @@ def attention(
         axes.set_xlabel("source")
         axes.set_ylabel("target")
         figure.colorbar(image, ax=axes, pad=0.02, label="weight")
-        figure.suptitle(title or "Attention", color=_INK, **plain)
+        figure.suptitle(_visible(title or "Attention"), color=_INK, **plain)
         figure.savefig(path, dpi=150)
 
 
 def _visible(label: object) -> str:
-    """A sign in place of a space, which would be no label at all."""
-    text = str(label)
+    """Escapes for what fonts cannot draw, and a sign in place of a space, which shows nothing."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(label))
     return text if text.strip() else "\N{OPEN BOX}"
 
 

@@ -31,7 +31,7 @@ IMPORTS = {
     "files": "_module _atomic _arrays",
     "_startup": "process",
     "process": "_core _arrays",
-    "optim": "_optimizer _core",
+    "optim": "_optimizer _core _arrays",
     "_optimizer": "_core _arrays",
     "rnn": "_recurrent _cells packed _arrays",
     "layers": "_recurrent _composite _module _core _pullback _arrays",

@@ -121,11 +121,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    """One line; a training goes on when nobody reads it any more, as in `fastrnn train | head`."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """One line, at once."""
+    print(text, flush=True)
 
 
 def _check(options: argparse.Namespace) -> None:

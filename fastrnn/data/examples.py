@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64
+from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64, shown
 from fastrnn.data._batch import Batch
 from fastrnn.data.sequences import Sequences, as_id, check_from_zero
 
@@ -41,7 +41,7 @@ def encode_labels(labels: Iterable[str], classes: Sequence[str], name: str = "la
     except KeyError as error:
         at = listed.index(error.args[0])
         raise ValueError(
-            f"{name}[{at}] is {error.args[0]!r}, which is none of the {len(classes)} classes"
+            f"{name}[{at}] is {shown(error.args[0])}, which is none of the {len(classes)} classes"
         ) from None
 
 

@@ -2,7 +2,8 @@
 
 Letters: T steps, N rows, I features, F = len(targets) features that are forecast, K horizon.
 The network itself lives in scaled numbers, as `Windows` with the same scaler gives them: so do the
-call, `vjp`, `loss` and `loss_vjp`. `predict` and streams take and give the series' own units.
+call, `vjp`, `loss` and `loss_vjp`. `predict` and streams take and give the series' own units, in
+float64 where there is a scaler: its offset may have more digits than float32.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn.data.scaling import Scaler
+from fastrnn.data.scaling import Doubles, Scaler
 from fastrnn.layers import Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
@@ -116,9 +117,10 @@ class Forecasts(StatelessLoss, Model):
         """The mean over all numbers; `lengths` has shaped the forecast already."""
         return numbers(forecast, targets, self.objective)
 
-    def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray:
+    def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray | Doubles:
         """The `steps` after a series (T, I) or (T, N, I), in its own units: (steps, [N,] F).
 
+        float64 with a scaler, otherwise the network's float32.
         Up to `horizon` steps (the default) are forecast directly. Forecasts further ahead are made
         from earlier ones, fed back as inputs, which needs all features to be forecast.
         """
@@ -146,7 +148,7 @@ class Forecasts(StatelessLoss, Model):
             raise ValueError(f"series has shape {x.shape}, expected {wanted} with T >= 1")
         return as_float32(x if self.scaler is None else self.scaler(x), "series")
 
-    def _unscaled(self, forecast: FloatArray) -> FloatArray:
+    def _unscaled(self, forecast: FloatArray) -> FloatArray | Doubles:
         if self.scaler is None:
             return forecast
         return self.scaler.select(self.targets).inverse(forecast)

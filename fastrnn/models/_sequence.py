@@ -22,6 +22,7 @@ from fastrnn._arrays import (
     as_probability,
     as_size,
     check_indices,
+    shown,
 )
 from fastrnn._backward import Tokens
 from fastrnn._module import Module
@@ -211,8 +212,8 @@ def new_parts(
     """An embedding where there is a vocabulary, and recurrent layers over it or over features."""
     if (vocab_size is None) == (input_size is None):
         raise ValueError(
-            f"vocab_size is {vocab_size} and input_size is {input_size}, expected one of them: "
-            f"vocab_size for tokens, input_size for features"
+            f"vocab_size is {shown(vocab_size)} and input_size is {shown(input_size)}, expected "
+            f"one of them: vocab_size for tokens, input_size for features"
         )
     if vocab_size is None and embedding_dim is not None:
         raise ValueError(f"embedding_dim is {embedding_dim}, but features have no embedding")
