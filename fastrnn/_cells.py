@@ -18,7 +18,7 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
+from fastrnn._module import Module, check_at_hand, fill_uniform, unfilled, with_shapes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -34,8 +34,9 @@ class Cell(Module):
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
         self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
-        sizes = (self.input_size, self.hidden_size)
-        self._stack = _core.Stack(cell, *sizes, 1, 1, 0, bias, False)
+        sizes = (cell, self.input_size, self.hidden_size, 1, 1, 0, bias, False)
+        check_at_hand(type(self).__name__, _core.parameter_tensors(*sizes))
+        self._stack = _core.Stack(*sizes)
         self._allocate([(n[: -len("_l0")], shape, at) for n, shape, at in self._stack.tensors])
         self._fill()
 

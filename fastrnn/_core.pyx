@@ -92,6 +92,29 @@ def allocation_size(size_t size):
     return fr_allocation_size(size)
 
 
+cdef list tensors_of(const fr_shape *shape):
+    """Name, shape and place in the flat vector of every parameter."""
+    cdef fr_tensor tensor
+    cdef int index = 0
+    cdef list found = []
+    while fr_parameter(shape, index, &tensor):
+        sizes = [tensor.rows] if tensor.columns < 0 else [tensor.rows, tensor.columns]
+        found.append((tensor.name.decode(), tuple(sizes), tensor.offset))
+        index += 1
+    return found
+
+
+def parameter_tensors(str cell, int input_size, int hidden_size, int num_layers, int num_directions,
+                      int proj_size, bint bias, bint merge_sum):
+    """The `tensors` of a Stack with these arguments, before any memory is taken for it."""
+    cdef fr_shape shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size,
+                                   num_layers, num_directions, bias, merge_sum)
+    cdef const char *error = fr_shape_error(&shape)
+    if error is not NULL:
+        raise ValueError(error.decode())
+    return tensors_of(&shape)
+
+
 include "_bindings/buffers.pxi"
 include "_bindings/layers.pxi"
 include "_bindings/streams.pxi"

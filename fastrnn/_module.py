@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import Parameter, signature
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,10 +23,46 @@ from fastrnn._arrays import (
     with_article,
 )
 
+Made = TypeVar("Made")
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
 
 
 _unfilled: ContextVar[bool] = ContextVar("unfilled", default=False)
+
+
+_FEW = 1 << 16  # numbers that any file may ask for, and be told in detail that they do not fit
+
+# How many numbers a file holds, while a module is made of what the file says.
+_at_hand: ContextVar[int | None] = ContextVar("at_hand", default=None)
+
+
+@contextmanager
+def only_from(tensors: Mapping[str, ArrayLike]) -> Iterator[None]:
+    """No layer made inside may have more parameters than there are numbers in these tensors.
+
+    So a description of a few bytes cannot ask for more memory than the tensors take themselves,
+    times the layers that one model is made of; what fits no better is told when it is loaded.
+    """
+    token = _at_hand.set(sum(int(np.size(tensor)) for tensor in tensors.values()))
+    try:
+        yield
+    finally:
+        _at_hand.reset(token)
+
+
+def check_at_hand(kind: str, specs: Iterable[TensorSpec]) -> None:
+    """ValueError for a layer that is larger than what it is made from, before it takes memory."""
+    at_hand = _at_hand.get()
+    if at_hand is None:
+        return
+    sizes = [(math.prod(shape), name, shape) for name, shape, _ in specs]
+    count = sum(size for size, _, _ in sizes)
+    if count > max(at_hand, _FEW):
+        _, name, shape = max(sizes)
+        raise ValueError(
+            f"cannot allocate the {count} numbers of {with_article(kind)}, {name} {shape} and "
+            f"others: these parameters do not fit a file that holds {at_hand} in all"
+        )
 
 
 @contextmanager
@@ -36,6 +73,18 @@ def unfilled() -> Iterator[None]:
         yield
     finally:
         _unfilled.reset(token)
+
+
+def made(make: Callable[..., Made], arguments: Mapping[str, Any], what: str) -> Made:
+    """make(**arguments), where the arguments come from a file.
+
+    ValueError says what is wrong with `what`: an unknown or a missing name, or a value.
+    """
+    try:
+        signature(make).bind(**arguments)
+        return make(**arguments)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 class LoadReport(NamedTuple):
@@ -84,10 +133,12 @@ class Module:
     grads: dict[str, FloatArray]
     _version: int = 0
     _generator: np.random.Generator | None = None
+    _seed: int | None = None  # what the generator began with, if that was said
     _fingerprint: tuple[tuple[int, ...], bytes] | None = None
 
     def _allocate(self, specs: list[TensorSpec]) -> None:
         """Own zeroed buffers with the given tensors in them; gradients cost memory once used."""
+        check_at_hand(type(self).__name__, specs)
         self._specs = specs
         size = sum(int(np.prod(shape)) for _, shape, _ in specs)
         self._live_in(aligned_zeros(size), aligned_zeros(size))
@@ -122,7 +173,8 @@ class Module:
 
     def seed(self, seed: int | None) -> None:
         """Start the generator of dropout anew, the same for the same `seed` (an int from 0)."""
-        self._share_generator(np.random.default_rng(as_seed(seed)))
+        self._seed = as_seed(seed)
+        self._share_generator(np.random.default_rng(self._seed))
 
     def _share_generator(self, generator: np.random.Generator) -> None:
         self._generator = generator

@@ -33,6 +33,7 @@ class Optimizer:
     _rule: ClassVar[str]  # as the kernel calls it
     _slots: ClassVar[tuple[str, str, str]]  # the kernel's m, v and a by PyTorch's names; "": none
     _flags: ClassVar[tuple[str, ...]] = ()  # options that are True or False
+    _beginning: ClassVar[tuple[str, ...]] = ()  # options that the vectors began with
     _ranges: ClassVar[dict[str, tuple[float, float]]]  # half open; else numbers of 0 or more
 
     def __init__(self, model: Model, **options: Any) -> None:
@@ -84,6 +85,28 @@ class Optimizer:
         vectors = {name: _vector(state[name], name, self.model.flat.size) for name in names}
         steps = int(as_number("steps", state["steps"]))
         self.options, self.state, self.steps = options, vectors, steps
+
+    def clashes(self, state: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Options that a saved state cannot go on with: their values here, and in the state.
+
+        Those that decide which vectors there are, as a momentum of 0 does, or with what they began.
+        """
+        differ = {n: (v, state[n]) for n, v in self.options.items() if state.get(n, v) != v}
+        needed = self._needed(self.options)
+        return {
+            name: pair
+            for name, pair in differ.items()
+            if name in self._beginning or self._needed({**self.options, name: pair[1]}) != needed
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """As `load_state_dict`, but with the options that this optimiser was given.
+
+        ValueError if it `clashes` with the state.
+        """
+        for name, (own, theirs) in self.clashes(state).items():
+            raise ValueError(f"{name} is {own}, the saved one is {theirs}")
+        self.load_state_dict({**state, **self.options})
 
     def _checked(self, options: Mapping[str, Any]) -> dict[str, float | bool]:
         return {

@@ -33,7 +33,7 @@ from fastrnn._arrays import (
 )
 from fastrnn._backward import Batch, Frame, Pullback, Recording, Tokens, as_budget
 from fastrnn._flow import GradientFlow
-from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
+from fastrnn._module import Module, check_at_hand, fill_uniform, unfilled, with_shapes
 from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
 from fastrnn.streams import Stream
 
@@ -80,6 +80,7 @@ class Recurrent(Module):
                 stacklevel=3,
             )
         self._cell = cell
+        check_at_hand(type(self).__name__, _core.parameter_tensors(*self._sizes()))
         self._stack, self._stack_is_shared = self._new_stack(), False
         self._allocate(self._stack.tensors)
         self._fill()
@@ -116,7 +117,11 @@ class Recurrent(Module):
         return self._stack
 
     def _new_stack(self) -> _core.Stack:
-        return _core.Stack(
+        return _core.Stack(*self._sizes())
+
+    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
+        """What the core has to know."""
+        return (
             self._cell,
             self.input_size,
             self.hidden_size,

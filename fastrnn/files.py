@@ -13,11 +13,18 @@ from typing import Any
 
 from fastrnn._arrays import ArrayLike, FloatArray, with_article
 from fastrnn._atomic import FilePath
-from fastrnn._module import Module, unfilled
+from fastrnn._json import MAX_DEPTH, check_depth, read_json
+from fastrnn._module import Module, made, only_from, unfilled
 
 __all__ = ["load", "save", "save_pytorch"]
 
 _FORMAT = 1
+
+# What a description may cause that a stranger wrote: arguments of any type and any value.
+_DAMAGE = (
+    TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError,
+    MemoryError, RecursionError,
+)  # fmt: skip
 
 
 def save(module: Module, path: FilePath) -> None:
@@ -52,9 +59,8 @@ def load(path: FilePath) -> Any:
     try:
         description = _parsed(found.metadata.get("fastrnn"), found.format)
         return _rebuilt(description, found.tensors)
-    except (TypeError, ValueError, KeyError, MemoryError, RecursionError, AttributeError) as error:
-        reason = f"no {error} in it" if isinstance(error, KeyError) else shown(error, 2000)
-        raise CheckpointError(f"{shown(path, 500)}: {reason}") from error
+    except _DAMAGE as error:
+        raise CheckpointError(f"{shown(path, 500)}: {shown(error, 500)}") from error
 
 
 def save_pytorch(model: Module | Mapping[str, ArrayLike], path: FilePath) -> None:
@@ -89,13 +95,14 @@ def _loaders() -> dict[str, Callable[[Mapping[str, Any]], Module]]:
 
 
 def _from_config(kind: type[Module]) -> Callable[[Mapping[str, Any]], Module]:
-    return lambda description: kind(**description["config"])
+    return lambda description: made(kind, description["config"], "config")
 
 
 def _check_json(value: Any, name: str) -> None:
-    """What JSON can hold, with nothing but text as keys: it would make others text."""
+    """What JSON can hold and `load` reads, with nothing but text as keys: others became text."""
     try:
-        json.dumps(value, allow_nan=False)
+        check_depth(value, MAX_DEPTH - 1)  # it is one level down in the description
+        read_json(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         hint = f", expected its {name}.to_dict()" if hasattr(value, "to_dict") else ""
         raise ValueError(f"{name} cannot be written as JSON: {error}{hint}") from error
@@ -130,26 +137,27 @@ def _parsed(text: str | None, file_format: str) -> dict[str, Any]:
             f"a {file_format} file without a fastrnn model; read_checkpoint reads its tensors"
         )
     try:
-        description = json.loads(text)
+        description: dict[str, Any] = read_json(text)
     except ValueError as error:
         raise ValueError(f"damaged: the model's description is no JSON ({error})") from error
-    if not isinstance(description, dict) or type(description.get("format")) is not int:
+    number = description.get("format") if isinstance(description, dict) else None
+    if type(number) is not int or number < 1:
         raise ValueError("damaged: the model's description has no format")
+    if number > _FORMAT:
+        raise ValueError(f"written by a newer fastrnn: format {number}, this one reads {_FORMAT}")
     for part in ("config", "settings"):
         if not isinstance(description.get(part, {}), dict):
             raise ValueError(f"damaged: the model's {part} is no mapping of names to values")
-    if description["format"] > _FORMAT:
-        raise ValueError(
-            f"written by a newer fastrnn: format {description['format']}, this one reads {_FORMAT}"
-        )
     return description
 
 
 def _rebuilt(description: Mapping[str, Any], tensors: Mapping[str, ArrayLike]) -> Module:
     kind, loaders = description.get("kind"), _loaders()
     if not isinstance(kind, str) or kind not in loaders:
-        raise ValueError(f"holds a {kind!r}, expected one of {', '.join(loaders)}")
-    with unfilled():
+        raise ValueError(f"holds a {kind!r:.100}, expected one of {', '.join(loaders)}")
+    if "config" not in description:
+        raise ValueError("damaged: no 'config' in it")
+    with unfilled(), only_from(tensors):
         module = loaders[kind](description)
     module.load_state_dict(tensors)
     return module

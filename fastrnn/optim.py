@@ -188,6 +188,7 @@ class Adagrad(Optimizer):
 
     _rule = "adagrad"
     _slots = ("", "sum", "")
+    _beginning = ("initial_accumulator_value",)
     _ranges: ClassVar = {"eps": (LEAST_EPS, math.inf)}
 
     def __init__(

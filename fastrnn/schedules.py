@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from fastrnn._arrays import as_choice, as_float, as_int, as_number, as_size, shown
@@ -22,6 +23,12 @@ class Schedule:
 
     def observe(self, metric: float) -> None:
         """Hear of a new validation loss or other metric; only Plateau listens."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its kind and its constructor's arguments by name, as JSON holds them."""
+        given = {name: getattr(self, name) for name in signature(type(self)).parameters}
+        plain = {k: v.describe() if isinstance(v, Schedule) else v for k, v in given.items()}
+        return {"kind": type(self).__name__, **plain}
 
     def state_dict(self) -> dict[str, Any]:
         """What changes while it runs, as plain numbers; nothing for a pure schedule."""
@@ -144,7 +151,8 @@ class Plateau(Schedule):
 
     `mode`: "min" if less is better, else "max". `threshold`: what counts as an improvement, a share
     of the best so far ("rel") or a difference ("abs"). After a cut, `cooldown` observations count
-    for nothing. Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
+    for nothing. `rate` stays what it began with.
+    Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
     """
 
     def __init__(
@@ -171,7 +179,8 @@ class Plateau(Schedule):
         )
         self.threshold, self.eps = _check("threshold", threshold), _check("eps", eps)
         self.low = _check("low", low)
-        self._rate, self._best = _check("rate", rate), self._worst
+        self.rate = _check("rate", rate)
+        self._rate, self._best = self.rate, self._worst
         self._bad = self._resting = 0
 
     @property

@@ -6,8 +6,6 @@ cdef class Stack:
     def __cinit__(self, str cell, int input_size, int hidden_size, int num_layers, int num_directions,
                   int proj_size, bint bias, bint merge_sum):
         cdef const char *error
-        cdef fr_tensor tensor
-        cdef int index = 0
         self.shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size, num_layers,
                               num_directions, bias, merge_sum)
         error = fr_shape_error(&self.shape)
@@ -15,11 +13,7 @@ cdef class Stack:
             raise ValueError(error.decode())
         self.kind = cell.split("_")[0].upper()
         self.num_parameters = fr_parameter_count(&self.shape)
-        self.tensors = []
-        while fr_parameter(&self.shape, index, &tensor):
-            shape = [tensor.rows] if tensor.columns < 0 else [tensor.rows, tensor.columns]
-            self.tensors.append((tensor.name.decode(), tuple(shape), tensor.offset))
-            index += 1
+        self.tensors = tensors_of(&self.shape)
         self.h_size = proj_size if proj_size else hidden_size
         self.features = self.h_size * (2 if num_directions == 2 and not merge_sum else 1)
         self.num_packed_bytes = fr_model_size(&self.shape)

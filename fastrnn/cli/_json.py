@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from fastrnn._arrays import shown
+from fastrnn._json import NestingError, read_json
 
 
 def parse_json(text: str, name: str) -> Any:
     """The value of a JSON text; ValueError says what is wrong in the file that `name` calls.
 
-    A key that comes twice is an error: the first of its values would be lost.
+    A key that comes twice is an error: the first of its values would be lost. For the other bounds
+    see `fastrnn._json`.
     """
-    return _parsed(lambda: json.loads(text, object_pairs_hook=_once), name, "JSON")
+    return _parsed(lambda: read_json(text, finite=False), name, "JSON")
 
 
 def parse_toml(text: str, name: str) -> Any:
@@ -37,17 +36,9 @@ def parse_toml(text: str, name: str) -> Any:
 def _parsed(read: Callable[[], Any], name: str, kind: str) -> Any:
     try:
         return read()
-    except RecursionError:
+    except (RecursionError, NestingError):
         raise ValueError(f"{name} is no {kind} that can be read: it is nested too deeply") from None
     except ValueError as error:
-        if "int_max_str_digits" in str(error):
+        if "int_max_str_digits" in str(error) or "too many digits" in str(error):
             raise ValueError(f"{name} holds an int of too many digits") from None
         raise ValueError(f"{name} is no {kind}: {error}") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise ValueError(f"the key {shown(twice)} comes twice")
-    return found

@@ -68,7 +68,9 @@ def _files(add: _Add) -> None:
     add(
         "--resume",
         "go on with the training of --out where it stopped, with its options; the result has the "
-        "same bits as without the interruption",
+        "same bits as without the interruption. Options given anew are used if they are about the "
+        "learning rate and gradient (but --optimizer), the end, when to validate, this machine or "
+        "the report; others that differ are refused",
         False,
         action="store_true",
     )

@@ -13,9 +13,11 @@ from typing import Protocol
 import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64, shown
-from fastrnn.data._batch import Batch
+from fastrnn._digest import arrays_of
+from fastrnn.data._batch import MOST_BATCHES, Batch
 from fastrnn.data.sequences import Sequences, as_id, check_from_zero
 
+_ROWS = 256  # of foreign examples that are gathered at a time
 IGNORE_INDEX = -100  # PyTorch's: a target that no loss counts
 
 
@@ -28,6 +30,17 @@ class Examples(Protocol):
 
     def gather(self, rows: IntArray) -> Batch:
         """The batch of the examples at `rows` (N,)."""
+
+
+def held_by(examples: Examples) -> dict[str, list[AnyArray]]:
+    """The arrays that examples are made of, by name; of foreign ones a sample, as batches."""
+    if hasattr(examples, "_held"):
+        held: dict[str, list[AnyArray]] = examples._held()
+        return held
+    count = len(examples.sizes)
+    starts = np.linspace(0, max(0, count - _ROWS), min(count, MOST_BATCHES)).astype(np.int64)
+    batches = [examples.gather(np.arange(at, min(at + _ROWS, count))) for at in starts.tolist()]
+    return {"examples": [array for batch in batches for array in arrays_of(tuple(batch[:3]))]}
 
 
 def encode_labels(labels: Iterable[str], classes: Sequence[str], name: str = "labels") -> IntArray:
@@ -73,6 +86,9 @@ class LabelledSequences:
     def __repr__(self) -> str:
         return f"LabelledSequences({self.sequences!r}{_counted(self.classes)})"
 
+    def _held(self) -> dict[str, list[AnyArray]]:
+        return {**self.sequences._held(), "labels": [self.labels], "pad": [np.array(self.pad)]}
+
     @property
     def sizes(self) -> IntArray:
         return self.sequences.lengths[:, None]
@@ -111,6 +127,10 @@ class TaggedSequences:
 
     def __repr__(self) -> str:
         return f"TaggedSequences({self.sequences!r}{_counted(self.classes)})"
+
+    def _held(self) -> dict[str, list[AnyArray]]:
+        marks = {"pad": [np.array(self.pad)], "ignore_index": [np.array(self.ignore_index)]}
+        return {**self.sequences._held(), "tags": [self.tags.values], **marks}
 
     @property
     def sizes(self) -> IntArray:

@@ -108,6 +108,9 @@ class Sequences:
     def __repr__(self) -> str:
         return f"Sequences({len(self)} with {len(self.values)} steps in all)"
 
+    def _held(self) -> dict[str, list[AnyArray]]:
+        return {"sequences": [self.values, self.lengths]}
+
     def check_filled(self, name: str) -> None:
         """There are sequences, each has a step, and ids are not negative."""
         if not len(self):

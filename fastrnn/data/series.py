@@ -112,6 +112,10 @@ class Windows(Source):
         sizes = {"stride": self.stride, "batch_size": self.batch_size}
         return {**shape, **sizes, "targets": list(self.targets), "shuffle": self.shuffle}
 
+    def _held(self) -> dict[str, list[AnyArray]]:
+        scaler = [] if self.scaler is None else [self.scaler.shift, self.scaler.scale]
+        return {"series": [self.series], "scaler": scaler}
+
     def _draw(self, generator: np.random.Generator) -> IntArray:
         return generator.permutation(len(self)) if self.shuffle else np.arange(len(self))
 

@@ -35,10 +35,10 @@ class Linear(Module):
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
         self.out_features = as_size(out_features, "out_features", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
-        self._dense, self._dense_is_shared = self._new_dense(), False
         shape = (self.out_features, self.in_features)
         shapes: list[tuple[str, tuple[int, ...]]] = [("weight", shape)]
         self._allocate(one_after_another(shapes + [("bias", shape[:1])] * bias))
+        self._dense, self._dense_is_shared = self._new_dense(), False
         self._fill()
 
     @property

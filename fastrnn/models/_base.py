@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from fastrnn import files
 from fastrnn._arrays import FloatArray
 from fastrnn._atomic import FilePath
 from fastrnn._composite import Composite
-from fastrnn._module import Module, unfilled
+from fastrnn._module import Module, made, unfilled
 from fastrnn.layers import Embedding, Linear
 from fastrnn.rnn import GRU, LSTM, RNN
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Described = TypeVar("Described", bound="Model")
 
 RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -82,11 +84,11 @@ class Model(Composite):
     @classmethod
     def _from_description(cls, description: Mapping[str, Any]) -> Self:
         """The model that `_described` this, with zeros as parameters."""
-        config = dict(description["config"])
+        config, settings = dict(description["config"]), _settings_of(description)
         with unfilled():
             parts = {name: _part(name, config.pop(name)) for name in _KINDS if name in config}
             model = cls.__new__(cls)
-            model._compose(**parts, **config, **description["settings"])
+            made(model._compose, {**config, **settings, **parts}, "config")
         model.vocabulary, model.extra = description["vocabulary"], description["extra"]
         return model
 
@@ -108,8 +110,34 @@ def _remade(kind: type[Model], description: dict[str, Any], state: dict[str, Flo
     return model
 
 
+def from_arguments(cls: type[Described], description: Mapping[str, Any]) -> Described:
+    """A model whose config and settings are its constructor's arguments, with zeros inside."""
+    arguments = {**description["config"], **_settings_of(description)}
+    with unfilled():
+        model = made(cls, arguments, "config")
+    model.vocabulary, model.extra = description["vocabulary"], description["extra"]
+    return model
+
+
+def _settings_of(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings; ValueError for a field that is missing, or twice."""
+    for field in ("settings", "vocabulary", "extra"):
+        if field not in description:
+            raise ValueError(f"damaged: no {field!r} in it")
+    settings: dict[str, Any] = description["settings"]
+    for name in settings:
+        if name in description["config"]:
+            raise ValueError(f"damaged: config and settings both have {name!r:.100}")
+    return settings
+
+
 def _part(name: str, description: Any) -> Module:
+    if not isinstance(description, (list, tuple)) or len(description) != 2:
+        raise ValueError(f"config: {name} is no pair of a kind and its arguments")
     kind, config = description
-    if kind not in _KINDS[name]:
-        raise ValueError(f"{name} is a {kind!r}, expected one of {', '.join(_KINDS[name])}")
-    return _KINDS[name][kind](**config)
+    if not isinstance(kind, str) or kind not in _KINDS[name]:
+        expected = ", ".join(_KINDS[name])
+        raise ValueError(f"config: {name} is a {kind!r:.100}, expected one of {expected}")
+    if not isinstance(config, dict):
+        raise ValueError(f"config: {name} has no mapping of names to arguments")
+    return made(_KINDS[name][kind], config, f"config: {name}")

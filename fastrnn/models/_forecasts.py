@@ -8,7 +8,7 @@ float64 where there is a scaler: its offset may have more digits than float32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Forecasts(StatelessLoss, Model):
     horizon: int
     targets: tuple[int, ...]
     objective: str
+    _is_regression = True
 
     def _take_head(
         self,
@@ -56,8 +57,8 @@ class Forecasts(StatelessLoss, Model):
         self.targets = checked_targets(targets, input_size)
         if head.out_features != self.horizon * len(self.targets):
             raise ValueError(
-                f"the head gives {head.out_features} numbers, expected {self.horizon} steps of "
-                f"{len(self.targets)} features"
+                f"the head gives {head.out_features} numbers, expected {self.horizon} steps "
+                f"(horizon) of {len(self.targets)} features (targets)"
             )
         self.objective = as_choice(objective, "objective", tuple(REGRESSIONS))
         self._scaler: Scaler | None = None
@@ -114,8 +115,8 @@ class Forecasts(StatelessLoss, Model):
         lengths: ArrayLike | None,
         gradient: bool = True,
     ) -> tuple[LossResult, FloatArray]:
-        """The mean over all numbers; `lengths` has shaped the forecast already."""
-        return numbers(forecast, targets, self.objective)
+        """The mean over all numbers of rows that have steps."""
+        return numbers(forecast, targets, lengths, self.objective)
 
     def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray | Doubles:
         """The `steps` after a series (T, I) or (T, N, I), in its own units: (steps, [N,] F).
@@ -158,6 +159,8 @@ def checked_targets(targets: Sequence[int] | None, input_size: int) -> tuple[int
     """Distinct features, all of them by default."""
     if targets is None:
         return tuple(range(input_size))
+    if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
+        raise TypeError(f"targets is {with_article(type(targets).__name__)}, expected features")
     columns = tuple(as_int(column, "targets") for column in targets)
     if not columns or len(set(columns)) < len(columns):
         raise ValueError(f"targets is {list(columns)}, expected some features, each once")

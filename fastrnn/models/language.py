@@ -26,7 +26,7 @@ from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS, fits_table
-from fastrnn.models._objective import Backward, scaled
+from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.streams import Stream
 
@@ -181,6 +181,8 @@ class LanguageModel(SequenceModel):
 
         `lengths` (N,): steps past a row's end do not count.
         """
+        if has_no_rows(tokens, targets):
+            return nothing(state, owner="a LanguageModel")[0]
         logits, state_n = self(tokens, state, lengths=lengths)
         result, _ = self._objective(logits, targets, lengths, gradient=False)
         return result._replace(state=state_n)
@@ -196,6 +198,8 @@ class LanguageModel(SequenceModel):
 
         backward adds scale times the loss's gradient to `grads`.
         """
+        if has_no_rows(tokens, targets):
+            return nothing(state, owner="a LanguageModel")
         (logits, state_n), pullback = self.vjp(tokens, state, lengths=lengths)
         result, gradient = self._objective(logits, targets, lengths)
 

@@ -23,7 +23,8 @@ class RandomTruncation:
 
     def __init__(self, probability: float, *, seed: int | None = None) -> None:
         self.probability = as_probability(probability, "probability")
-        self.generator = np.random.default_rng(as_seed(seed))
+        self.seed = as_seed(seed)
+        self.generator = np.random.default_rng(self.seed)
 
     @property
     def weight(self) -> float:
