@@ -169,10 +169,12 @@ def as_pair(state: ArrayLike | None, name: str) -> tuple[ArrayLike | None, Array
     """The (h, c) of an LSTM's state argument, (None, None) if there is none."""
     if state is None:
         return None, None
-    if not isinstance(state, (tuple, list)) or len(state) != 2 or any(s is None for s in state):
-        kind = with_article(type(state).__name__)
-        raise TypeError(f"{name} is {kind}, an LSTM expects a pair (h_0, c_0)")
-    return state[0], state[1]
+    if isinstance(state, (tuple, list)) and len(state) == 2:
+        h, c = state
+        if h is not None and c is not None:
+            return h, c
+    kind = with_article(type(state).__name__)
+    raise TypeError(f"{name} is {kind}, an LSTM expects a pair (h_0, c_0)")
 
 
 def as_one(state: ArrayLike | None, name: str) -> ArrayLike | None:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from fastrnn import _core
 from fastrnn._arrays import (
     MAX_SIZE,
     ArrayLike,
-    FloatArray,
     as_flag,
-    as_float32,
     as_prefix,
     as_size,
     with_article,
@@ -48,42 +44,9 @@ class Cell(Module):
         self._stack.pack(self.flat)
         super().repack()
 
-    def _step(
-        self, x: ArrayLike, h: ArrayLike | None, c: ArrayLike | None
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """The next h and c, with a row dimension if x has one."""
-        x = as_float32(x, "x")
-        if x.ndim not in (1, 2):
-            raise ValueError(f"x has {x.ndim} dimensions, {self._me} expects 1 or 2")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"x has {x.shape[-1]} features, {self._me} expects {self.input_size}")
-        shape = (*x.shape[:-1], self.hidden_size)
-        h, c = self._state(h, shape, "h"), self._state(c, shape, "c")
-        rows = len(x) if x.ndim == 2 else 1
-        y = np.empty((1, rows, self.hidden_size), np.float32)
-        c_n = np.empty_like(y) if self.has_cell else None
-        if rows:
-            x = x.reshape(1, rows, -1)
-            self._stack.forward(x, y, h, c, None, c_n, None, None, False)
-        return y.reshape(shape), None if c_n is None else c_n.reshape(shape)
-
-    def _state(
-        self, value: ArrayLike | None, shape: tuple[int, ...], name: str
-    ) -> FloatArray | None:
-        if value is None:
-            return None
-        array = as_float32(value, name)
-        if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}, {self._me} expects {shape}")
-        return array.reshape(1, -1, self.hidden_size)
-
     def _config(self, **options: Any) -> dict[str, Any]:
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
         return {**sizes, "bias": self.bias, **options}
-
-    @property
-    def _me(self) -> str:
-        return f"this {type(self).__name__}"
 
     @classmethod
     def from_state_dict(

@@ -1,5 +1,6 @@
 """The C interface (src_c/include/fastrnn.h), as far as _core.pyx uses it."""
 
+cimport numpy as cnp
 from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
@@ -188,6 +189,22 @@ cdef extern from "include/fastrnn.h" nogil:
     int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps)
 
 
+cdef extern from "rows.h" nogil:
+    ctypedef struct fr_norm:
+        int64_t rows, size
+        const float *x
+        const float *weight
+        const float *bias
+        float *y
+        float *normal
+        float *inverse
+        double eps
+
+    void fr_layer_norm(const fr_norm *norm)
+    int64_t fr_take_rows(int64_t n, const int64_t *indices, int64_t limit, int64_t width, const float *table, float *y)
+    void fr_mix(int64_t n, float factor, const float *x, int add, float *y)
+
+
 cdef extern from "host.h" nogil:
     void *fr_allocate(size_t bytes)
     size_t fr_allocation_size(size_t bytes)
@@ -219,6 +236,10 @@ cdef class Stack:
     cdef readonly list tensors
     cdef readonly str kind
     cdef int32_t features, h_size
+    cdef bint has_cell
+    cdef int _check_features(self, cnp.npy_intp size, owner) except -1
+    cdef object _run_from(self, fr_sequence *q, object state, int depth, bint flat, owner)
+    cdef cnp.ndarray _state(self, object value, str name, int depth, int64_t rows, int32_t size, bint flat, owner)
     cdef int _borrow(self, size_t size, void **memory) except -1
     cdef void _give_back(self, void *memory) noexcept
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
@@ -286,7 +307,7 @@ cdef class Stream:
     cdef Arrays embedding, listed
     cdef int busy
     cdef bint small
-    cdef int _refuse(self, Py_buffer *x) except -1
+    cdef int _refuse(self, cnp.ndarray x) except -1
     cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows)
     cdef tuple _y_shape(self, bint flat)
     cdef int _check(self) except -1

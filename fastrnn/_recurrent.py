@@ -252,39 +252,13 @@ class Recurrent(Module):
             kind = type(self).__name__
             raise ValueError(f"a bidirectional {kind} cannot stream: it needs the whole sequence")
 
-    def _run(
-        self, x: ArrayLike, h: ArrayLike | None, c: ArrayLike | None, lengths: ArrayLike | None
-    ) -> tuple[Any, FloatArray, FloatArray | None]:
-        """y, h_n and c_n of a padded, an unbatched or a packed x."""
-        if is_packed(x):
-            if lengths is not None:
-                raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
-            return self._run_packed(x, h, c)
-        x = as_float32(x, "x")
-        if x.ndim == 3:
-            return self._run_batch(x, h, c, lengths)
-        if x.ndim != 2:
-            raise ValueError(f"x has {x.ndim} dimensions, {self._me} expects 2 or 3")
+    def _run(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> tuple[Any, Any]:
+        """y and the last state of a padded, an unbatched or a packed x."""
+        if type(x) is np.ndarray or not is_packed(x):
+            return self._stack.run(x, state, lengths, self.batch_first, self)
         if lengths is not None:
-            raise ValueError("lengths needs a batch, but x has 2 dimensions")
-        h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
-        row_axis = 0 if self.batch_first else 1
-        y, h_n, c_n = self._run_batch(np.expand_dims(x, row_axis), h, c, None)
-        return y.squeeze(row_axis), h_n[:, 0], None if c_n is None else c_n[:, 0]
-
-    def _run_batch(
-        self, x: FloatArray, h: ArrayLike | None, c: ArrayLike | None, lengths: ArrayLike | None
-    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-        self._check_features(x)
-        rows, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
-        if steps == 0:
-            raise ValueError(f"x has 0 steps, {self._me} expects at least 1")
-        counts = None if lengths is None else as_lengths(lengths, rows, steps)
-        y = np.empty((*x.shape[:2], self.output_size), np.float32)
-        h, c, h_n, c_n = self._states(h, c, rows)
-        if rows:
-            self._stack.forward(x, y, h, c, h_n, c_n, counts, None, self.batch_first)
-        return y, h_n, c_n
+            raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+        return self._run_packed(x, *self._split_state(state, "state" if self.has_cell else "h_0"))
 
     def _run_tokens(
         self, tokens: IntArray, table: _core.Table, state: Any
@@ -303,7 +277,7 @@ class Recurrent(Module):
 
     def _run_packed(
         self, x: Any, h: ArrayLike | None, c: ArrayLike | None
-    ) -> tuple[PackedSequence, FloatArray, FloatArray | None]:
+    ) -> tuple[PackedSequence, Any]:
         data, sizes, order, inverse = checked(x)
         data = as_float32(data, "x.data")
         if data.ndim != 2:
@@ -315,7 +289,8 @@ class Recurrent(Module):
         lengths, at = sorted_lengths(sizes), starts(sizes)
         self._stack.forward(data, y, h, c, h_n, c_n, lengths, at, False)
         packed = PackedSequence(y, sizes, order, inverse)
-        return packed, _reordered(h_n, inverse), _reordered(c_n, inverse)
+        h_n, c_n = _reordered(h_n, inverse), _reordered(c_n, inverse)
+        return packed, h_n if c_n is None else (h_n, c_n)
 
     def _states(
         self, h: ArrayLike | None, c: ArrayLike | None, rows: int

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, as_one, as_pair, either
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
 from fastrnn._cells import Cell
 from fastrnn._recurrent import Recurrent
 from fastrnn.packed import PackedSequence
@@ -95,8 +95,7 @@ class RNN(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        y, h_n, _ = self._run(x, as_one(either(h_0, hx, "h_0"), "h_0"), None, lengths)
-        return y, h_n
+        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
 
 
 class LSTM(Recurrent):
@@ -178,8 +177,7 @@ class LSTM(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and (h_n, c_n) of a whole sequence, started from state, the pair (h_0, c_0)."""
-        y, h_n, c_n = self._run(x, *as_pair(either(state, hx, "state"), "state"), lengths)
-        return y, (h_n, c_n)
+        return self._run(x, state if hx is None else either(state, hx, "state"), lengths)
 
 
 class GRU(Recurrent):
@@ -258,8 +256,7 @@ class GRU(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        y, h_n, _ = self._run(x, as_one(either(h_0, hx, "h_0"), "h_0"), None, lengths)
-        return y, h_n
+        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
 
 
 class RNNCell(Cell):
@@ -284,7 +281,8 @@ class RNNCell(Cell):
         self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> FloatArray:
         """The next h; PyTorch's name hx= for h is taken too."""
-        return self._step(x, as_one(either(h, hx, "h"), "h"), None)[0]
+        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
+        return h_n
 
 
 class LSTMCell(Cell):
@@ -310,8 +308,8 @@ class LSTMCell(Cell):
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """The next (h, c); PyTorch's name hx= for the state is taken too."""
-        h, c = self._step(x, *as_pair(either(state, hx, "state"), "state"))
-        assert c is not None
+        state = state if hx is None else either(state, hx, "state")
+        h, c = self._stack.step(x, state, self)
         return h, c
 
 
@@ -337,4 +335,5 @@ class GRUCell(Cell):
         self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> FloatArray:
         """The next h; PyTorch's name hx= for h is taken too."""
-        return self._step(x, as_one(either(h, hx, "h"), "h"), None)[0]
+        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
+        return h_n

@@ -14,6 +14,7 @@ cdef class Stack:
         if error is not NULL:
             raise ValueError(error.decode())
         self.kind = cell.split("_")[0].upper()
+        self.has_cell = self.kind == "LSTM"
         self.num_parameters = fr_parameter_count(&self.shape)
         self.tensors = []
         while fr_parameter(&self.shape, index, &tensor):
@@ -67,6 +68,102 @@ cdef class Stack:
         q.x = <const float *>view.buf
         self._states(arrays, &q, h0, c0, hn, cn)
         self._run(&q)
+
+    def run(self, x, state, lengths, bint batch_first, owner):
+        """A new y and last state, h_n or (h_n, c_n), of all layers.
+
+        x (T, N, I), (N, T, I) if batch_first, or (T, I) for one row; state: h_0 (L*D, N, R), with c_0 (L*D, N, H) a
+        pair if there are cells, without N for one row, None for zeros; lengths (N,) or None. `owner`: the layer
+        whose arguments these are.
+        """
+        cdef fr_sequence q
+        cdef cnp.ndarray a = floats(x, "x"), y
+        cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
+        cdef bint flat = a.ndim == 2
+        memset(&q, 0, sizeof(q))
+        if not flat and a.ndim != 3:
+            raise ValueError(f"x has {a.ndim} dimensions, {this(owner)} expects 2 or 3")
+        if flat and lengths is not None:
+            raise ValueError("lengths needs a batch, but x has 2 dimensions")
+        self._check_features(shape[a.ndim - 1], owner)
+        q.steps, q.rows = shape[0 if flat else batch_first], 1 if flat else shape[not batch_first]
+        q.step_stride = 1 if batch_first else q.rows
+        q.row_stride = q.steps if batch_first else 1
+        if q.steps == 0:
+            raise ValueError(f"x has 0 steps, {this(owner)} expects at least 1")
+        if lengths is not None:
+            lengths = as_lengths(lengths, q.rows, q.steps).copy()  # nobody may change it after the check
+            q.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
+        y = new_like(a, self.features)
+        q.x, q.y = data_of(a), data_of(y)
+        return y, self._run_from(&q, state, self.shape.num_layers * self.shape.num_directions, flat, owner)
+
+    def step(self, x, state, owner):
+        """A new h, or (h, c), after one step of a cell, which is one layer in one direction.
+
+        x (N, I) or (I,); state: h (N, H) or (H,), with c a pair if there are cells, None for zeros.
+        """
+        cdef fr_sequence q
+        cdef cnp.ndarray a = floats(x, "x"), y
+        cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
+        cdef bint flat = a.ndim == 1
+        memset(&q, 0, sizeof(q))
+        if not flat and a.ndim != 2:
+            raise ValueError(f"x has {a.ndim} dimensions, {this(owner)} expects 1 or 2")
+        self._check_features(shape[a.ndim - 1], owner)
+        q.steps, q.rows = 1, 1 if flat else shape[0]
+        q.step_stride, q.row_stride = q.rows, 1
+        y = new_like(a, self.features)
+        q.x, q.y = data_of(a), data_of(y)
+        c = self._run_from(&q, state, 0, flat, owner)
+        return (y, c) if self.has_cell else y
+
+    cdef int _check_features(self, cnp.npy_intp size, owner) except -1:
+        if size != self.shape.input_size:
+            raise ValueError(f"x has {size} features, {this(owner)} expects {self.shape.input_size}")
+        return 0
+
+    cdef object _run_from(self, fr_sequence *q, object state, int depth, bint flat, owner):
+        """Runs the sequence from a state; the new last state, (depth, N, *) or (depth, *) if `flat`.
+
+        depth 0: that of a cell, (N, *) or (*,); its last h is y, and c alone is returned.
+        """
+        cdef cnp.ndarray h_0, c_0, h_n = None, c_n = None
+        cdef int32_t H = self.shape.hidden_size
+        h = c = None
+        if self.has_cell:
+            h, c = as_pair(state, "state")
+        elif state is not None:
+            h = as_one(state, "h_0" if depth else "h")
+        if h is not None:
+            h_0 = self._state(h, "h_0" if depth else "h", depth, q.rows, self.h_size, flat, owner)
+            q.h0 = data_of(h_0)
+        if c is not None:
+            c_0 = self._state(c, "c_0" if depth else "c", depth, q.rows, H, flat, owner)
+            q.c0 = data_of(c_0)
+        if depth:
+            h_n = new_state(depth, q.rows, self.h_size, flat)
+            q.hn = data_of(h_n)
+        if self.has_cell:
+            c_n = new_state(depth, q.rows, H, flat)
+            q.cn = data_of(c_n)
+            self._run(q)
+            return (h_n, c_n) if depth else c_n
+        self._run(q)
+        return h_n
+
+    cdef cnp.ndarray _state(self, object value, str name, int depth, int64_t rows, int32_t size, bint flat, owner):
+        """An initial state as the core reads it."""
+        cdef cnp.ndarray a = floats(value, name)
+        cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
+        cdef int ndim = (depth != 0) + (not flat) + 1
+        if a.ndim != ndim and depth and flat:
+            raise ValueError(f"{name} has {a.ndim} dimensions, an x of 2 dimensions expects 2")
+        if (a.ndim != ndim or shape[ndim - 1] != size or (not flat and shape[ndim - 2] != rows)
+                or (depth and shape[0] != depth)):
+            expected = (<object>new_state(depth, rows, size, flat)).shape
+            raise ValueError(f"{name} has shape {(<object>a).shape}, {this(owner)} expects {expected}")
+        return a
 
     def training_bytes(self, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps):
         """Bytes of the tape of one layer, and of the workspace that its training needs beside it."""
@@ -235,6 +332,25 @@ cdef class Stack:
         return 0
 
 
+cdef str this(object owner):
+    """How errors call a layer."""
+    return f"this {type(owner).__name__}"
+
+
+cdef cnp.ndarray new_state(int depth, int64_t rows, int32_t size, bint flat):
+    """A state of `depth` layers (0: a cell), without rows if `flat`."""
+    cdef cnp.npy_intp[3] shape
+    cdef int ndim = 0
+    if depth:
+        shape[ndim] = depth
+        ndim += 1
+    if not flat:
+        shape[ndim] = rows
+        ndim += 1
+    shape[ndim] = size
+    return new_floats(ndim + 1, shape)
+
+
 cdef class Memory:
     """A block of memory."""
 
@@ -362,6 +478,28 @@ cdef class Dense:
         b = <const float *>arrays.take(bias, "bias", (self.out_features,), False, False)
         with nogil:
             fr_linear_load(self.linear, w, b)
+
+    def run(self, x, owner):
+        """A new y (*, out) of x (*, in); `owner`: the layer whose argument this is."""
+        cdef cnp.ndarray a = floats(x, "x"), y
+        cdef const float *data = data_of(a)
+        cdef int32_t threads = num_threads
+        cdef int64_t rows
+        cdef float *out
+        if a.ndim == 0:
+            raise ValueError(f"x has 0 dimensions, {this(owner)} expects at least 1")
+        if cnp.PyArray_DIMS(a)[a.ndim - 1] != self.in_features:
+            got = cnp.PyArray_DIMS(a)[a.ndim - 1]
+            raise ValueError(f"x has {got} features, {this(owner)} expects {self.in_features}")
+        y = new_like(a, self.out_features)
+        out = data_of(y)
+        rows = cnp.PyArray_SIZE(a) // self.in_features
+        if <double>rows * self.in_features * self.out_features < RELEASE_GIL:
+            fr_linear_forward(self.linear, rows, data, self.in_features, out, self.out_features, 1)
+        else:
+            with nogil:
+                fr_linear_forward(self.linear, rows, data, self.in_features, out, self.out_features, threads)
+        return y
 
     def forward(self, x, y):
         """x (M, in) -> y (M, out)."""

@@ -92,15 +92,15 @@ class Linear(Module):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The map applied to every vector of x."""
-        return self._forward(self._checked(x))
+        return self._dense.run(x, self)
 
     def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
         """y as the call gives it, and a pullback (*, out_features) -> (*, in_features).
 
         x and the parameters must stay as they are until the pullback is called.
         """
-        x = self._checked(x)
-        y = self._forward(x)
+        x = as_float32(x, "x")
+        y = self._dense.run(x, self)
 
         def pullback(dy: ArrayLike) -> FloatArray:
             dy = as_float32(dy, "dy")
@@ -130,22 +130,6 @@ class Linear(Module):
             self._transposed.pack_transposed(self.parameters["weight"])
             self._transposed_is_current = True
         return self._transposed
-
-    def _checked(self, value: ArrayLike) -> FloatArray:
-        x = as_float32(value, "x")
-        if x.ndim == 0:
-            raise ValueError("x has 0 dimensions, this Linear expects at least 1")
-        if x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"x has {x.shape[-1]} features, this Linear expects {self.in_features}"
-            )
-        return x
-
-    def _forward(self, x: FloatArray) -> FloatArray:
-        y = np.empty((*x.shape[:-1], self.out_features), np.float32)
-        if y.size:
-            self._dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, self.out_features))
-        return y
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.config.items())

@@ -8,7 +8,6 @@ from fastrnn import _core
 from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
-    as_float32,
     as_int64,
     check_indices,
     with_article,
@@ -41,13 +40,7 @@ class Shortlist:
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The listed outputs."""
-        x = as_float32(x, "x")
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"x has shape {x.shape}, expected (..., {self.in_features})")
-        y = np.empty((*x.shape[:-1], len(self.ids)), np.float32)
-        if y.size:
-            self.dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, len(self.ids)))
-        return y
+        return self.dense.run(x, self)
 
     def full(self, x: ArrayLike) -> FloatArray:
         """The same among all outputs (*, out_features), -inf for those that are not listed."""
