@@ -23,6 +23,7 @@ ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
 MAX_SIZE = 1 << 20  # FR_MAX_SIZE of the kernels: inputs, units, features
 MAX_LAYERS = 1024  # FR_MAX_LAYERS
 MAX_ROWS = (1 << 31) - 1  # rows are counted in 32 signed bits
+_FLOAT32 = np.dtype(np.float32)  # NumPy's own; arrays of another object for it are converted
 
 
 def aligned_zeros(size: int) -> FloatArray:
@@ -61,8 +62,10 @@ def _plain_tensor(tensor: Any) -> Any:
 def as_float32(value: ArrayLike, name: str) -> FloatArray:
     """`value` as C-contiguous float32; booleans, complex numbers and text are refused."""
     array = as_array(value, name)
-    if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
-        return array
+    if array.dtype is _FLOAT32:
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned:
+            return array
     if not is_real(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     return np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])

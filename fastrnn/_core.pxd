@@ -321,7 +321,8 @@ cdef class Stream:
 
 cdef class Attended:
     cdef fr_attention attention
-    cdef Arrays arrays
+    cdef readonly cnp.ndarray weights, context
+    cdef tuple arrays  # keeps what the pointers point to
 
 
 # ---- decoding -----------------------------------------------------------------------------------

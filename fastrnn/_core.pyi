@@ -231,10 +231,12 @@ class Attended:
         score: _Floats | None,
         lengths: _Ints | None,
         sources: _Ints | None,
-        weights: _Floats,
-        context: _Floats,
         scale: float = 1.0,
     ) -> None: ...
+    @property
+    def weights(self) -> _Floats: ...
+    @property
+    def context(self) -> _Floats: ...
     def backward(
         self,
         dcontext: _Floats,

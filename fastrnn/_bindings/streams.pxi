@@ -173,8 +173,10 @@ cdef class Stream:
     cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows):
         """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
         cdef Py_buffer target
+        cdef cnp.npy_intp[2] shape
         if out is None:
-            out = new_array(self._y_shape(flat), float32)
+            shape[0], shape[1] = self.rows, self.network.outputs
+            out = new_floats(1, shape + 1) if flat else new_floats(2, shape)
         acquire(&target, out, "out", False, True)
         try:
             if (target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.network.outputs
