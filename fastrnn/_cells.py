@@ -41,7 +41,7 @@ class Cell(Module):
         self.repack()
 
     def repack(self) -> None:
-        self._stack.pack(self.flat)
+        self._stack = self._stack.renewed(self.flat)  # calls of other threads keep the old one
         super().repack()
 
     def _config(self, **options: Any) -> dict[str, Any]:

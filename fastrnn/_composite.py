@@ -60,6 +60,10 @@ class Composite(Module):
             part.repack()
         super().repack()
 
+    def trim(self) -> None:
+        for part in self._parts.values():
+            part.trim()
+
     def _versions(self) -> tuple[int, ...]:
         return tuple(number for part in self._parts.values() for number in part._versions())
 

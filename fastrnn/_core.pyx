@@ -29,7 +29,7 @@ cdef object int64 = numpy.dtype(numpy.int64)
 cdef enum:
     RELEASE_GIL = 16384
     MAX_DIMENSIONS = 64  # of a NumPy array
-    SPARE_BYTES = 32 << 20  # largest workspace kept from one call to the next
+    SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
 
 cdef int32_t num_threads = 1
 
@@ -98,6 +98,7 @@ def allocation_size(size_t size):
 
 
 include "_bindings/buffers.pxi"
+include "_bindings/store.pxi"
 include "_bindings/layers.pxi"
 include "_bindings/rows.pxi"
 include "_bindings/streams.pxi"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import Parameter, signature
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from fastrnn._arrays import (
 
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
 
+
+_versions = count(1)  # of all modules: no two threads get the same one
 
 _unfilled: ContextVar[bool] = ContextVar("unfilled", default=False)
 
@@ -151,7 +154,15 @@ class Module:
 
         Streams that were made before keep the old values.
         """
-        self._version += 1
+        self._version = next(_versions)
+
+    def trim(self) -> None:
+        """Let go of the memory that calls and pullbacks keep for the next ones; changes no result.
+
+        Without it, a layer keeps up to 32 MiB of workspace and 32 MiB of tapes. Larger tapes are
+        kept while training calls of about their size follow each other, until a call of the layer
+        that is no training. A layer that was trained also keeps a block for its next weights.
+        """
 
     def _versions(self) -> tuple[int, ...]:
         """Numbers that grow whenever the parameters change."""

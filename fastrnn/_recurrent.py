@@ -49,7 +49,6 @@ class Recurrent(Module):
     _num_saturable: ClassVar[int] = 1  # gates per unit whose saturation is observed
     last_flow: GradientFlow | None = None
     _transpose: _core.Transpose | None = None
-    _transpose_version: int = -1
     _memory_budget: int | None = None
 
     def __init__(
@@ -80,7 +79,7 @@ class Recurrent(Module):
                 stacklevel=3,
             )
         self._cell = cell
-        self._stack, self._stack_is_shared = self._new_stack(), False
+        self._stack = self._new_stack()
         self._allocate(self._stack.tensors)
         self._fill()
 
@@ -105,14 +104,15 @@ class Recurrent(Module):
         self.repack()
 
     def repack(self) -> None:
-        if self._stack_is_shared or self._stack.pending:  # with streams or tapes, which keep it
-            self._stack, self._stack_is_shared = self._new_stack(), False
-        self._stack.pack(self.flat)
+        self._transpose = None
+        self._stack = self._stack.renewed(self.flat)  # streams, tapes and calls keep the old one
         super().repack()
 
+    def trim(self) -> None:
+        self._stack.store.trim()
+
     def _shared_stack(self) -> _core.Stack:
-        """The packed weights, never to be written again."""
-        self._stack_is_shared = True
+        """The packed weights, which are never written again."""
         return self._stack
 
     def _new_stack(self) -> _core.Stack:
@@ -128,18 +128,10 @@ class Recurrent(Module):
         )
 
     def _current_transpose(self) -> _core.Transpose:
-        """The weights as the backward pass reads them."""
-        transpose = self._transpose
-        if (
-            transpose is None
-            or transpose.stack is not self._stack
-            or (self._transpose_version != self._version and transpose.pending)
-        ):
-            transpose = self._transpose = _core.Transpose(self._stack)
-            self._transpose_version = -1
-        if self._transpose_version != self._version:
-            transpose.pack(self.flat)
-            self._transpose_version = self._version
+        """The weights as the backward pass reads them; its `stack` has them for the way there."""
+        stack, transpose = self._stack, self._transpose
+        if transpose is None or transpose.stack is not stack:
+            transpose = self._transpose = _core.Transpose(stack, self.flat)
         return transpose
 
     @property
@@ -270,7 +262,7 @@ class Recurrent(Module):
             h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
         y = np.empty((*batch.shape, self.output_size), np.float32)
         h, c, h_n, c_n = self._states(h, c, batch.shape[1])
-        self._stack.forward_tokens(np.ascontiguousarray(batch), table, y, h, c, h_n, c_n)
+        table.stack.forward_tokens(np.ascontiguousarray(batch), table, y, h, c, h_n, c_n)
         if tokens.ndim == 1:
             y, h_n, c_n = y[:, 0], h_n[:, 0], None if c_n is None else c_n[:, 0]
         return y, h_n if c_n is None else (h_n, c_n)

@@ -61,7 +61,8 @@ class Stream(_core.Stream):
         """
         rows = as_size(batch_size, "batch_size")
         listed = () if shortlist is None else (shortlist.ids, shortlist.out_features)
-        stream = cls(layer._shared_stack(), rows, table, head, embedding, look, *listed)
+        stack = layer._shared_stack() if table is None else table.stack
+        stream = cls(stack, rows, table, head, embedding, look, *listed)
         stream._fingerprint = fingerprint
         stream._layers = layer.num_layers
         stream._sizes_of_row = (layer.state_size, layer.hidden_size if layer.has_cell else 0)

@@ -42,7 +42,7 @@ IMPORTS = {
     "_recurrent": "_backward _module packed streams _core _flow _arrays",
     "_cells": "_module _core _arrays",
     "_composite": "_module _arrays",
-    "_backward": "_core _flow _arrays",
+    "_backward": "_core _flow _pullback _arrays",
     "_module": "_arrays",
     "packed": "_arrays",
     "streams": "_core _arrays",

@@ -1,16 +1,34 @@
 # Recurrent stacks, their tapes and gradients; linear maps. Part of _core.pyx.
 
 cdef class Stack:
-    """A stack of recurrent layers with packed weights; read-only while it computes."""
+    """A stack of recurrent layers with packed weights, which are written before anybody else sees it and never again.
 
-    def __cinit__(self, str cell, int input_size, int hidden_size, int num_layers, int num_directions,
-                  int proj_size, bint bias, bint merge_sum):
-        cdef const char *error
+    So any number of threads may use it while its layer moves on to the next one (`renewed`).
+    """
+
+    def __cinit__(self, cell, int input_size=0, int hidden_size=0, int num_layers=0, int num_directions=0,
+                  int proj_size=0, bint bias=False, bint merge_sum=False):
+        """cell: a cell's name, or a stack, for another one of its shape that shares its store."""
+        if type(cell) is Stack:
+            self._resemble(cell)
+        else:
+            self.shape = fr_shape(fr_cell((<str?>cell).encode()), input_size, hidden_size, proj_size, num_layers,
+                                  num_directions, bias, merge_sum)
+            self._describe(cell)
+            self.store = Store(num_layers)
+        self.model = fr_model_create(&self.shape, self.store.block(&self.store.weights, self.num_packed_bytes))
+
+    cdef int _resemble(self, Stack other) except -1:
+        self.shape, self.kind, self.has_cell, self.tensors = other.shape, other.kind, other.has_cell, other.tensors
+        self.num_parameters, self.num_packed_bytes = other.num_parameters, other.num_packed_bytes
+        self.features, self.h_size, self.store = other.features, other.h_size, other.store
+        return 0
+
+    cdef int _describe(self, str cell) except -1:
+        """What follows from the shape."""
+        cdef const char *error = fr_shape_error(&self.shape)
         cdef fr_tensor tensor
         cdef int index = 0
-        self.shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size, num_layers,
-                              num_directions, bias, merge_sum)
-        error = fr_shape_error(&self.shape)
         if error is not NULL:
             raise ValueError(error.decode())
         self.kind = cell.split("_")[0].upper()
@@ -21,37 +39,25 @@ cdef class Stack:
             shape = [tensor.rows] if tensor.columns < 0 else [tensor.rows, tensor.columns]
             self.tensors.append((tensor.name.decode(), tuple(shape), tensor.offset))
             index += 1
-        self.h_size = proj_size if proj_size else hidden_size
-        self.features = self.h_size * (2 if num_directions == 2 and not merge_sum else 1)
+        self.h_size = self.shape.proj_size if self.shape.proj_size else self.shape.hidden_size
+        self.features = self.h_size * (2 if self.shape.num_directions == 2 and not self.shape.merge_sum else 1)
         self.num_packed_bytes = fr_model_size(&self.shape)
-        self.model = fr_model_create(&self.shape, allocate(self.num_packed_bytes))
-        self.spare_tapes = []
-
-    def __dealloc__(self):
-        free(self.model)
-        free(self.spare)
-
-    def pack(self, const float[::1] parameters not None):
-        """Copies the flat parameter vector (num_parameters,) into the packed layout."""
-        check_shape("parameters", (parameters.shape[0],), (self.num_parameters,))
-        with nogil:
-            fr_model_load(self.model, &parameters[0])
-
-    cdef int _borrow(self, size_t size, void **memory) except -1:
-        # The first cache line of a block holds its size.
-        cdef size_t *block = <size_t *>fr_swap(&self.spare, NULL)
-        if block is not NULL and block[0] < size:
-            free(block)
-            block = NULL
-        if block is NULL:
-            block = <size_t *>allocate(size + 64)
-            block[0] = size
-        memory[0] = <char *>block + 64
         return 0
 
-    cdef void _give_back(self, void *memory) noexcept:
-        cdef size_t *block = <size_t *>(<char *>memory - 64)
-        free(fr_swap(&self.spare, block) if block[0] <= SPARE_BYTES else block)
+    def __dealloc__(self):
+        if self.store is not None and self.model is not NULL:
+            self.store.put(&self.store.weights, self.model)
+        else:
+            free(self.model)
+
+    def renewed(self, const float[::1] parameters not None):
+        """A stack of the same shape with the flat parameter vector (num_parameters,) packed; it shares the store."""
+        cdef Stack new
+        check_shape("parameters", (parameters.shape[0],), (self.num_parameters,))
+        new = Stack(self)
+        with nogil:
+            fr_model_load(new.model, &parameters[0])
+        return new
 
     def forward(self, x, y, h0=None, c0=None, hn=None, cn=None, lengths=None, starts=None, bint batch_first=False):
         """Runs whole sequences; the arrays are those of fr_sequence in fastrnn.h.
@@ -183,19 +189,6 @@ cdef class Stack:
             raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
         return plan
 
-    cdef Memory _tape_memory(self, size_t size):
-        # Threads may train one stack at once: whoever comes first has the spare tape.
-        cdef Memory memory = None
-        try:
-            memory = self.spare_tapes.pop()
-        except IndexError:
-            pass
-        if memory is not None and size <= memory.size <= 2 * size:
-            return memory
-        memory = Memory()
-        memory.data, memory.size = allocate(size), size
-        return memory
-
     def record(self, int layer, Transpose transpose not None, x, y, h0=None, c0=None, hn=None, cn=None,
                lengths=None, starts=None, bint batch_first=False, int64_t kept_steps=0):
         """Runs layer `layer` alone and keeps what its backward pass needs; returns the Tape.
@@ -245,17 +238,15 @@ cdef class Stack:
         plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements, kept_steps or tape.sequence.steps)
         if tape.table is not None:
             plan.vocabulary = tape.table.tokens
-        tape.memory = self._tape_memory(fr_tape_size(self.model, &plan))
+        tape.memory = self.store.take_tape(fr_tape_size(self.model, &plan))
         tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
         tape.threads, tape.directions = plan.threads, self.shape.num_directions
         tape.workspace_size = fr_training_size(self.model, &plan)
-        self.pending += 1
-        transpose.pending += 1
         tape.used = 0
-        self._borrow(tape.workspace_size, &workspace)
+        workspace = self.store.borrow(tape.workspace_size)
         with nogil:
             fr_forward(self.model, &tape.sequence, workspace, plan.threads)
-        self._give_back(workspace)
+        self.store.give_back(workspace)
         return 0
 
     def forward_tokens(self, tokens, Table table not None, y, h0=None, c0=None, hn=None, cn=None):
@@ -322,13 +313,14 @@ cdef class Stack:
         size = fr_workspace_size(self.model, q.steps, q.rows, threads)
         if size == 0:
             raise MemoryError(f"{q.steps} steps of {q.rows} rows need more memory than there can be")
-        self._borrow(size, &workspace)
+        self.store.settle()
+        workspace = self.store.borrow(size)
         if work < RELEASE_GIL:
             fr_forward(self.model, q, workspace, 1)
         else:
             with nogil:
                 fr_forward(self.model, q, workspace, threads)
-        self._give_back(workspace)
+        self.store.give_back(workspace)
         return 0
 
 
@@ -351,42 +343,34 @@ cdef cnp.ndarray new_state(int depth, int64_t rows, int32_t size, bint flat):
     return new_floats(ndim + 1, shape)
 
 
-cdef class Memory:
-    """A block of memory."""
-
-    def __dealloc__(self):
-        free(self.data)
-
-
 cdef class Transpose:
-    """The weights of a stack as its backward pass reads them; read-only while tapes are pending."""
+    """The weights of a stack as its backward pass reads them: as `parameters` (num_parameters,) are now."""
 
-    def __cinit__(self, Stack stack not None):
+    def __cinit__(self, Stack stack not None, const float[::1] parameters not None):
+        check_shape("parameters", (parameters.shape[0],), (stack.num_parameters,))
         self.stack = stack
-        self.transpose = fr_transpose_create(stack.model, allocate(fr_transpose_size(stack.model)))
+        stack.store.trained = True
+        self.transpose = fr_transpose_create(
+            stack.model, stack.store.block(&stack.store.transposed, fr_transpose_size(stack.model)))
+        with nogil:
+            fr_transpose_load(stack.model, self.transpose, &parameters[0])
 
     def __dealloc__(self):
-        free(self.transpose)
-
-    def pack(self, const float[::1] parameters not None):
-        """Copies the flat parameter vector (num_parameters,) into the layout of the backward pass."""
-        check_shape("parameters", (parameters.shape[0],), (self.stack.num_parameters,))
-        with nogil:
-            fr_transpose_load(self.stack.model, self.transpose, &parameters[0])
+        if self.stack is not None and self.transpose is not NULL:
+            self.stack.store.put(&self.stack.store.transposed, self.transpose)
+        else:
+            free(self.transpose)
 
 
 cdef class Tape:
     """What one layer's forward pass keeps; made by Stack.record, used up by one backward pass."""
 
     def __dealloc__(self):
-        if self.memory is not None:
+        if self.memory is not None and self.stack is not None:
             self._release()
 
     cdef int _release(self) except -1:
-        self.stack.pending -= 1
-        self.transpose.pending -= 1
-        if len(self.stack.spare_tapes) < self.stack.shape.num_layers:
-            self.stack.spare_tapes.append(self.memory)
+        self.stack.store.give_tape(self.memory)
         self.memory = None
         self.arrays = None
         return 0
@@ -429,10 +413,10 @@ cdef class Tape:
         except BaseException:
             fr_leave(&self.used)
             raise
-        self.stack._borrow(self.workspace_size, &workspace)
+        workspace = self.stack.store.borrow(self.workspace_size)
         with nogil:
             fr_backward(self.stack.model, self.transpose.transpose, &self.sequence, &g, workspace, threads)
-        self.stack._give_back(workspace)
+        self.stack.store.give_back(workspace)
         self._release()
 
 
@@ -447,37 +431,54 @@ cdef int check_packing(object starts, object lengths, Py_ssize_t total) except -
 
 
 cdef class Dense:
-    """A packed weight matrix and bias: y = x W^T + b."""
+    """A packed weight matrix and bias, y = x W^T + b; like a Stack, written before anybody else sees it."""
 
-    def __cinit__(self, int in_features, int out_features, bint bias):
-        cdef size_t size = fr_linear_size(in_features, out_features)
-        if size == 0:
-            raise ValueError(f"no linear map from {in_features} to {out_features} features is possible")
-        self.in_features, self.out_features, self.bias = in_features, out_features, bias
-        self.num_packed_bytes = size
-        self.linear = fr_linear_create(in_features, out_features, allocate(size))
+    def __cinit__(self, like, int out_features=0, bint bias=False):
+        """like: in_features, or a map, for another one of its shape that shares its store."""
+        cdef Dense other
+        if type(like) is Dense:
+            other = like
+            self.in_features, self.out_features, self.bias = other.in_features, other.out_features, other.bias
+            self.store = other.store
+        else:
+            self.in_features, self.out_features, self.bias = like, out_features, bias
+            self.store = Store(0)
+        self.num_packed_bytes = fr_linear_size(self.in_features, self.out_features)
+        if self.num_packed_bytes == 0:
+            raise ValueError(f"no linear map from {like} to {out_features} features is possible")
+        self.linear = fr_linear_create(self.in_features, self.out_features,
+                                       self.store.block(&self.store.weights, self.num_packed_bytes))
 
     def __dealloc__(self):
-        free(self.linear)
+        if self.store is not None and self.linear is not NULL:
+            self.store.put(&self.store.weights, self.linear)
+        else:
+            free(self.linear)
 
-    def pack_transposed(self, weight):
-        """Copies weight (in, out) into the packed layout: then y = x weight."""
+    def renewed(self, weight, bias=None):
+        """A map of the same shape with weight (out, in) and bias (out,)."""
         cdef Arrays arrays = Arrays()
-        if self.bias:
-            raise ValueError("a transposed map has no bias")
-        w = <const float *>arrays.take(weight, "weight", (self.in_features, self.out_features), False, False)
-        with nogil:
-            fr_linear_load_transposed(self.linear, w)
-
-    def pack(self, weight, bias=None):
-        """Copies weight (out, in) and bias (out,) into the packed layout."""
-        cdef Arrays arrays = Arrays()
+        cdef Dense new
         if (bias is not None) != self.bias:
             raise ValueError(f"bias must be {'given' if self.bias else 'None'}")
         w = <const float *>arrays.take(weight, "weight", (self.out_features, self.in_features), False, False)
         b = <const float *>arrays.take(bias, "bias", (self.out_features,), False, False)
+        new = Dense(self)
         with nogil:
-            fr_linear_load(self.linear, w, b)
+            fr_linear_load(new.linear, w, b)
+        return new
+
+    def renewed_transposed(self, weight):
+        """A map of the same shape with weight (in, out): then y = x weight."""
+        cdef Arrays arrays = Arrays()
+        cdef Dense new
+        if self.bias:
+            raise ValueError("a transposed map has no bias")
+        w = <const float *>arrays.take(weight, "weight", (self.in_features, self.out_features), False, False)
+        new = Dense(self)
+        with nogil:
+            fr_linear_load_transposed(new.linear, w)
+        return new
 
     def run(self, x, owner):
         """A new y (*, out) of x (*, in); `owner`: the layer whose argument this is."""

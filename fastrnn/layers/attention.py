@@ -26,7 +26,7 @@ from fastrnn._arrays import (
 )
 from fastrnn._composite import Composite
 from fastrnn._module import Module
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 from fastrnn.layers.linear import Linear
 
@@ -212,7 +212,8 @@ class Attention(Composite):
         attended.backward(dcontext, dqueries, dkeys, dvalues, dscore, workspace)
         if score is not None and dscore is not None and rows:
             ones = np.ones((1, rows, 1), np.float32)
-            _core.linear_gradient(dscore[None], ones, score.grads["weight"], None)
+            with adding_to(score.flat_grad):
+                _core.linear_gradient(dscore[None], ones, score.grads["weight"], None)
 
     def _checked(
         self, memory: ArrayLike, lengths: ArrayLike | None

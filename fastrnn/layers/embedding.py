@@ -19,7 +19,7 @@ from fastrnn._arrays import (
     as_size,
 )
 from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 
 
 class Embedding(Module):
@@ -61,7 +61,8 @@ class Embedding(Module):
         def pullback(dy: ArrayLike) -> None:
             dy = as_float32(dy, "dy")
             check_shape(dy, (*positions.shape, self.dim), "dy")
-            _add_rows(self.grads["weight"], positions, dy)
+            with adding_to(self.grads["weight"]):
+                _add_rows(self.grads["weight"], positions, dy)
 
         return y, once(pullback, "an Embedding")
 

@@ -17,7 +17,7 @@ from fastrnn._arrays import (
     as_size,
 )
 from fastrnn._module import Module, fill_uniform, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 
 
@@ -28,14 +28,13 @@ class Linear(Module):
     """
 
     _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
-    _transposed: _core.Dense | None = None  # for the way back
-    _transposed_is_current = False
+    _transposed: tuple[int, _core.Dense] | None = None  # for the way back: of which version
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
         self.out_features = as_size(out_features, "out_features", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
-        self._dense, self._dense_is_shared = self._new_dense(), False
+        self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
         shape = (self.out_features, self.in_features)
         shapes: list[tuple[str, tuple[int, ...]]] = [("weight", shape)]
         self._allocate(one_after_another(shapes + [("bias", shape[:1])] * bias))
@@ -55,11 +54,12 @@ class Linear(Module):
         self.repack()
 
     def repack(self) -> None:
-        if self._dense_is_shared:  # by a stream, which keeps the weights it was made with
-            self._dense, self._dense_is_shared = self._new_dense(), False
-        self._dense.pack(self.parameters["weight"], self.parameters.get("bias"))
-        self._transposed_is_current = False
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
+        self._dense = self._dense.renewed(weight, bias)  # streams and calls keep the old one
         super().repack()
+
+    def trim(self) -> None:
+        self._dense.store.trim()
 
     def tie(self, weight: FloatArray, grad: FloatArray) -> None:
         """From now on use `weight` (out_features, in_features), which another module owns."""
@@ -83,12 +83,8 @@ class Linear(Module):
             self.grads = {"weight": grad, **self.grads}
 
     def _shared_dense(self) -> _core.Dense:
-        """The packed weights, never to be written again."""
-        self._dense_is_shared = True
+        """The packed weights, which are never written again."""
         return self._dense
-
-    def _new_dense(self) -> _core.Dense:
-        return _core.Dense(self.in_features, self.out_features, self.bias)
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The map applied to every vector of x."""
@@ -117,19 +113,23 @@ class Linear(Module):
         steps = len(x) if x.ndim > 1 else 1
         inputs = x.reshape(steps, -1, self.in_features)
         outputs = dy.reshape(steps, -1, self.out_features)
-        _core.linear_gradient(inputs, outputs, self.grads["weight"], self.grads.get("bias"))
+        weight, bias = self.grads["weight"], self.grads.get("bias")
+        with adding_to(weight, bias):
+            _core.linear_gradient(inputs, outputs, weight, bias)
         rows = dy.reshape(-1, self.out_features)
         self._back().forward(rows, dx.reshape(-1, self.in_features))
         return dx
 
     def _back(self) -> _core.Dense:
         """The map y -> y W, packed."""
-        if self._transposed is None:
-            self._transposed = _core.Dense(self.out_features, self.in_features, False)
-        if not self._transposed_is_current:
-            self._transposed.pack_transposed(self.parameters["weight"])
-            self._transposed_is_current = True
-        return self._transposed
+        version, found = self._version, self._transposed
+        if found is None or found[0] != version:
+            self._dense.store.trained = True
+            blank = _core.Dense(self.out_features, self.in_features) if found is None else found[1]
+            blank.store.trained = True
+            found = version, blank.renewed_transposed(self.parameters["weight"])
+            self._transposed = found
+        return found[1]
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.config.items())

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn import _core
 from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float32, as_size
 from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 
 
@@ -56,8 +56,10 @@ class LayerNorm(Module):
         def pullback(dy: ArrayLike) -> FloatArray:
             dy = as_float32(dy, "dy")
             check_shape(dy, normal.shape, "dy")
-            self.grads["weight"] += _sum_rows(dy * normal)
-            self.grads["bias"] += _sum_rows(dy)
+            dweight, dbias = _sum_rows(dy * normal), _sum_rows(dy)
+            with adding_to(self.flat_grad):
+                self.grads["weight"] += dweight
+                self.grads["bias"] += dbias
             # With n the normal vector: dx = inverse * (dn - mean(dn) - n mean(dn n)).
             d_normal: FloatArray = dy * weight
             slope = _mean(d_normal * normal)

@@ -10,7 +10,7 @@ import numpy as np
 from fastrnn import _core
 from fastrnn._arrays import MAX_LAYERS, ArrayLike, FloatArray, as_float32, as_size
 from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 
 
@@ -65,8 +65,10 @@ class ScalarMix(Module):
             shares, gamma = self.shares, self.parameters["gamma"][0]
             slopes = np.array([(dy * part).sum(dtype=np.float64) for part in x])
             mean = (shares * slopes).sum()  # dy . sum_k s_k x_k
-            self.grads["gamma"] += np.float32(mean)
-            self.grads["weight"] += (gamma * shares * (slopes - mean)).astype(np.float32)
+            dweight = (gamma * shares * (slopes - mean)).astype(np.float32)
+            with adding_to(self.flat_grad):
+                self.grads["gamma"] += np.float32(mean)
+                self.grads["weight"] += dweight
             return [dy * factor for factor in gamma * shares]
 
         return y, once(pullback, "a ScalarMix")

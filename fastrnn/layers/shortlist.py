@@ -34,9 +34,9 @@ class Shortlist:
             raise ValueError("ids holds an id twice, expected distinct ones")
         check_indices(self.ids, head.out_features, "ids")
         self.in_features, self.out_features = head.in_features, head.out_features
-        self.dense = _core.Dense(head.in_features, len(self.ids), head.bias)
+        blank = _core.Dense(head.in_features, len(self.ids), head.bias)
         bias = head.parameters["bias"][self.ids] if head.bias else None
-        self.dense.pack(head.parameters["weight"][self.ids], bias)
+        self.dense = blank.renewed(head.parameters["weight"][self.ids], bias)
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The listed outputs."""

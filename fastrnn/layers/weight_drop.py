@@ -8,7 +8,7 @@ from typing import Any
 from fastrnn._arrays import ArrayLike, FloatArray, as_probability, with_article
 from fastrnn._composite import Composite
 from fastrnn._module import Module, unfilled
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn._recurrent import Recurrent
 from fastrnn.layers.dropout import draw_mask
 
@@ -41,6 +41,10 @@ class WeightDrop(Composite):
     def _name_parameters(self) -> None:
         self.parameters, self.grads = dict(self.rnn.parameters), dict(self.rnn.grads)
 
+    def trim(self) -> None:
+        self._spare.clear()
+        super().trim()
+
     def __call__(self, x: ArrayLike, state: ArrayLike | None = None, **options: Any) -> Any:
         """What `rnn` gives, with its raw weights."""
         return self.rnn(x, state, **options)  # type: ignore[operator]
@@ -66,7 +70,10 @@ def dropped_vjp(
     """The vjp of `rnn` through a masked twin; `spare` keeps twins between calls."""
     if p == 0:
         return rnn.vjp(x, state, **options)
-    twin = spare.pop() if spare else _twin(rnn)
+    try:
+        twin = spare.pop()  # whichever thread comes first has it
+    except IndexError:
+        twin = _twin(rnn)
     masks = _mask_weights(rnn, twin, p)
     results, twin_pullback = twin.vjp(x, state, **options)
 
@@ -75,7 +82,8 @@ def dropped_vjp(
         found = twin_pullback(dy, dstate)
         for name, mask in masks.items():
             twin.grads[name] *= mask
-        rnn.flat_grad += twin.flat_grad
+        with adding_to(rnn.flat_grad):
+            rnn.flat_grad += twin.flat_grad
         rnn.last_flow, twin.last_flow = twin.last_flow or rnn.last_flow, None
         spare.append(twin)
         return found

@@ -157,11 +157,15 @@ class Decoder(Composite):
         """The embedding multiplied with the first layer's weights, where that is small."""
         if not fits_table(self.rnn, self.embedding.num):
             return None
-        versions = self._versions()
-        if self._table is None or self._table[0] != versions:
+        versions, found = self._versions(), self._table
+        if found is None or found[0] != versions:
             table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
-            self._table = versions, table
-        return self._table[1]
+            found = self._table = versions, table
+        return found[1]
+
+    def trim(self) -> None:
+        self._table = None
+        super().trim()
 
 
 def tanh(z: FloatArray) -> FloatArray:

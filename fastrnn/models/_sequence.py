@@ -78,6 +78,10 @@ class SequenceModel(Model):
         self.ignore_index = as_ignored(ignore_index)
         self._spare: list[Any] = []
 
+    def trim(self) -> None:
+        self._spare.clear()
+        super().trim()
+
     @property
     def _parts(self) -> dict[str, Module]:
         parts: dict[str, Module] = {"rnn": self.rnn, "head": self.head}

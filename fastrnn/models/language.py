@@ -216,18 +216,24 @@ class LanguageModel(SequenceModel):
         head = self.head._shared_dense()
         if self._folds():
             return Stream.over(*arguments, self._folded(), head)
-        if self._rows is None:
-            self._rows = self.embedding.weight.copy()
-        return Stream.over(*arguments, None, head, self._rows)
+        rows = self._rows
+        if rows is None:
+            rows = self._rows = self.embedding.weight.copy()
+        return Stream.over(*arguments, None, head, rows)
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""
         return not self.rnn.bidirectional and fits_table(self.rnn, self.vocab_size)
 
     def _folded(self) -> _core.Table:
-        if self._table is None:
-            self._table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
-        return self._table
+        table = self._table  # another thread may take it away meanwhile
+        if table is None:
+            table = self._table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
+        return table
+
+    def trim(self) -> None:
+        self._table = self._rows = None
+        super().trim()
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew; tied weights start like a head's."""
