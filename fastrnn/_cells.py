@@ -9,6 +9,7 @@ from fastrnn import _core
 from fastrnn._arrays import (
     MAX_SIZE,
     ArrayLike,
+    FloatArray,
     as_flag,
     as_prefix,
     as_size,
@@ -25,13 +26,14 @@ class Cell(Module):
 
     has_cell: ClassVar[bool] = False  # whether the state is (h, c)
     _family: ClassVar[str]  # how checkpoint readers call the cell
+    _derived = Module._derived | {"_stack"}
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
         self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
-        sizes = (self.input_size, self.hidden_size)
-        self._stack = _core.Stack(cell, *sizes, 1, 1, 0, bias, False)
+        self._cell = cell
+        self._stack = self._new_stack()
         self._allocate([(n[: -len("_l0")], shape, at) for n, shape, at in self._stack.tensors])
         self._fill()
 
@@ -43,6 +45,17 @@ class Cell(Module):
     def repack(self) -> None:
         self._stack = self._stack.renewed(self.flat)  # calls of other threads keep the old one
         super().repack()
+
+    def _new_stack(self) -> _core.Stack:
+        sizes = (self.input_size, self.hidden_size)
+        return _core.Stack(self._cell, *sizes, 1, 1, 0, self.bias, False)
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        self._stack = self._new_stack()
+        super()._restore(parameters, gradients)
+
+    def trim(self) -> None:
+        self._stack.store.trim()
 
     def _config(self, **options: Any) -> dict[str, Any]:
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import deepcopy
 from inspect import Parameter, signature
 from itertools import count
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -22,6 +24,9 @@ from fastrnn._arrays import (
     as_seed,
     with_article,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
 
@@ -39,6 +44,28 @@ def unfilled() -> Iterator[None]:
         yield
     finally:
         _unfilled.reset(token)
+
+
+_forks = [0]  # how many forks lie between this process and the one that imported fastrnn
+
+
+def _count_fork() -> None:
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+class Unseeded(np.random.Generator):
+    """A generator that starts from the system's randomness; a forked child takes another one.
+
+    A copy of it goes on from where it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64())
+        self.forks = _forks[0]
 
 
 class LoadReport(NamedTuple):
@@ -86,6 +113,10 @@ class Module:
     parameters: dict[str, FloatArray]
     grads: dict[str, FloatArray]
     _version: int = 0
+    # Attributes that are made anew from the others, and from the tensors, in a copy.
+    _derived: ClassVar[frozenset[str]] = frozenset(
+        ("flat", "flat_grad", "parameters", "grads", "_version", "_fingerprint")
+    )
     _generator: np.random.Generator | None = None
     _fingerprint: tuple[tuple[int, ...], bytes] | None = None
 
@@ -98,6 +129,8 @@ class Module:
     def _move_to(self, flat: FloatArray, flat_grad: FloatArray) -> None:
         """Live in `flat`, part of a larger model's buffer, from now on; the values come along."""
         flat[...] = self.flat
+        if self.flat_grad.any():  # else nothing is touched, and takes no memory
+            flat_grad[...] = self.flat_grad
         self._live_in(flat, flat_grad)
 
     def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
@@ -118,14 +151,16 @@ class Module:
     @property
     def generator(self) -> np.random.Generator:
         """Where dropout takes its masks from; random until `seed` is called."""
-        if self._generator is None:
-            self._share_generator(np.random.default_rng())
-        assert self._generator is not None
-        return self._generator
+        generator = self._generator
+        if generator is None or (type(generator) is Unseeded and generator.forks != _forks[0]):
+            generator = Unseeded()
+            self._share_generator(generator)
+        return generator
 
     def seed(self, seed: int | None) -> None:
         """Start the generator of dropout anew, the same for the same `seed` (an int from 0)."""
-        self._share_generator(np.random.default_rng(as_seed(seed)))
+        seed = as_seed(seed)
+        self._share_generator(Unseeded() if seed is None else np.random.default_rng(seed))
 
     def _share_generator(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -219,20 +254,43 @@ class Module:
     def __repr__(self) -> str:
         usual = {name: p.default for name, p in signature(type(self)).parameters.items()}
         shown = [
-            repr(value) if usual[name] is Parameter.empty else f"{name}={value!r}"
+            repr(value) if usual.get(name) is Parameter.empty else f"{name}={value!r}"
             for name, value in self.config.items()
-            if value != usual[name]
+            if name not in usual or value != usual[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.config, self.state_dict())
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy has: attributes, values, gradients where there are any.
 
+        So the constructor of a subclass is not called, and what it sets comes along.
+        """
+        state = {name: value for name, value in vars(self).items() if name not in self._derived}
+        gradients = {name: grad for name, grad in self._own(self.grads).items() if grad.any()}
+        return {**state, "parameters": self._own(self.parameters), "grads": gradients}
 
-def _rebuild(kind: type[Module], config: dict[str, Any], state: dict[str, FloatArray]) -> Module:
-    module = kind(**config)
-    module.load_state_dict(state)
-    return module
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        parameters, gradients = state.pop("parameters"), state.pop("grads")
+        vars(self).update(state)
+        self._restore(parameters, gradients)
+
+    def _own(self, tensors: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        """Those of the tensors that are not a part's, which has a state of its own."""
+        return tensors
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        """Become what the module was that had these attributes and tensors."""
+        self._allocate(self._specs)
+        for name, tensor in parameters.items():
+            self.parameters[name][...] = tensor
+        for name, tensor in gradients.items():
+            self.grads[name][...] = tensor
+        self.repack()
+
+    def __copy__(self) -> Self:
+        """Shares nothing with the original: two modules over one buffer would train each other."""
+        return deepcopy(self)
 
 
 def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, ArrayLike]:

@@ -49,6 +49,7 @@ class Recurrent(Module):
     _num_saturable: ClassVar[int] = 1  # gates per unit whose saturation is observed
     last_flow: GradientFlow | None = None
     _transpose: _core.Transpose | None = None
+    _derived = Module._derived | {"_stack", "_transpose"}
     _memory_budget: int | None = None
 
     def __init__(
@@ -114,6 +115,10 @@ class Recurrent(Module):
     def _shared_stack(self) -> _core.Stack:
         """The packed weights, which are never written again."""
         return self._stack
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        self._stack = self._new_stack()
+        super()._restore(parameters, gradients)
 
     def _new_stack(self) -> _core.Stack:
         return _core.Stack(

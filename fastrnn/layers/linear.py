@@ -27,6 +27,7 @@ class Linear(Module):
     Starts uniform in +-1/sqrt(in_features). Source: torch.nn.Linear.
     """
 
+    _derived = Module._derived | {"_dense", "_transposed", "_tied"}
     _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
     _transposed: tuple[int, _core.Dense] | None = None  # for the way back: of which version
 
@@ -58,16 +59,23 @@ class Linear(Module):
         self._dense = self._dense.renewed(weight, bias)  # streams and calls keep the old one
         super().repack()
 
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        # A map whose weight is another module's gets its own; a model of both ties them again.
+        self._specs = one_after_another([(name, p.shape) for name, p in parameters.items()])
+        self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
+        super()._restore(parameters, gradients)
+
     def trim(self) -> None:
         self._dense.store.trim()
 
     def tie(self, weight: FloatArray, grad: FloatArray) -> None:
         """From now on use `weight` (out_features, in_features), which another module owns."""
-        bias = self.parameters.get("bias")
+        bias, dbias = self.parameters.get("bias"), self.grads.get("bias")
         self.share(weight, grad)
         self._allocate(one_after_another([] if bias is None else [("bias", bias.shape)]))
-        if bias is not None:
+        if bias is not None and dbias is not None:
             self.parameters["bias"][...] = bias
+            self.grads["bias"][...] = dbias
         self.repack()
 
     def share(self, weight: FloatArray, grad: FloatArray) -> None:

@@ -22,6 +22,7 @@ class ScalarMix(Module):
     Deep contextualized word representations, 2018; AllenNLP's ScalarMix.
     """
 
+    _derived = Module._derived | {"_factors_version", "_factors"}
     _factors_version: int = -1
     _factors: list[float]
 

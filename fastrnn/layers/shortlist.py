@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import numpy as np
 
 from fastrnn import _core
@@ -34,9 +37,23 @@ class Shortlist:
             raise ValueError("ids holds an id twice, expected distinct ones")
         check_indices(self.ids, head.out_features, "ids")
         self.in_features, self.out_features = head.in_features, head.out_features
-        blank = _core.Dense(head.in_features, len(self.ids), head.bias)
         bias = head.parameters["bias"][self.ids] if head.bias else None
-        self.dense = blank.renewed(head.parameters["weight"][self.ids], bias)
+        self._pack(head.parameters["weight"][self.ids], bias)
+
+    def _pack(self, weight: FloatArray, bias: FloatArray | None) -> None:
+        self._weight, self._bias = weight, bias
+        blank = _core.Dense(self.in_features, len(self.ids), bias is not None)
+        self.dense = blank.renewed(weight, bias)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "dense"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._pack(self._weight, self._bias)
+
+    def __copy__(self) -> Shortlist:
+        return deepcopy(self)
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The listed outputs."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastrnn import files
-from fastrnn._arrays import FloatArray
 from fastrnn._atomic import FilePath
 from fastrnn._composite import Composite
 from fastrnn._module import Module, unfilled
@@ -90,9 +89,6 @@ class Model(Composite):
         model.vocabulary, model.extra = description["vocabulary"], description["extra"]
         return model
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self._described(), self.state_dict())
-
 
 def _recurrent(module: Module, name: str) -> Iterator[tuple[str, RNN | LSTM | GRU]]:
     if isinstance(module, (RNN, LSTM, GRU)):
@@ -100,12 +96,6 @@ def _recurrent(module: Module, name: str) -> Iterator[tuple[str, RNN | LSTM | GR
     elif isinstance(module, Composite):
         for key, part in module._parts.items():
             yield from _recurrent(part, f"{name}.{key}" if name else key)
-
-
-def _remade(kind: type[Model], description: dict[str, Any], state: dict[str, FloatArray]) -> Model:
-    model = kind._from_description(description)
-    model.load_state_dict(state)
-    return model
 
 
 def _part(name: str, description: Any) -> Module:

@@ -36,6 +36,8 @@ class Decoder(Composite):
     part. Without attention: head(y). Encoded: Luong, Pham and Manning 2015, without input feeding.
     """
 
+    _derived = Composite._derived | {"_table"}
+    _table: tuple[tuple[int, ...], _core.Table] | None
     feeds = False  # whether a step reads the attentional vector of the step before
 
     def __init__(
@@ -53,9 +55,7 @@ class Decoder(Composite):
         self.tie_weights, self.dropout = tie_weights, dropout
         if tie_weights:
             fill_uniform(embedding.weight, width**-0.5)
-            self.head.tie(embedding.weight, embedding.grads["weight"])
         self._assemble()
-        self._table: tuple[tuple[int, ...], _core.Table] | None = None
 
     @property
     def _parts(self) -> dict[str, Module]:
@@ -163,9 +163,12 @@ class Decoder(Composite):
             found = self._table = versions, table
         return found[1]
 
-    def trim(self) -> None:
+    def _tie(self) -> None:
+        if self.tie_weights:
+            self.head.tie(self.embedding.weight, self.embedding.grads["weight"])
+
+    def _forget(self) -> None:
         self._table = None
-        super().trim()
 
 
 def tanh(z: FloatArray) -> FloatArray:

@@ -76,11 +76,12 @@ class SequenceModel(Model):
         self.dropout = as_probability(dropout, "dropout")
         self.label_smoothing = as_smoothing(label_smoothing)
         self.ignore_index = as_ignored(ignore_index)
-        self._spare: list[Any] = []
 
-    def trim(self) -> None:
-        self._spare.clear()
-        super().trim()
+    _derived = Model._derived | {"_spare"}
+    _spare: list[Any]  # twins for weight dropout
+
+    def _forget(self) -> None:
+        self._spare = []
 
     @property
     def _parts(self) -> dict[str, Module]:

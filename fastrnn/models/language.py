@@ -46,6 +46,10 @@ class LanguageModel(SequenceModel):
     embedding: Embedding
     tie_weights: bool
     _inputs = "tokens"
+    _derived = SequenceModel._derived | {"_table", "_rows", "_seen"}
+    _table: _core.Table | None
+    _rows: FloatArray | None
+    _seen: tuple[int, ...] = ()  # the versions of the parts that tied weights and the table follow
     _options = ("dropout", "tie_weights")
     _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
 
@@ -116,11 +120,7 @@ class LanguageModel(SequenceModel):
         self.weight_drop = as_probability(weight_drop, "weight_drop")
         self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
         self.tie_weights = tie_weights
-        if tie_weights:
-            head.tie(embedding.weight, embedding.grads["weight"])
         self._assemble()
-        self._table: _core.Table | None = None
-        self._rows: FloatArray | None = None
         self._seen = self._versions()
 
     @property
@@ -231,9 +231,13 @@ class LanguageModel(SequenceModel):
             table = self._table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
         return table
 
-    def trim(self) -> None:
+    def _tie(self) -> None:
+        if self.tie_weights:
+            self.head.tie(self.embedding.weight, self.embedding.grads["weight"])
+
+    def _forget(self) -> None:
+        super()._forget()
         self._table = self._rows = None
-        super().trim()
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew; tied weights start like a head's."""
