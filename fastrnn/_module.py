@@ -252,11 +252,11 @@ class Module:
         ]
 
     def __repr__(self) -> str:
-        usual = {name: p.default for name, p in signature(type(self)).parameters.items()}
+        config, usual = self.config, _defaults(type(self), self.config)
         shown = [
-            repr(value) if usual.get(name) is Parameter.empty else f"{name}={value!r}"
-            for name, value in self.config.items()
-            if name not in usual or value != usual[name]
+            repr(value) if usual[name] is Parameter.empty else f"{name}={value!r}"
+            for name, value in config.items()
+            if value != usual[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -291,6 +291,15 @@ class Module:
     def __copy__(self) -> Self:
         """Shares nothing with the original: two modules over one buffer would train each other."""
         return deepcopy(self)
+
+
+def _defaults(kind: type[Module], names: Iterable[str]) -> dict[str, Any]:
+    """The usual values of a constructor's arguments; of its base's, if a subclass has others."""
+    for owner in kind.__mro__:
+        parameters = signature(owner).parameters
+        if all(name in parameters for name in names):
+            return {name: parameters[name].default for name in names}
+    return dict.fromkeys(names, object())  # nothing is usual
 
 
 def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, ArrayLike]:

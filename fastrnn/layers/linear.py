@@ -141,4 +141,4 @@ class Linear(Module):
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.config.items())
-        return f"Linear({options})"
+        return f"{type(self).__name__}({options})"

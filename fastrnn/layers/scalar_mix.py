@@ -91,4 +91,4 @@ class ScalarMix(Module):
         return self._factors
 
     def __repr__(self) -> str:
-        return f"ScalarMix({self.size})"
+        return f"{type(self).__name__}({self.size})"
