@@ -75,17 +75,14 @@ def _check_kind(module: object) -> None:
     kind, known = type(module), _loaders()
     if kind.__name__ in known and kind.__module__.startswith("fastrnn."):
         return
-    bases = [base for base in kind.__mro__[1:] if base.__module__.startswith("fastrnn.")]
-    what = f"{with_article(kind.__name__)}, " + (
-        f"a subclass of fastrnn's {bases[0].__name__}, which load() could not make again"
-        if bases and not kind.__module__.startswith("fastrnn.")
-        else "which load() could not make again"
-        if isinstance(module, Module)
-        else "expected a model or a layer of fastrnn"
-    )
+    what = with_article(kind.__name__)
+    bases = [base.__name__ for base in kind.__mro__[1:] if base.__name__ in known]
+    if bases:
+        what += f", a subclass of fastrnn's {bases[0]}"
+    hint = ""
     if isinstance(module, Module):
-        what += ": save its state_dict() by save_pytorch, and load that into a new one"
-    raise TypeError(f"module is {what}")
+        hint = " that load() can make again; save_pytorch writes the parameters of any"
+    raise TypeError(f"module is {what}, expected a model or a layer of fastrnn{hint}")
 
 
 def _described(module: Module) -> dict[str, Any]:
