@@ -22,9 +22,8 @@ class ScalarMix(Module):
     Deep contextualized word representations, 2018; AllenNLP's ScalarMix.
     """
 
-    _derived = Module._derived | {"_factors_version", "_factors"}
-    _factors_version: int = -1
-    _factors: list[float]
+    _derived = Module._derived | {"_factors"}
+    _factors: tuple[int, list[float]] | None = None  # of which version
 
     def __init__(self, size: int) -> None:
         self.size = as_size(size, "size", MAX_LAYERS + 1)
@@ -85,10 +84,11 @@ class ScalarMix(Module):
 
     def _current_factors(self) -> list[float]:
         """gamma times the shares, made anew after every `repack`."""
-        if self._factors_version != self._version:
-            self._factors = (self.parameters["gamma"][0] * self.shares).tolist()
-            self._factors_version = self._version
-        return self._factors
+        version, found = self._version, self._factors
+        if found is None or found[0] != version:
+            factors = (self.parameters["gamma"][0] * self.shares).tolist()
+            found = self._factors = version, factors
+        return found[1]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.size})"

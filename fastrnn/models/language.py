@@ -47,9 +47,10 @@ class LanguageModel(SequenceModel):
     tie_weights: bool
     _inputs = "tokens"
     _derived = SequenceModel._derived | {"_table", "_rows", "_seen"}
-    _table: _core.Table | None
-    _rows: FloatArray | None
-    _seen: tuple[int, ...] = ()  # the versions of the parts that tied weights and the table follow
+    # Of which versions of the parts, and made of them.
+    _table: tuple[tuple[int, ...], _core.Table] | None
+    _rows: tuple[tuple[int, ...], FloatArray] | None
+    _seen: tuple[int, ...] = ()  # the versions of the parts that tied weights follow
     _options = ("dropout", "tie_weights")
     _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
 
@@ -216,20 +217,21 @@ class LanguageModel(SequenceModel):
         head = self.head._shared_dense()
         if self._folds():
             return Stream.over(*arguments, self._folded(), head)
-        rows = self._rows
-        if rows is None:
-            rows = self._rows = self.embedding.weight.copy()
-        return Stream.over(*arguments, None, head, rows)
+        versions, rows = self._versions(), self._rows
+        if rows is None or rows[0] != versions:
+            rows = self._rows = versions, self.embedding.weight.copy()
+        return Stream.over(*arguments, None, head, rows[1])
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""
         return not self.rnn.bidirectional and fits_table(self.rnn, self.vocab_size)
 
     def _folded(self) -> _core.Table:
-        table = self._table  # another thread may take it away meanwhile
-        if table is None:
-            table = self._table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
-        return table
+        versions, found = self._versions(), self._table
+        if found is None or found[0] != versions:
+            table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
+            found = self._table = versions, table
+        return found[1]
 
     def _tie(self) -> None:
         if self.tie_weights:
@@ -252,7 +254,6 @@ class LanguageModel(SequenceModel):
             return
         if self.tie_weights:
             self.head.repack()
-        self._table = self._rows = None
         self._seen = self._versions()
 
     def load_state_dict(
