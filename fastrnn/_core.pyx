@@ -6,6 +6,7 @@ results, through NumPy's C interface; all others take arrays of any kind through
 Every shape is checked here once; behind it the core trusts its arguments.
 """
 
+cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,

@@ -27,7 +27,8 @@ cdef class Store:
     Kept are a workspace of up to SPARE_BYTES, tapes of up to SPARE_BYTES together, and of a layer that is trained
     the blocks of its last packed weights. Larger tapes are kept while training calls of their size follow each
     other: the second one keeps what it took, and a call that is no training lets it go. A process forked in between
-    has its own copy of all of it. Any number of threads may share a store: every change is one atomic operation.
+    has its own copy of all of it. Any number of threads may share a store: blocks change hands by one atomic
+    exchange, tapes within a critical section, which the GIL is where there is one.
     """
 
     def __cinit__(self, int max_tapes):
@@ -74,10 +75,9 @@ cdef class Store:
         cdef Memory memory = None
         if fr_is_marked(&self.returned, fr_size_bit(size)):
             fr_mark(&self.repeated, fr_size_bit(size))
-        try:
-            memory = self.tapes.pop()
-        except IndexError:
-            pass
+        with cython.critical_section(self):
+            if self.tapes:
+                memory = self.tapes.pop()
         if memory is not None and size <= memory.size <= 2 * size:
             return memory
         memory = Memory()
@@ -85,10 +85,12 @@ cdef class Store:
         return memory
 
     cdef int give_tape(self, Memory memory) except -1:
-        cdef bint fits = self._tape_bytes() + memory.size <= SPARE_BYTES
         fr_mark(&self.returned, fr_size_bit(memory.size))
-        if len(self.tapes) < self.max_tapes and (fits or fr_is_marked(&self.repeated, fr_size_bit(memory.size))):
-            self.tapes.append(memory)
+        with cython.critical_section(self):
+            if len(self.tapes) < self.max_tapes and (
+                    fr_is_marked(&self.repeated, fr_size_bit(memory.size))
+                    or self._tape_bytes() + memory.size <= SPARE_BYTES):
+                self.tapes.append(memory)
         return 0
 
     cdef size_t _tape_bytes(self) except? 0:
@@ -97,8 +99,9 @@ cdef class Store:
     cdef int _drop_tapes(self) except -1:
         fr_unmark(&self.returned)
         fr_unmark(&self.repeated)
-        self.tapes.clear()
-        return 0
+        with cython.critical_section(self):
+            tapes, self.tapes = self.tapes, []
+        return 0  # what they hold is freed outside
 
     cdef int settle(self) except -1:
         """A call that is no training: what only its repetition would need is let go."""
