@@ -233,6 +233,7 @@ cdef class Store:
     cdef int max_tapes
     cdef public bint trained
     cdef size_t returned, repeated  # bits of the sizes of tapes that came back, and of those that came again
+    cdef size_t large  # 1 if `tapes` may hold more than SPARE_BYTES
     cdef void *borrow(self, size_t size) except NULL
     cdef void give_back(self, void *memory) noexcept nogil
     cdef Memory take_tape(self, size_t size)

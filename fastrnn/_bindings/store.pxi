@@ -46,7 +46,9 @@ cdef class Store:
         cdef size_t size = 0 if block is NULL else block[0] + 64
         if block is not NULL:
             free(fr_swap(&self.workspace, block))
-        return size + self._tape_bytes()
+        with cython.critical_section(self):
+            size += self._tape_bytes()
+        return size
 
     def trim(self):
         """Lets go of all of it."""
@@ -85,27 +87,32 @@ cdef class Store:
         return memory
 
     cdef int give_tape(self, Memory memory) except -1:
-        fr_mark(&self.returned, fr_size_bit(memory.size))
+        cdef size_t bit = fr_size_bit(memory.size)
+        cdef bint fits
+        fr_mark(&self.returned, bit)
         with cython.critical_section(self):
-            if len(self.tapes) < self.max_tapes and (
-                    fr_is_marked(&self.repeated, fr_size_bit(memory.size))
-                    or self._tape_bytes() + memory.size <= SPARE_BYTES):
+            fits = self._tape_bytes() + memory.size <= SPARE_BYTES
+            if len(self.tapes) < self.max_tapes and (fits or fr_is_marked(&self.repeated, bit)):
                 self.tapes.append(memory)
+                if not fits:
+                    fr_mark(&self.large, 1)
         return 0
 
     cdef size_t _tape_bytes(self) except? 0:
+        """Within a critical section only."""
         return sum([(<Memory>memory).size for memory in self.tapes])
 
     cdef int _drop_tapes(self) except -1:
         fr_unmark(&self.returned)
         fr_unmark(&self.repeated)
+        fr_unmark(&self.large)
         with cython.critical_section(self):
             tapes, self.tapes = self.tapes, []
         return 0  # what they hold is freed outside
 
     cdef int settle(self) except -1:
         """A call that is no training: what only its repetition would need is let go."""
-        if self.tapes and self._tape_bytes() > SPARE_BYTES:
+        if fr_is_marked(&self.large, 1):
             self._drop_tapes()
         return 0
 
