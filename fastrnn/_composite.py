@@ -18,7 +18,6 @@ class Composite(Module):
 
     def _assemble(self) -> None:
         """Move the parts' parameters into buffers of this model."""
-        self._tie()
         self._forget()
         parts = self._parts
         size = sum(_padded(part.flat.size) for part in parts.values())
@@ -61,9 +60,6 @@ class Composite(Module):
         for part in self._parts.values():
             part.repack()
         super().repack()
-
-    def _tie(self) -> None:
-        """Make one part use another's parameters, where the model wants that."""
 
     def _forget(self) -> None:
         """Start without what calls keep for the next ones."""

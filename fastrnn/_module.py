@@ -276,8 +276,8 @@ class Module:
         self._restore(parameters, gradients)
 
     def _own(self, tensors: dict[str, FloatArray]) -> dict[str, FloatArray]:
-        """Those of the tensors that are not a part's, which has a state of its own."""
-        return tensors
+        """Those of the tensors that are not another module's, which has a state of its own."""
+        return {name: tensors[name] for name, _, _ in self._specs}
 
     def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
         """Become what the module was that had these attributes and tensors."""

@@ -359,18 +359,25 @@ def test_tied_weights_stay_tied_in_a_copy(way):
         part = twin if name == "LanguageModel" else twin.decoder
         assert part.head.parameters["weight"] is part.embedding.parameters["weight"]
         assert part.head.grads["weight"] is part.embedding.grads["weight"]
+        part.embedding.weight[...] = 0.0
+        part.embedding.repack()  # by itself: the head follows
+        bias = part.head.parameters["bias"]
+        np.testing.assert_array_equal(part.head(np.ones((1, part.head.in_features)))[0], bias)
         assert np.shares_memory(part.head.parameters["weight"], twin.flat)
         assert twin.num_parameters == made(name).num_parameters
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_copy_of_a_tied_head_alone_owns_its_weight(way):
-    head = language_model().head
-    twin = WAYS[way](head)
-    assert np.shares_memory(twin.parameters["weight"], twin.flat)
-    np.testing.assert_array_equal(twin.parameters["weight"], head.parameters["weight"])
+def test_a_copy_of_a_tied_head_alone_brings_a_copy_of_the_weight_s_owner(way):
+    model = language_model()
+    twin = WAYS[way](model.head)
+    assert not np.shares_memory(twin.parameters["weight"], model.flat)
     x = np.ones((2, 4), np.float32)
-    np.testing.assert_array_equal(twin(x), head(x))
+    before = model.head(x)
+    np.testing.assert_array_equal(twin(x), before)
+    model.embedding.weight[...] = 0.0
+    model.repack()
+    np.testing.assert_array_equal(twin(x), before)
 
 
 def test_two_models_that_are_copied_together_still_share_their_part():

@@ -27,9 +27,12 @@ class Linear(Module):
     Starts uniform in +-1/sqrt(in_features). Source: torch.nn.Linear.
     """
 
-    _derived = Module._derived | {"_dense", "_transposed", "_tied"}
-    _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
-    _transposed: tuple[int, _core.Dense] | None = None  # for the way back: of which version
+    _derived = Module._derived | {"_dense", "_packed_version", "_transposed"}
+    _owner: Module | None = None  # of the weight, if that is tied
+    _packed_version = 0  # the owner's, when its weight was packed
+    _transposed: tuple[tuple[int, int], _core.Dense] | None = (
+        None  # for the way back: of which version
+    )
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
@@ -55,47 +58,55 @@ class Linear(Module):
         self.repack()
 
     def repack(self) -> None:
-        weight, bias = self.parameters["weight"], self.parameters.get("bias")
-        self._dense = self._dense.renewed(weight, bias)  # streams and calls keep the old one
+        self._pack()
         super().repack()
 
-    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
-        # A map whose weight is another module's gets its own; a model of both ties them again.
-        self._specs = one_after_another([(name, p.shape) for name, p in parameters.items()])
-        self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
-        super()._restore(parameters, gradients)
+    def _pack(self) -> None:
+        version = 0 if self._owner is None else self._owner._version
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
+        self._dense = self._dense.renewed(weight, bias)  # streams and calls keep the old one
+        self._packed_version = version
 
-    def trim(self) -> None:
-        self._dense.store.trim()
+    def tie(self, owner: Module) -> None:
+        """From now on use the weight (out_features, in_features) of `owner`.
 
-    def tie(self, weight: FloatArray, grad: FloatArray) -> None:
-        """From now on use `weight` (out_features, in_features), which another module owns."""
+        What changes it there and calls `owner.repack()` changes it here. Among the parts of a model
+        the owner comes first, so that its tensors have moved when this module's do.
+        """
         bias, dbias = self.parameters.get("bias"), self.grads.get("bias")
-        self.share(weight, grad)
+        self._owner = owner
         self._allocate(one_after_another([] if bias is None else [("bias", bias.shape)]))
         if bias is not None and dbias is not None:
             self.parameters["bias"][...] = bias
             self.grads["bias"][...] = dbias
         self.repack()
 
-    def share(self, weight: FloatArray, grad: FloatArray) -> None:
-        """The tied weight has a new place."""
-        self._tied = weight, grad
-        self.parameters["weight"], self.grads["weight"] = weight, grad
-
     def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
         super()._live_in(flat, flat_grad)
-        if self._tied is not None:
-            weight, grad = self._tied
-            self.parameters = {"weight": weight, **self.parameters}
-            self.grads = {"weight": grad, **self.grads}
+        if self._owner is not None:
+            self.parameters = {"weight": self._owner.parameters["weight"], **self.parameters}
+            self.grads = {"weight": self._owner.grads["weight"], **self.grads}
+
+    def _follow(self) -> None:
+        """Pack a tied weight anew if its owner was changed by itself."""
+        if self._owner is not None and self._packed_version != self._owner._version:
+            self._pack()
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
+        super()._restore(parameters, gradients)
+
+    def trim(self) -> None:
+        self._dense.store.trim()
 
     def _shared_dense(self) -> _core.Dense:
         """The packed weights, which are never written again."""
+        self._follow()
         return self._dense
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The map applied to every vector of x."""
+        self._follow()
         return self._dense.run(x, self)
 
     def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
@@ -104,6 +115,7 @@ class Linear(Module):
         x and the parameters must stay as they are until the pullback is called.
         """
         x = as_float32(x, "x")
+        self._follow()
         y = self._dense.run(x, self)
 
         def pullback(dy: ArrayLike) -> FloatArray:
@@ -130,7 +142,8 @@ class Linear(Module):
 
     def _back(self) -> _core.Dense:
         """The map y -> y W, packed."""
-        version, found = self._version, self._transposed
+        self._follow()
+        version, found = (self._version, self._packed_version), self._transposed
         if found is None or found[0] != version:
             self._dense.store.trained = True
             blank = _core.Dense(self.out_features, self.in_features) if found is None else found[1]

@@ -55,6 +55,7 @@ class Decoder(Composite):
         self.tie_weights, self.dropout = tie_weights, dropout
         if tie_weights:
             fill_uniform(embedding.weight, width**-0.5)
+            self.head.tie(embedding)
         self._assemble()
 
     @property
@@ -63,11 +64,6 @@ class Decoder(Composite):
         if self.attention is not None and self.combine is not None:
             parts |= {"attention": self.attention, "combine": self.combine}
         return {**parts, "head": self.head}
-
-    def _name_parameters(self) -> None:
-        if self.tie_weights:  # the table has moved
-            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
-        super()._name_parameters()
 
     def reset_parameters(self, seed: int | None = None) -> None:
         super().reset_parameters(seed)
@@ -162,10 +158,6 @@ class Decoder(Composite):
             table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
             found = self._table = versions, table
         return found[1]
-
-    def _tie(self) -> None:
-        if self.tie_weights:
-            self.head.tie(self.embedding.weight, self.embedding.grads["weight"])
 
     def _forget(self) -> None:
         self._table = None

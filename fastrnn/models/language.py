@@ -46,11 +46,10 @@ class LanguageModel(SequenceModel):
     embedding: Embedding
     tie_weights: bool
     _inputs = "tokens"
-    _derived = SequenceModel._derived | {"_table", "_rows", "_seen"}
+    _derived = SequenceModel._derived | {"_table", "_rows"}
     # Of which versions of the parts, and made of them.
     _table: tuple[tuple[int, ...], _core.Table] | None
     _rows: tuple[tuple[int, ...], FloatArray] | None
-    _seen: tuple[int, ...] = ()  # the versions of the parts that tied weights follow
     _options = ("dropout", "tie_weights")
     _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
 
@@ -121,18 +120,14 @@ class LanguageModel(SequenceModel):
         self.weight_drop = as_probability(weight_drop, "weight_drop")
         self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
         self.tie_weights = tie_weights
+        if tie_weights:
+            head.tie(embedding)
         self._assemble()
-        self._seen = self._versions()
 
     @property
     def vocab_size(self) -> int:
         """V, the number of tokens."""
         return self.embedding.num
-
-    def _name_parameters(self) -> None:
-        if self.tie_weights:  # the table has moved
-            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
-        super()._name_parameters()
 
     def __call__(
         self,
@@ -146,7 +141,6 @@ class LanguageModel(SequenceModel):
         The state is that of the recurrent layers: h, or (h, c) for an LSTM; `lengths` as theirs.
         """
         tokens = self._checked(tokens)
-        self._refresh()
         if lengths is not None or tokens.size < self.vocab_size or not self._folds():
             y, state = self._run(tokens, state, lengths)
         else:  # fewer products with W_ih than steps, the same bits
@@ -162,7 +156,6 @@ class LanguageModel(SequenceModel):
     ) -> tuple[tuple[FloatArray, Any], Callable[..., tuple[None, Any]]]:
         """As the call, in training mode, and pullback(dlogits, dstate=None) -> None, dstate_0."""
         tokens = self._checked(tokens)
-        self._refresh()
         (y, state_n), to_tokens = self._run_vjp(tokens, state, lengths)
         logits, to_y = self._logits_vjp(y)
 
@@ -212,7 +205,6 @@ class LanguageModel(SequenceModel):
         first layer's weights, with the same bits as a result.
         """
         self.rnn._check_streams()
-        self._refresh()
         arguments = (self.rnn, batch_size, self.fingerprint())
         head = self.head._shared_dense()
         if self._folds():
@@ -233,10 +225,6 @@ class LanguageModel(SequenceModel):
             found = self._table = versions, table
         return found[1]
 
-    def _tie(self) -> None:
-        if self.tie_weights:
-            self.head.tie(self.embedding.weight, self.embedding.grads["weight"])
-
     def _forget(self) -> None:
         super()._forget()
         self._table = self._rows = None
@@ -247,14 +235,6 @@ class LanguageModel(SequenceModel):
         if self.tie_weights:
             fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, as_seed(seed))
         self.repack()
-
-    def _refresh(self) -> None:
-        """Follow changes that were made through a part, and not through the model."""
-        if self._versions() == self._seen:
-            return
-        if self.tie_weights:
-            self.head.repack()
-        self._seen = self._versions()
 
     def load_state_dict(
         self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
