@@ -106,6 +106,13 @@ class Module:
     `flat`: the buffer (num_parameters + padding,) they are views of, 64-byte aligned.
     `grads` and `flat_grad`: the same for the gradients, which pullbacks add to.
     `repack()`: the kernels read a packed copy; after writing into a view or `flat`, call it.
+
+    Threads: any number may call one module, run streams of their own, and train it with `vjp` and
+    pullbacks, all at once; pullbacks add to `grads` one after another, in any order, and no
+    gradient is lost. `repack` and `trim` may run meanwhile: who computes keeps the weights it began
+    with. What writes parameters or gradients (`load_state_dict`, `reset_parameters`, `zero_grad`,
+    an optimiser's step, a trainer) is for one thread while no other uses the module.
+    Copies and pickles have all that was set, the generator's position too, and share nothing.
     """
 
     flat: FloatArray

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastrnn import files
 from fastrnn._atomic import FilePath
+from fastrnn._backward import as_budget
 from fastrnn._composite import Composite
 from fastrnn._module import Module, unfilled
 from fastrnn.layers import Embedding, Linear
@@ -55,10 +56,11 @@ class Model(Composite):
 
         The shares are as their units over all layers and directions, as is what a step keeps.
         """
+        budget = as_budget(budget)
         layers = list(self.recurrent.values())
         units = [rnn.num_layers * rnn.num_directions * rnn.hidden_size for rnn in layers]
         for rnn, size in zip(layers, units, strict=True):
-            rnn.memory_budget = None if budget is None else budget * size // sum(units)
+            rnn.memory_budget = None if budget is None else max(1, budget * size // sum(units))
 
     # Takes parts, options and settings as they are, after checking that they fit together.
     _compose: Callable[..., None]

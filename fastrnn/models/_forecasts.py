@@ -7,7 +7,7 @@ call, `vjp`, `loss` and `loss_vjp`. `predict` and streams take and give the seri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,9 @@ def checked_targets(targets: Sequence[int] | None, input_size: int) -> tuple[int
     """Distinct features, all of them by default."""
     if targets is None:
         return tuple(range(input_size))
+    if not isinstance(targets, Iterable):
+        kind = with_article(type(targets).__name__)
+        raise TypeError(f"targets is {kind}, expected the numbers of features, or None for all")
     columns = tuple(as_int(column, "targets") for column in targets)
     if not columns or len(set(columns)) < len(columns):
         raise ValueError(f"targets is {list(columns)}, expected some features, each once")
