@@ -12,9 +12,8 @@ V = 8
 
 
 def stack():
-    stack = _core.Stack("lstm", 4, V, 1, 1, 0, True, False)
-    stack.pack(np.zeros(stack.num_parameters, np.float32))
-    return stack
+    blank = _core.Stack("lstm", 4, V, 1, 1, 0, True, False)
+    return blank.renewed(np.zeros(blank.num_parameters, np.float32))
 
 
 def token_stream(rows=1, vocabulary=V):

@@ -98,7 +98,7 @@ cdef class Stack:
         if q.steps == 0:
             raise ValueError(f"x has 0 steps, {this(owner)} expects at least 1")
         if lengths is not None:
-            lengths = as_lengths(lengths, q.rows, q.steps).copy()  # nobody may change it after the check
+            lengths = copy_of_lengths(lengths, q.rows, q.steps)
             q.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
         y = new_like(a, self.features)
         q.x, q.y = data_of(a), data_of(y)
@@ -322,6 +322,15 @@ cdef class Stack:
                 fr_forward(self.model, q, workspace, threads)
         self.store.give_back(workspace)
         return 0
+
+
+cdef cnp.ndarray copy_of_lengths(object lengths, int64_t rows, int64_t steps):
+    """Lengths (rows,) of 0 to `steps`, copied: nobody may change them between check and use."""
+    cdef cnp.ndarray copy = cnp.PyArray_NewCopy(integers(lengths, "lengths"), cnp.NPY_CORDER)
+    if (copy.ndim != 1 or cnp.PyArray_DIMS(copy)[0] != rows
+            or fr_first_outside(<const int64_t *>cnp.PyArray_DATA(copy), rows, steps + 1) < rows):
+        return as_lengths(copy, rows, steps)  # says what is wrong
+    return copy
 
 
 cdef str this(object owner):
