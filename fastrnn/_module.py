@@ -21,6 +21,7 @@ from fastrnn._arrays import (
     as_seed,
     with_article,
 )
+from fastrnn._names import listed, other_prefix
 
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
 
@@ -192,7 +193,10 @@ class Module:
             problems = _quoted("missing", missing) + _quoted("unexpected", unexpected) + problems
         if problems:
             kind = type(self).__name__
-            raise ValueError(f"these parameters do not fit this {kind}: " + "; ".join(problems))
+            hint = other_prefix(mapping, self.parameters) if strict and missing else ""
+            raise ValueError(
+                f"these parameters do not fit this {kind}: {'; '.join(problems)}{hint}"
+            )
         for name, tensor in _apart_from(self.flat, found).items():
             self.parameters[name][...] = tensor
         self.repack()
@@ -230,7 +234,7 @@ def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, Ar
 
 
 def _quoted(what: str, names: list[str]) -> list[str]:
-    return [f"{what} {', '.join(repr(name) for name in names)}"] if names else []
+    return [f"{what} {listed(names)}"] if names else []
 
 
 def _apart_from(flat: FloatArray, found: dict[str, FloatArray]) -> dict[str, FloatArray]:
