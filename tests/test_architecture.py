@@ -29,6 +29,7 @@ IMPORTS = {
     "_composite _backward _module streams _core _flow _atomic _names _pullback _arrays",
     "data": "_arrays",
     "files": "_module _atomic _arrays",
+    "_gates": "rnn _arrays",
     "_startup": "process",
     "process": "_core _arrays",
     "optim": "_optimizer _core",
