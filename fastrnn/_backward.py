@@ -39,8 +39,10 @@ class Batch:
         lengths: IntArray | None,
         starts: IntArray | None,
         batch_first: bool,
+        learned: bool = False,
     ) -> None:
-        self.x, self.h, self.c = x, h, c
+        """`learned`: h and c are the layer's learned initial state, repeated for all rows."""
+        self.x, self.h, self.c, self.learned = x, h, c, learned
         self.lengths, self.starts, self.batch_first = lengths, starts, batch_first
         if starts is not None and lengths is not None:
             self.steps, self.rows = len(starts), len(lengths)
@@ -118,7 +120,7 @@ class Recording:
             dx = np.empty((*batch.elements_shape, features), np.float32) if tokens is None else None
             with adding_to(layer.flat_grad, tokens.gradient if tokens else None):
                 self.tapes.pop().backward(
-                    layer.flat_grad, dy, dh_n, dc_n, dx, dh_0, dc_0 if layer.has_cell else None,
+                    layer._weight_grads, dy, dh_n, dc_n, dx, dh_0, dc_0 if layer.has_cell else None,
                     observed[k] if flow else None, *(tokens[1:] if tokens else ()),
                 )  # fmt: skip
             mask = self.masks[k - 1] if k else None
@@ -127,6 +129,11 @@ class Recording:
             layer.last_flow = self._flow(observed.reshape(depth, batch.steps, 2))
         if batch.rows == 0 and not isinstance(batch.x, Tokens):
             dy = np.empty_like(batch.x)
+        if batch.learned:
+            with adding_to(layer.flat_grad):
+                layer.grads["h_0"] += dh_0.sum(axis=1)
+                if layer.has_cell:
+                    layer.grads["c_0"] += dc_0.sum(axis=1)
         return dy, dh_0, dc_0 if layer.has_cell else None
 
     def _flow(self, observed: FloatArray) -> GradientFlow:

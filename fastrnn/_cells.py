@@ -11,11 +11,11 @@ from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
     as_flag,
-    as_prefix,
     as_size,
     with_article,
 )
-from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
+from fastrnn._module import Module, fill_uniform, unfilled
+from fastrnn._statedict import agreed, read_layer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,29 +63,37 @@ class Cell(Module):
 
     @classmethod
     def from_state_dict(
-        cls, mapping: Mapping[str, ArrayLike], prefix: str = "", **overrides: Any
+        cls,
+        mapping: Mapping[str, ArrayLike],
+        prefix: str = "",
+        *,
+        rename: Mapping[str, str] | None = None,
+        **overrides: Any,
     ) -> Self:
         """A cell with the parameters of `mapping`, its sizes taken from their names and shapes.
 
         Only names that start with `prefix` count; `overrides` are constructor arguments that
-        shapes do not show (nonlinearity, reset). ValueError for another cell's parameters.
+        shapes do not show (nonlinearity, reset). Other names for the parameters: as a layer's
+        from_state_dict takes them, a layer's own too, if it has one layer and one direction.
+        ValueError for another cell's parameters, and for a learned initial state, which only a
+        layer keeps.
         """
-        from fastrnn.checkpoint._architecture import infer_recurrent
-
-        mapping = with_shapes(mapping)
-        found = infer_recurrent(mapping, as_prefix(prefix))
-        given = found.cell + ("Cell" if found.single_step else "")
-        if given != cls._family:
-            kinds = f"{with_article(given)}, expected {with_article(cls._family)}"
-            raise ValueError(f"mapping has the parameters of {kinds}")
-        arguments: dict[str, Any] = {
+        found, tensors = read_layer(mapping, prefix, rename, cls._family)
+        steps = found.num_layers, found.bidirectional, found.proj_size, found.learned_state
+        if steps != (1, False, 0, False):
+            raise ValueError(
+                f"mapping has the parameters of {found.constructor()}, expected those of "
+                f"{with_article(cls._family)}: one layer, one direction, no projection, no "
+                f"learned initial state"
+            )
+        told: dict[str, Any] = {
             "input_size": found.input_size,
             "hidden_size": found.hidden_size,
             "bias": found.bias,
         }
         if cls.has_cell:
-            arguments["peephole"] = f"{prefix}weight_ch" in mapping
+            told["peephole"] = found.peephole
         with unfilled():
-            cell = cls(**(arguments | overrides))
-        cell.load_state_dict(mapping, prefix)
+            cell = cls(**agreed(told, overrides))
+        cell.load_state_dict({key.removesuffix("_l0"): t for key, t in tensors.items()})
         return cell

@@ -24,6 +24,7 @@ from fastrnn._arrays import (
     as_seed,
     with_article,
 )
+from fastrnn._names import listed, other_prefix
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -245,7 +246,10 @@ class Module:
             problems = _quoted("missing", missing) + _quoted("unexpected", unexpected) + problems
         if problems:
             kind = type(self).__name__
-            raise ValueError(f"these parameters do not fit this {kind}: " + "; ".join(problems))
+            hint = other_prefix(mapping, self.parameters) if strict and missing else ""
+            raise ValueError(
+                f"these parameters do not fit this {kind}: {'; '.join(problems)}{hint}"
+            )
         for name, tensor in _apart_from(self.flat, found).items():
             self.parameters[name][...] = tensor
         self.repack()
@@ -315,7 +319,7 @@ def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, Ar
 
 
 def _quoted(what: str, names: list[str]) -> list[str]:
-    return [f"{what} {', '.join(repr(name) for name in names)}"] if names else []
+    return [f"{what} {listed(names)}"] if names else []
 
 
 def _apart_from(flat: FloatArray, found: dict[str, FloatArray]) -> dict[str, FloatArray]:

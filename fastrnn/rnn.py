@@ -30,6 +30,7 @@ class RNN(Recurrent):
     bias: whether there are b_ih and b_hh. batch_first: x and y are (N, T, *), not (T, N, *).
     dropout: the share of every layer's y but the last's that is zeroed, in training only.
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
+    learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
 
     y, h_n = rnn(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -39,7 +40,7 @@ class RNN(Recurrent):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.RNN; sigmoid, identity and `merge` are ours.
+    Source: torch.nn.RNN; sigmoid, identity, `merge` and `learned_state` are ours.
     """
 
     _family = "RNN"
@@ -56,12 +57,13 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         *,
         merge: str = "concat",
+        learned_state: bool = False,
     ) -> None:
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
         cell = f"rnn_{nonlinearity}"
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge,
+            merge, learned_state=learned_state,
         )  # fmt: skip
 
     @property
@@ -108,6 +110,8 @@ class LSTM(Recurrent):
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
     proj_size: h is projected to R = proj_size < H values; 0 for none, then R = H.
     peephole: i and f also see c', o sees c, through weight_ch_l{k} (3*H,) in the order i f o.
+    learned_state: parameters h_0 (L * D, R), c_0 (L * D, H), zeros at first, for a state that is
+    not given.
 
     y, (h_n, c_n) = lstm(x, (h_0, c_0)=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -118,7 +122,8 @@ class LSTM(Recurrent):
     each row's own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` is ours.
+    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` and
+    `learned_state` are ours.
     """
 
     has_cell = True
@@ -138,12 +143,13 @@ class LSTM(Recurrent):
         *,
         peephole: bool = False,
         merge: str = "concat",
+        learned_state: bool = False,
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
         cell = _PEEPHOLES[self.peephole]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, proj_size,
+            merge, proj_size, learned_state,
         )  # fmt: skip
 
     @property
@@ -190,6 +196,7 @@ class GRU(Recurrent):
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
     reset="after": n = tanh(W_in x + b_in + r (W_hn h' + b_hn)), as PyTorch and cuDNN;
     reset="before": n = tanh(W_in x + b_in + W_hn (r h') + b_hn), as Cho et al. 2014.
+    learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
 
     y, h_n = gru(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -199,7 +206,7 @@ class GRU(Recurrent):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.GRU; `reset` and `merge` are ours.
+    Source: torch.nn.GRU; `reset`, `merge` and `learned_state` are ours.
     """
 
     _family = "GRU"
@@ -217,12 +224,13 @@ class GRU(Recurrent):
         *,
         reset: str = "after",
         merge: str = "concat",
+        learned_state: bool = False,
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         cell = _RESETS[reset]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge,
+            merge, learned_state=learned_state,
         )  # fmt: skip
 
     @property

@@ -16,12 +16,13 @@ from fastrnn._arrays import (
     as_choice,
     as_flag,
     as_float32,
+    as_prefix,
     as_probability,
     as_seed,
     as_size,
 )
 from fastrnn._module import LoadReport, fill_uniform, unfilled, with_shapes
-from fastrnn._names import find_parts
+from fastrnn._names import find_parts, renamed
 from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
@@ -246,21 +247,27 @@ class LanguageModel(SequenceModel):
 
     @classmethod
     def from_state_dict(
-        cls, mapping: Mapping[str, ArrayLike], prefix: str = "", **overrides: Any
+        cls,
+        mapping: Mapping[str, ArrayLike],
+        prefix: str = "",
+        *,
+        rename: Mapping[str, str] | None = None,
+        **overrides: Any,
     ) -> LanguageModel:
         """A model with the parameters of `mapping`, its sizes taken from their names and shapes.
 
         The parts may have other common names: embedding, encoder, embed, emb; head, decoder, fc,
-        linear, out; the recurrent layers any. Weights are tied if the head has none of its own or
-        the same. `overrides` are arguments of the recurrent layers that shapes do not show, but
-        not batch_first (ValueError): tokens are always (T, N).
+        linear, out; the recurrent layers any, and the forms that theirs takes. `rename`: exact
+        names, without `prefix`, to others, e.g. {"table": "embedding.weight"}. Weights are tied if
+        the head has none of its own or the same. `overrides` are arguments of the recurrent layers
+        that shapes do not show, but not batch_first (ValueError): tokens are always (T, N).
         """
         if overrides.get("batch_first", False) is not False:
             raise ValueError(
                 f"batch_first is {overrides['batch_first']!r}, but the tokens of a LanguageModel "
                 f"are always (T, N)"
             )
-        mapping = with_shapes(mapping)
+        mapping = renamed(with_shapes(mapping), rename, as_prefix(prefix))
         names = find_parts(mapping, prefix)
         rnn = RNNS[names.cell.lower()].from_state_dict(mapping, names.rnn, **overrides)
         table = as_float32(mapping[names.embedding], names.embedding)
@@ -272,10 +279,10 @@ class LanguageModel(SequenceModel):
         is_tied = own is None or np.array_equal(own, table)
         model._compose(embedding, rnn, head, tie_weights=is_tied, dropout=rnn.dropout)
         own_names = {"embedding.weight": names.embedding, "head.weight": names.head}
-        renamed = {f"rnn.{key}": mapping[names.rnn + key] for key in rnn.parameters}
+        found = {f"rnn.{key}": tensor for key, tensor in rnn.parameters.items()}
         for new, old in {**own_names, "head.bias": names.bias}.items():
-            renamed |= {} if old is None else {new: mapping[old]}
-        model.load_state_dict(renamed)
+            found |= {} if old is None else {new: mapping[old]}
+        model.load_state_dict(found)
         return model
 
 
