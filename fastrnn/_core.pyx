@@ -101,6 +101,7 @@ def allocation_size(size_t size):
 include "_bindings/buffers.pxi"
 include "_bindings/store.pxi"
 include "_bindings/layers.pxi"
+include "_bindings/linear.pxi"
 include "_bindings/rows.pxi"
 include "_bindings/streams.pxi"
 include "_bindings/losses.pxi"
