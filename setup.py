@@ -3,6 +3,7 @@
 import sys
 from glob import glob
 
+import numpy
 from setuptools import Extension, setup
 
 # macOS ships no OpenMP runtime: there the team is made of plain threads.
@@ -28,7 +29,8 @@ setup(
                 + glob("src_c/**/*.def")
                 + glob("fastrnn/_bindings/*.pxi")
             ),
-            include_dirs=["src_c"],
+            include_dirs=["src_c", numpy.get_include()],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")],
             extra_compile_args=FLAGS + THREADS,
             extra_link_args=THREADS,
         )

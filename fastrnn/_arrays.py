@@ -24,6 +24,7 @@ ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
 MAX_SIZE = 1 << 20  # FR_MAX_SIZE of the kernels: inputs, units, features
 MAX_LAYERS = 1024  # FR_MAX_LAYERS
 MAX_ROWS = (1 << 31) - 1  # rows are counted in 32 signed bits
+_FLOAT32 = np.dtype(np.float32)  # NumPy's own; arrays of another object for it are converted
 _MOST_BITS = 128  # of an int that an error spells out; Python refuses beyond 4300 digits
 _MOST_SHOWN = 100  # characters of a value in an error
 
@@ -64,8 +65,10 @@ def _plain_tensor(tensor: Any) -> Any:
 def as_float32(value: ArrayLike, name: str) -> FloatArray:
     """`value` as C-contiguous float32; booleans, complex numbers and text are refused."""
     array = as_array(value, name)
-    if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
-        return array
+    if array.dtype is _FLOAT32:
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned:
+            return array
     if not is_real(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
     return narrowed(array, name)
@@ -222,10 +225,12 @@ def as_pair(state: ArrayLike | None, name: str) -> tuple[ArrayLike | None, Array
     """The (h, c) of an LSTM's state argument, (None, None) if there is none."""
     if state is None:
         return None, None
-    if not isinstance(state, (tuple, list)) or len(state) != 2 or any(s is None for s in state):
-        kind = with_article(type(state).__name__)
-        raise TypeError(f"{name} is {kind}, an LSTM expects a pair (h_0, c_0)")
-    return state[0], state[1]
+    if isinstance(state, (tuple, list)) and len(state) == 2:
+        h, c = state
+        if h is not None and c is not None:
+            return h, c
+    kind = with_article(type(state).__name__)
+    raise TypeError(f"{name} is {kind}, an LSTM expects a pair (h_0, c_0)")
 
 
 def as_one(state: ArrayLike | None, name: str) -> ArrayLike | None:

@@ -1,10 +1,13 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False
 """Extension types over the C core: checks, ownership and the GIL. No mathematics, no loop over data.
 
-Arrays are reached through the buffer protocol. Every shape is checked here once; behind it the
-core trusts its arguments.
+Calls that shall cost no more than their work (`run`, `step`) take what callers hand in, and make their
+results, through NumPy's C interface; all others take arrays of any kind through the buffer protocol.
+Every shape is checked here once; behind it the core trusts its arguments.
 """
 
+cimport cython
+cimport numpy as cnp
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
 )
@@ -14,7 +17,9 @@ from libc.string cimport memcpy, memset
 
 import numpy
 
-from fastrnn._arrays import as_float32, as_int64
+from fastrnn._arrays import as_float32, as_int64, as_lengths, as_one, as_pair, check_indices
+
+cnp.import_array()
 
 cdef object ndarray = numpy.ndarray
 cdef object new_array = numpy.empty
@@ -24,7 +29,8 @@ cdef object int64 = numpy.dtype(numpy.int64)
 # Work in multiply-adds from which the GIL is released: about a microsecond.
 cdef enum:
     RELEASE_GIL = 16384
-    SPARE_BYTES = 32 << 20  # largest workspace kept from one call to the next
+    MAX_DIMENSIONS = 64  # of a NumPy array
+    SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
 
 cdef int32_t num_threads = 1
 
@@ -116,7 +122,10 @@ def parameter_tensors(str cell, int input_size, int hidden_size, int num_layers,
 
 
 include "_bindings/buffers.pxi"
+include "_bindings/store.pxi"
 include "_bindings/layers.pxi"
+include "_bindings/linear.pxi"
+include "_bindings/rows.pxi"
 include "_bindings/streams.pxi"
 include "_bindings/losses.pxi"
 include "_bindings/attention.pxi"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import FloatArray, aligned_zeros, as_array, as_flag, as_float, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LEAST_EPS = float(np.finfo(np.float32).tiny)  # with less, a parameter without gradient becomes NaN
 
@@ -123,6 +127,12 @@ class Optimizer:
     def _factors(self) -> dict[str, float]:
         """The kernel's numbers for this step."""
         raise NotImplementedError
+
+    def __copy__(self) -> Self:
+        """An optimiser of the same model with options and vectors of its own."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self), options=dict(self.options), state=deepcopy(self.state))
+        return twin
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())

@@ -35,8 +35,7 @@ def save(module: Module, path: FilePath) -> None:
     kill an older one at `path` is unchanged.
     """
     kind = type(module).__name__
-    if kind not in _loaders():
-        raise TypeError(f"module is {with_article(kind)}, expected a model or a layer of fastrnn")
+    _check_kind(module)
     description = {"format": _FORMAT, "kind": kind, **_described(module)}
     for name in ("vocabulary", "extra"):
         _check_json(description.get(name), name)
@@ -75,6 +74,21 @@ def save_pytorch(model: Module | Mapping[str, ArrayLike], path: FilePath) -> Non
     from fastrnn.checkpoint._write_torch import write_pytorch
 
     write_pytorch(model.parameters if isinstance(model, Module) else model, path)
+
+
+def _check_kind(module: object) -> None:
+    """Refuse what `load` could not make again: it calls nothing that a file names."""
+    kind, known = type(module), _loaders()
+    if kind.__name__ in known and kind.__module__.startswith("fastrnn."):
+        return
+    what = with_article(kind.__name__)
+    bases = [base.__name__ for base in kind.__mro__[1:] if base.__name__ in known]
+    if bases:
+        what += f", a subclass of fastrnn's {bases[0]}"
+    hint = ""
+    if isinstance(module, Module):
+        hint = " that load() can make again; save_pytorch writes the parameters of any"
+    raise TypeError(f"module is {what}, expected a model or a layer of fastrnn{hint}")
 
 
 def _described(module: Module) -> dict[str, Any]:

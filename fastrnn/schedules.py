@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastrnn._arrays import as_choice, as_float, as_int, as_number, as_size, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Schedule:
     """What every schedule has; most need `lr` alone."""
+
+    def __copy__(self) -> Self:
+        """One that hears of its own metrics."""
+        return deepcopy(self)
 
     def lr(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""

@@ -376,8 +376,8 @@ def test_peepholes_are_told_by_their_key() -> None:
         ({"weight_ih_l0": (12, 3), "weight_hh_l0": (16, 4)}, r"weight_ih_l0 has shape \(12, 3\)"),
         ({"weight_ih_l0": (16,), "weight_hh_l0": (16, 4)}, "two dimensions"),
         (
-            {"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 4), "bias_ih_l0": (16,)},
-            "missing: bias_hh_l0",
+            {"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 4), "bias_ih_l0": (12,)},
+            r"bias_ih_l0 has shape \(12,\), expected \(16,\)",
         ),
         (
             {"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 4), "weight_hh_l1": (16, 4)},

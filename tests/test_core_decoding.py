@@ -12,9 +12,8 @@ V = 8
 
 
 def stack():
-    stack = _core.Stack("lstm", 4, V, 1, 1, 0, True, False)
-    stack.pack(np.zeros(stack.num_parameters, np.float32))
-    return stack
+    blank = _core.Stack("lstm", 4, V, 1, 1, 0, True, False)
+    return blank.renewed(np.zeros(blank.num_parameters, np.float32))
 
 
 def token_stream(rows=1, vocabulary=V):
@@ -121,9 +120,9 @@ def test_reading_takes_integers_only():
 
 def test_gradients_of_keys_that_are_no_values_stand_apart():
     queries, memory = np.ones((1, 1, 2), np.float32), np.ones((3, 1, 4), np.float32)
-    keys, weights = np.ones((3, 1, 2), np.float32), np.zeros((1, 1, 3), np.float32)
-    context = np.zeros((1, 1, 4), np.float32)
-    attended = _core.Attended(queries, keys, memory, None, None, None, weights, context)
+    keys = np.ones((3, 1, 2), np.float32)
+    attended = _core.Attended(queries, keys, memory, None, None, None)
+    context, weights = attended.context, attended.weights
     dvalues = np.zeros_like(memory)
     dkeys = dvalues.reshape(-1)[:6].reshape(3, 1, 2)
     with pytest.raises(ValueError, match="dkeys is dvalues"):

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ._aliases import find_aliases
 from ._archive import Archive
 from ._errors import CheckpointError, shown
 from ._tensors import Array, decode
@@ -37,7 +38,10 @@ _SAFETENSORS_TYPES = {
 def read_safetensors(
     file: BinaryIO, size: int
 ) -> tuple[dict[str, Array], dict[str, str], dict[str, str], int]:
-    """Tensors, skipped entries, the file's own metadata and the number of bfloat16 tensors."""
+    """Tensors, skipped entries, the file's own metadata and the number of bfloat16 tensors.
+
+    Tied weights, which the file holds once, have all their names and share one array.
+    """
     try:
         import safetensors
     except ImportError as error:
@@ -68,7 +72,10 @@ def read_safetensors(
         tensors[name] = _shaped(vector, entry["shape"], name)
     order = {name: place for place, name in enumerate(header)}
     tensors = dict(sorted(tensors.items(), key=lambda item: order.get(item[0], 0)))
-    return tensors, skipped, header.get("__metadata__") or {}, widened
+    metadata = header.get("__metadata__") or {}
+    tied = find_aliases(metadata, tensors)
+    tensors |= {name: tensors[twin] for name, twin in tied.items() if name not in skipped}
+    return tensors, skipped, metadata, widened
 
 
 def _shaped(vector: Array, shape: list[int], name: str) -> Array:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from fastrnn._arrays import AnyArray, as_int, as_seed, with_article
 from fastrnn._digest import arrays_of, digest_of
 
 MOST_BATCHES = 1000  # of which a digest is made where a source does not name its arrays
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Batch(NamedTuple):
@@ -49,6 +53,12 @@ class Source:
         self._start: Mapping[str, Any] = self._generator.bit_generator.state
         self._plan = self._draw(self._generator)
         self.epoch, self.position = epoch, 0
+
+    def __copy__(self) -> Self:
+        """A source over the same data that goes on by itself from here."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self), _generator=deepcopy(self._generator))
+        return twin
 
     @property
     def num_batches(self) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from fastrnn import files
-from fastrnn._arrays import FloatArray
 from fastrnn._atomic import FilePath
+from fastrnn._backward import as_budget
 from fastrnn._composite import Composite
 from fastrnn._module import Module, made, unfilled
 from fastrnn.layers import Embedding, Linear
@@ -58,10 +58,11 @@ class Model(Composite):
 
         The shares are as their units over all layers and directions, as is what a step keeps.
         """
+        budget = as_budget(budget)
         layers = list(self.recurrent.values())
         units = [rnn.num_layers * rnn.num_directions * rnn.hidden_size for rnn in layers]
         for rnn, size in zip(layers, units, strict=True):
-            rnn.memory_budget = None if budget is None else budget * size // sum(units)
+            rnn.memory_budget = None if budget is None else max(1, budget * size // sum(units))
 
     # Takes parts, options and settings as they are, after checking that they fit together.
     _compose: Callable[..., None]
@@ -92,9 +93,6 @@ class Model(Composite):
         model.vocabulary, model.extra = description["vocabulary"], description["extra"]
         return model
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self._described(), self.state_dict())
-
 
 def _recurrent(module: Module, name: str) -> Iterator[tuple[str, RNN | LSTM | GRU]]:
     if isinstance(module, (RNN, LSTM, GRU)):
@@ -102,12 +100,6 @@ def _recurrent(module: Module, name: str) -> Iterator[tuple[str, RNN | LSTM | GR
     elif isinstance(module, Composite):
         for key, part in module._parts.items():
             yield from _recurrent(part, f"{name}.{key}" if name else key)
-
-
-def _remade(kind: type[Model], description: dict[str, Any], state: dict[str, FloatArray]) -> Model:
-    model = kind._from_description(description)
-    model.load_state_dict(state)
-    return model
 
 
 def from_arguments(cls: type[Described], description: Mapping[str, Any]) -> Described:

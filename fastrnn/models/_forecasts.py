@@ -160,7 +160,8 @@ def checked_targets(targets: Sequence[int] | None, input_size: int) -> tuple[int
     if targets is None:
         return tuple(range(input_size))
     if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
-        raise TypeError(f"targets is {with_article(type(targets).__name__)}, expected features")
+        kind = with_article(type(targets).__name__)
+        raise TypeError(f"targets is {kind}, expected the numbers of features, or None for all")
     columns = tuple(as_int(column, "targets") for column in targets)
     if not columns or len(set(columns)) < len(columns):
         raise ValueError(f"targets is {list(columns)}, expected some features, each once")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,10 @@ class RandomTruncation:
         self.probability = as_probability(probability, "probability")
         self.seed = as_seed(seed)
         self.generator = np.random.default_rng(self.seed)
+
+    def __copy__(self) -> RandomTruncation:
+        """One that draws on its own."""
+        return deepcopy(self)
 
     @property
     def weight(self) -> float:
