@@ -27,7 +27,8 @@ class Linear(Module):
     Starts uniform in +-1/sqrt(in_features). Source: torch.nn.Linear.
     """
 
-    _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
+    _owner: Module | None = None  # of the weight, if that is tied
+    _packed_version = 0  # the owner's, when its weight was packed
     _transposed: _core.Dense | None = None  # for the way back
     _transposed_is_current = False
 
@@ -55,35 +56,48 @@ class Linear(Module):
         self.repack()
 
     def repack(self) -> None:
-        if self._dense_is_shared:  # by a stream, which keeps the weights it was made with
-            self._dense, self._dense_is_shared = self._new_dense(), False
-        self._dense.pack(self.parameters["weight"], self.parameters.get("bias"))
-        self._transposed_is_current = False
+        self._pack()
         super().repack()
 
-    def tie(self, weight: FloatArray, grad: FloatArray) -> None:
-        """From now on use `weight` (out_features, in_features), which another module owns."""
+    def _pack(self) -> None:
+        # A stream keeps the weights it was made with.
+        dense = self._new_dense() if self._dense_is_shared else self._dense
+        version = 0 if self._owner is None else self._owner._version
+        dense.pack(self.parameters["weight"], self.parameters.get("bias"))
+        self._dense, self._dense_is_shared, self._packed_version = dense, False, version
+        self._transposed_is_current = False
+
+    def tie(self, owner: Module) -> None:
+        """From now on use the weight (out_features, in_features) of `owner`.
+
+        What changes it there and calls `owner.repack()` changes it here. Among the parts of a model
+        the owner comes first, so that its tensors have moved when this module's do.
+        """
         bias = self.parameters.get("bias")
-        self.share(weight, grad)
+        self._owner = owner
         self._allocate(one_after_another([] if bias is None else [("bias", bias.shape)]))
         if bias is not None:
             self.parameters["bias"][...] = bias
         self.repack()
 
-    def share(self, weight: FloatArray, grad: FloatArray) -> None:
-        """The tied weight has a new place."""
-        self._tied = weight, grad
-        self.parameters["weight"], self.grads["weight"] = weight, grad
-
     def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
         super()._live_in(flat, flat_grad)
-        if self._tied is not None:
-            weight, grad = self._tied
-            self.parameters = {"weight": weight, **self.parameters}
-            self.grads = {"weight": grad, **self.grads}
+        if self._owner is not None:
+            self.parameters = {"weight": self._owner.parameters["weight"], **self.parameters}
+            self.grads = {"weight": self._owner.grads["weight"], **self.grads}
+
+    def _follow(self) -> None:
+        """Pack a tied weight anew if its owner was changed by itself.
+
+        Into new memory: another thread's call may be reading the old one.
+        """
+        if self._owner is not None and self._packed_version != self._owner._version:
+            self._dense_is_shared = True
+            self._pack()
 
     def _shared_dense(self) -> _core.Dense:
         """The packed weights, never to be written again."""
+        self._follow()
         self._dense_is_shared = True
         return self._dense
 
@@ -124,6 +138,7 @@ class Linear(Module):
 
     def _back(self) -> _core.Dense:
         """The map y -> y W, packed."""
+        self._follow()
         if self._transposed is None:
             self._transposed = _core.Dense(self.out_features, self.in_features, False)
         if not self._transposed_is_current:
@@ -142,6 +157,7 @@ class Linear(Module):
         return x
 
     def _forward(self, x: FloatArray) -> FloatArray:
+        self._follow()
         y = np.empty((*x.shape[:-1], self.out_features), np.float32)
         if y.size:
             self._dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, self.out_features))

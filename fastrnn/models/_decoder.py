@@ -53,7 +53,7 @@ class Decoder(Composite):
         self.tie_weights, self.dropout = tie_weights, dropout
         if tie_weights:
             fill_uniform(embedding.weight, width**-0.5)
-            self.head.tie(embedding.weight, embedding.grads["weight"])
+            self.head.tie(embedding)
         self._assemble()
         self._table: tuple[tuple[int, ...], _core.Table] | None = None
 
@@ -63,11 +63,6 @@ class Decoder(Composite):
         if self.attention is not None and self.combine is not None:
             parts |= {"attention": self.attention, "combine": self.combine}
         return {**parts, "head": self.head}
-
-    def _name_parameters(self) -> None:
-        if self.tie_weights:  # the table has moved
-            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
-        super()._name_parameters()
 
     def reset_parameters(self, seed: int | None = None) -> None:
         super().reset_parameters(seed)

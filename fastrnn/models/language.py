@@ -117,7 +117,7 @@ class LanguageModel(SequenceModel):
         self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
         self.tie_weights = tie_weights
         if tie_weights:
-            head.tie(embedding.weight, embedding.grads["weight"])
+            head.tie(embedding)
         self._assemble()
         self._table: _core.Table | None = None
         self._rows: FloatArray | None = None
@@ -127,11 +127,6 @@ class LanguageModel(SequenceModel):
     def vocab_size(self) -> int:
         """V, the number of tokens."""
         return self.embedding.num
-
-    def _name_parameters(self) -> None:
-        if self.tie_weights:  # the table has moved
-            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
-        super()._name_parameters()
 
     def __call__(
         self,
@@ -240,8 +235,6 @@ class LanguageModel(SequenceModel):
         """Follow changes that were made through a part, and not through the model."""
         if self._versions() == self._seen:
             return
-        if self.tie_weights:
-            self.head.repack()
         self._table = self._rows = None
         self._seen = self._versions()
 
