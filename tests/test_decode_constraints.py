@@ -203,7 +203,11 @@ def test_wrong_constraints_are_refused(make, error, message):
         ([[1, 2, 3, 4, 1, 2]], {}, "constraint needs 6 tokens at least, max_new_tokens is 5"),
         ([[]], {}, "constraint allows nothing but the empty sequence"),
         ([[1, 2]], {"suppress_tokens": [2]}, "no token is allowed of prompt 0 at new token 1"),
-        ([[1]], {"eos_token_id": 0, "min_new_tokens": 3}, "no token is allowed"),
+        (
+            [[1]],
+            {"eos_token_id": 0, "min_new_tokens": 3},
+            "constraint has no text of 3 to 5 tokens",
+        ),
     ],
 )
 def test_constraints_that_leave_nothing_are_refused(words, options, message, more):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn.decode._compiled import Compiled
 from fastrnn.decode._options import Options
-from fastrnn.decode.automaton import Compiled
 
 
 class Sequence(Protocol):
@@ -50,20 +49,26 @@ class Ending:
 
     def follow(self, state: int, token: int) -> int:
         """The automaton's state after a token that it allows."""
-        return self.grammar.following[state][token] if self.grammar is not None else state
+        return self.grammar.follow(state, token) if self.grammar is not None else state
 
     def reason(self, sequence: Sequence) -> str | None:
-        """Why the sequence is over; None: it is not."""
+        """Why the sequence is over; None: it is not.
+
+        With a grammar, only in a state that it accepts: elsewhere its end tokens and the last
+        token that fits are forbidden, and a stop sequence does not count.
+        """
         if sequence.token in self.eos:
             return "eos"
         length = sequence.length
         if self.stops and length >= self.least and self._is_stopped(sequence):
             return "stop"
         if self.grammar is not None and self.grammar.is_over(sequence.state, self.most - length):
-            return "constraint" if math.isinf(self.grammar.least[sequence.state]) else "length"
+            return "constraint" if self.grammar.is_last(sequence.state) else "length"
         return None if length < self.most else "length"
 
     def _is_stopped(self, sequence: Sequence) -> bool:
+        if self.grammar is not None and not self.grammar.accepts(sequence.state):
+            return False
         return any(
             sequence.token == stop[-1]
             and len(stop) <= sequence.length
