@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from fastrnn import _core
-from fastrnn._arrays import FloatArray, aligned_zeros, as_array, as_flag
+from fastrnn._arrays import FloatArray, aligned_zeros, as_array, as_flag, as_float, shown
 
 LEAST_EPS = float(np.finfo(np.float32).tiny)  # with less, a parameter without gradient becomes NaN
 
@@ -109,13 +108,12 @@ class Optimizer:
 
 def as_number(name: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
     """A finite number in [low, high)."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    number = as_float(value)
     if not low <= number < high:
         limits = f"from {low:.3g} to below {high:.3g}" if low > -math.inf else "that is finite"
-        raise ValueError(f"{name} is {value!r}, expected a number {limits}")
+        raise ValueError(f"{name} is {shown(value)}, expected a number {limits}")
     if math.isinf(number):
-        raise ValueError(f"{name} is {value!r}, expected a finite number")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number")
     return number
 
 

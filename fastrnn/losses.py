@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,10 +21,12 @@ from fastrnn._arrays import (
     IntArray,
     as_array,
     as_choice,
+    as_float,
     as_float32,
     as_int,
     as_int64,
     as_probability,
+    shown,
 )
 
 Loss: TypeAlias = Any  # a float; with reduction="none" an array
@@ -153,8 +154,8 @@ def huber(
 
     Source: torch.nn.functional.huber_loss.
     """
-    if not isinstance(delta, Real) or isinstance(delta, bool) or not 0 < delta < math.inf:
-        raise ValueError(f"delta is {delta!r}, expected a number greater than 0")
+    if not 0 < as_float(delta) <= np.finfo(np.float32).max:
+        raise ValueError(f"delta is {shown(delta)}, expected a number above 0 that float32 holds")
     limit = np.float32(delta)
 
     def error(d: FloatArray) -> _Pair:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
-from fastrnn._arrays import as_choice, as_int, as_size
+from fastrnn._arrays import as_choice, as_float, as_int, as_number, as_size, shown
 
 
 class Schedule:
@@ -217,19 +216,18 @@ class Plateau(Schedule):
         best = state["best"]
         rate = _check("rate", state["rate"])
         bad, resting = _counted("bad", state["bad"]), _counted("resting", state["resting"])
-        self._best = self._worst if best is None else float(best)
+        self._best = self._worst if best is None else as_number(best, "best")
         self._rate, self._bad, self._resting = rate, bad, resting
 
 
 def _check(name: str, value: object, high: float = math.inf) -> float:
     """A finite number from 0 to `high`."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    number = as_float(value)
     if not 0 <= number <= high:
         limit = "0 or more" if high == math.inf else f"from 0 to {high:g}"
-        raise ValueError(f"{name} is {value!r}, expected a number {limit}")
+        raise ValueError(f"{name} is {shown(value)}, expected a number {limit}")
     if math.isinf(number):
-        raise ValueError(f"{name} is {value!r}, expected a finite number")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number")
     return number
 
 
@@ -241,5 +239,5 @@ def _counted(name: str, value: object) -> int:
 
 
 def _check_step(step: int) -> None:
-    if step < 0:
+    if as_int(step, "step") < 0:
         raise ValueError(f"step is {step}, expected 0 or more")

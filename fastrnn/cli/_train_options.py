@@ -222,7 +222,7 @@ def _machine(add: _Add, task: str) -> None:
     shared = ", shared by encoder and decoder" if task == "seq2seq" else ""
     add("--memory-budget", f"MiB that the recurrent layers may keep for the way back{shared}; "
         "parts are computed again where they must, with the same bits (default: no limit)",
-        type=number(0, above=True), metavar="MIB")  # fmt: skip
+        type=number(0, 1 << 42, above=True), metavar="MIB")  # fmt: skip
 
 
 def _report(add: _Add, task: str) -> None:

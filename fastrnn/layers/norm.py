@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float32, as_size
+from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float, as_float32, as_size, shown
 from fastrnn._module import Module, one_after_another
 from fastrnn._pullback import once
 from fastrnn.layers.embedding import check_shape
@@ -22,9 +22,9 @@ class LayerNorm(Module):
 
     def __init__(self, size: int, eps: float = 1e-5) -> None:
         self.size = as_size(size, "size", MAX_SIZE)
-        if not isinstance(eps, (int, float)) or not 0 < eps < 1:
-            raise ValueError(f"eps is {eps!r}, expected a number between 0 and 1")
-        self.eps = float(eps)
+        self.eps = as_float(eps)
+        if not 0 < self.eps < 1:
+            raise ValueError(f"eps is {shown(eps)}, expected a number between 0 and 1")
         self._allocate(one_after_another([("weight", (self.size,)), ("bias", (self.size,))]))
         self._fill()
 

@@ -12,10 +12,12 @@ from fastrnn import losses
 from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
+    as_float,
     as_float32,
     as_int,
     as_int64,
     as_lengths,
+    shown,
     with_article,
 )
 from fastrnn._pullback import once
@@ -32,9 +34,10 @@ REGRESSIONS: dict[str, Callable[..., tuple[Any, FloatArray]]] = {
 
 def as_smoothing(value: object) -> float:
     """How much of a target's probability is spread over all classes."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"label_smoothing is {value!r}, expected a number from 0 to below 1")
-    return float(value)
+    share = as_float(value)
+    if not 0 <= share < 1:
+        raise ValueError(f"label_smoothing is {shown(value)}, expected a number from 0 to below 1")
+    return share
 
 
 def as_ignored(value: int | None) -> int | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Real
 from os import PathLike
 from typing import Any
 
 from fastrnn import _core
-from fastrnn._arrays import as_size, with_article
+from fastrnn._arrays import as_number, as_size
 from fastrnn.optim import clip_grad_norm, clip_grad_value
 
 from ._errors import TrainingDiverged, diverged
@@ -239,9 +238,7 @@ class Trainer:
 def _as_limit(value: object, name: str) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {with_article(type(value).__name__)}, expected a number")
-    limit = float(value)
+    limit = as_number(value, name)
     if not limit > 0:
         raise ValueError(f"{name} is {limit:g}, expected a number above zero")
     return limit
