@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 import numpy
 
-from fastrnn._arrays import as_float32, as_int64
+from fastrnn._arrays import as_float32, as_int64, shown
 
 cdef object ndarray = numpy.ndarray
 cdef object new_array = numpy.empty

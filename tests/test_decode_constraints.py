@@ -188,6 +188,10 @@ def test_an_automaton_of_ones_own():
         (lambda: regex(3, "ab"), TypeError, "pattern is an int"),
         (lambda: regex("a", 3), TypeError, "vocabulary is an int"),
         (lambda: regex("a", [1, 2]), TypeError, "vocabulary holds an int"),
+        (lambda: regex("a", {"a": -1}), ValueError, "vocabulary holds id -1"),
+        (lambda: regex("a", {"a": 1, "b": 1}), ValueError, "several texts for one id"),
+        (lambda: Trie([[1, -2]]), ValueError, "words holds token -2, expected ids of 0 or more"),
+        (lambda: Trie([[[1]]]), ValueError, r"words has a part of shape \(1, 1\)"),
     ],
 )
 def test_wrong_constraints_are_refused(make, error, message):

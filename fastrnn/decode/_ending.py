@@ -31,20 +31,23 @@ class Ending:
     def __init__(self, o: Options, grammar: Compiled | None) -> None:
         self.most, self.least = o.max_new_tokens, o.min_new_tokens
         self.eos = frozenset(o.eos_token_id)
-        self.stops: list[list[int]] = [list(stop) for stop in o.stop]
+        self.stops: dict[int, list[list[int]]] = {}  # by their last token
+        for stop in o.stop:
+            self.stops.setdefault(stop[-1], []).append(list(stop))
         self.grammar = grammar
         self.only_eos = grammar is None and not self.stops  # nothing else ends a text early
 
     @property
     def final_tokens(self) -> int:
         """The most tokens after any one sequence that can end it before the limit."""
-        last = {stop[-1] for stop in self.stops}
-        return len(self.eos | last) + (self.grammar.final_tokens if self.grammar else 0)
+        return len(self.eos | self.stops.keys()) + (
+            self.grammar.final_tokens if self.grammar else 0
+        )
 
     def marks(self, vocab_size: int) -> npt.NDArray[np.uint8]:
         """(V,): whether a token may end a text; without a grammar no other can."""
         marks = np.zeros(vocab_size, np.uint8)
-        marks[list(self.eos | {stop[-1] for stop in self.stops})] = 1
+        marks[list(self.eos | self.stops.keys())] = 1
         return marks
 
     def follow(self, state: int, token: int) -> int:
@@ -70,8 +73,6 @@ class Ending:
         if self.grammar is not None and not self.grammar.accepts(sequence.state):
             return False
         return any(
-            sequence.token == stop[-1]
-            and len(stop) <= sequence.length
-            and sequence.tokens(sequence.length - len(stop)) == stop
-            for stop in self.stops
+            len(stop) <= sequence.length and sequence.tokens(sequence.length - len(stop)) == stop
+            for stop in self.stops.get(sequence.token, ())
         )

@@ -50,8 +50,12 @@ def _entries(vocabulary: Any) -> Iterator[tuple[int, Any]]:
             raise ValueError(f"vocabulary is over {vocabulary.level}, expected one of characters")
         yield from enumerate(vocabulary.tokens, len(vocabulary.specials))
     elif isinstance(vocabulary, Mapping):
-        for text, token in vocabulary.items():
-            yield as_int(token, "vocabulary"), text
+        ids = [as_int(token, "vocabulary") for token in vocabulary.values()]
+        if min(ids, default=0) < 0:
+            raise ValueError(f"vocabulary holds id {min(ids)}, expected ids of 0 or more")
+        if len(set(ids)) < len(ids):
+            raise ValueError("vocabulary has several texts for one id, expected one for each")
+        yield from zip(ids, vocabulary, strict=True)
     elif isinstance(vocabulary, Iterable) and not isinstance(vocabulary, (bytes, bytearray)):
         yield from enumerate(vocabulary)
     else:
