@@ -136,6 +136,17 @@ def test_beams_run_as_a_plain_search_over_calls(model, beams, branches, eos):
             assert one.score == pytest.approx(score, abs=2e-4)
 
 
+@pytest.mark.parametrize("seed", [99, 100, 101])
+def test_beams_that_have_found_enough_are_asked_at_every_step(seed):
+    """With seed 100, a run past the step that says so would find another text."""
+    model = LanguageModel(12, 8, 8, cell="gru")
+    model.reset_parameters(seed)
+    model.parameters["head.weight"][...] *= 6
+    model.repack()
+    options = {"max_new_tokens": 60, "num_beams": 2, "patience": 0.5, "eos_token_id": 3}
+    assert generate(model, [1], **options) == generate(Plain(model), [1], **options)
+
+
 def decoders():
     """Models with three sources, and what reads source i of them by whole calls."""
     rng = np.random.default_rng(1)
@@ -168,7 +179,7 @@ def test_decoders_run_as_loops_over_calls(number, ids, folds):
     has_table = folds and not model.decoder.feeds
     assert (given.stream().core.table is not None) == has_table
     plain = [Whole(model, source[:, i : i + 1], lengths[i], ids) for i in range(3)]
-    prompts = [[1], [2], [3]]
+    prompts = [[1, 4, 2], [2, 5], [3, 1, 1]]
     greedy = generate(given, prompts, max_new_tokens=14, eos_token_id=3)
     drawn = generate(given, prompts, max_new_tokens=14, do_sample=True, seed=5)
     beams = generate(given, prompts, max_new_tokens=12, eos_token_id=3, num_beams=3)
