@@ -15,7 +15,7 @@ from fastrnn._arrays import IntArray
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arrows:
     """Arrow i of state s, i from offsets[s] to offsets[s + 1]: symbols[i] leads to targets[i].
 

@@ -14,7 +14,7 @@ ENDED = -2  # the state after an end token
 _MAX_LAYER_BYTES = 1 << 27  # of the states that may be entered before min_new_tokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Compiled:
     """An automaton with its end tokens, as arrays for the kernel."""
 

@@ -18,7 +18,7 @@ _AT_ONCE = 1 << 20  # of them, which bounds the memory in between
 Triples: TypeAlias = tuple[IntArray, IntArray, IntArray]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Texts:
     """The text of every id that has one: all of them characters, or all of them bytes."""
 
