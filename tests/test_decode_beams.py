@@ -113,6 +113,24 @@ def test_searches_with_many_ends_equal_a_plain_float64_search(early):
         assert_same(found, beam_search(model, [1], 4, most, range(4), alpha=alpha, early=early))
 
 
+@pytest.mark.parametrize(("seed", "alpha"), [(36, -0.3), (50, -1.0), (54, -1.0)])
+def test_longer_texts_are_no_hope_where_length_costs(seed, alpha):
+    """With early_stopping "never" and a negative length_penalty the length now is the best one."""
+    model, options = random_table(8, seed, 2.5), {"alpha": alpha, "early": "never"}
+    found = generate(
+        model, [1], max_new_tokens=12, num_beams=3, num_return_sequences=3, eos_token_id=[0, 1, 2],
+        length_penalty=alpha, early_stopping="never",
+    )  # fmt: skip
+    assert_same(found, beam_search(model, [1], 3, 12, range(3), **options))
+
+
+def test_what_is_only_as_good_is_not_waited_for():
+    model = constant_table([0.0] * 4)
+    found = generate(model, [1], max_new_tokens=50, num_beams=2, eos_token_id=0)
+    assert found[0].tokens == [0]
+    assert len(model.rows_seen) == 2
+
+
 def test_a_vocabulary_wider_than_the_lanes_is_searched_whole():
     model = random_table(1037, 3, 1.0)
     found = generate(model, [1], max_new_tokens=4, num_beams=7, num_return_sequences=7)

@@ -177,6 +177,21 @@ def test_a_start_that_accepts_still_needs_a_text_within_the_limit():
     assert (found.tokens, found.finish_reason) == ([3], "eos")
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("eos", [None, EOS])
+def test_a_text_that_could_only_go_on_beyond_the_limit_ends_where_it_is_whole(mode, eos):
+    words = Trie([[0, 1], [0, 1, 2, 3, 0], [2, 3]])
+    for seed in range(6):
+        for one in generate(
+            random_table(V, seed), [1], max_new_tokens=4, eos_token_id=eos, constraint=words,
+            **MODES[mode],
+        ):  # fmt: skip
+            body = one.tokens[:-1] if one.finish_reason == "eos" else one.tokens
+            assert body in ([0, 1], [2, 3])
+            if eos is None:
+                assert one.finish_reason == ("length" if body == [0, 1] else "constraint")
+
+
 def test_one_constraint_serves_calls_with_different_end_tokens():
     words = Trie([[0, 1], [0, 2]])
     for eos in (1, 2, None, 3, 1):

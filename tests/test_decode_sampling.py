@@ -121,6 +121,24 @@ def test_top_k_keeps_exactly_k_and_the_lower_ids_of_equal_logits():
     assert set(found[0].tokens) == {1, 2}
 
 
+@pytest.mark.parametrize("option", ["top_p", "typical_p"])
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 1), (0.25, 1), (0.3, 2), (0.5, 2), (0.75, 3)])
+def test_a_share_that_is_met_exactly_takes_no_token_more(option, share, kept):
+    found = generate(
+        Still([1.0] * 4), [0], max_new_tokens=300, do_sample=True, seed=1, **{option: share}
+    )
+    assert set(found[0].tokens) == set(range(kept))
+
+
+@pytest.mark.parametrize("k", [1, 4, 5, 6, 7])
+def test_top_k_may_leave_out_a_single_token(k):
+    found = generate(
+        Still([0.1, 0.5, 0.0, 0.3, 0.2, 0.4]), [0], max_new_tokens=400, do_sample=True, top_k=k,
+        seed=0,
+    )  # fmt: skip
+    assert set(found[0].tokens) == {1, 5, 3, 4, 0, 2} - {*[2, 0, 4, 3, 5][: max(0, 6 - k)]}
+
+
 def test_logprobs_are_the_models_own():
     model = fastrnn.models.LanguageModel(40, 8, 16)
     options = {"temperature": 0.5, "top_k": 3, "repetition_penalty": 1.5, "do_sample": True}
