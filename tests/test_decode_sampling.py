@@ -130,6 +130,13 @@ def test_a_share_that_is_met_exactly_takes_no_token_more(option, share, kept):
     assert set(found[0].tokens) == set(range(kept))
 
 
+def test_min_p_keeps_all_that_are_as_probable_as_the_best():
+    found = generate(
+        Still([1.0, 0.5, 1.0, 1.0]), [0], max_new_tokens=300, do_sample=True, seed=2, min_p=1.0
+    )
+    assert set(found[0].tokens) == {0, 2, 3}
+
+
 @pytest.mark.parametrize("k", [1, 4, 5, 6, 7])
 def test_top_k_may_leave_out_a_single_token(k):
     found = generate(
