@@ -18,7 +18,7 @@ from decoding import (
 
 import fastrnn
 from fastrnn import generate
-from fastrnn.decode import Trie
+from fastrnn.decode import Automaton, Trie
 
 
 def assert_same(generations, wanted):
@@ -93,6 +93,33 @@ def test_a_beam_branches_into_its_most_probable_tokens_only(seed, branches):
         assert_same(found, beam_search(model, [1, 2], 4, 7, eos, branches=branches)[:1])
     ties = generate(constant_table([0.0] * 6), [0], max_new_tokens=1, num_beams=3, top_k=2)
     assert ties[0].tokens == [0]
+
+
+ENDS = {
+    "end tokens": {"eos_token_id": [0, 1, 2, 3]},
+    "stop sequences": {"stop": [[0], [1], [2], [3]]},
+    "a constraint": {
+        "constraint": Automaton([{i: int(i < 4) for i in range(16)}, {}], accepting=[0, 1])
+    },
+    "all three": {
+        "eos_token_id": 0,
+        "stop": [[1], [2]],
+        "constraint": Automaton([{i: int(i == 3) for i in range(1, 16)}, {}], accepting=[0, 1]),
+    },
+}
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("early", [False, True, "never"])
+def test_a_text_ends_alike_whatever_ends_it(early, ends):
+    """Enough candidates are looked at that some may end and as many beams are left."""
+    for seed in range(12):
+        model = random_table(16, seed, 1.0)
+        found = generate(
+            model, [1], max_new_tokens=6, num_beams=4, num_return_sequences=4,
+            early_stopping=early, **ENDS[ends],
+        )  # fmt: skip
+        assert_same(found, beam_search(model, [1], 4, 6, range(4), early=early))
 
 
 @pytest.mark.parametrize("early", [False, True, "never"])
