@@ -102,9 +102,9 @@ ENDS = {
         "constraint": Automaton([{i: int(i < 4) for i in range(16)}, {}], accepting=[0, 1])
     },
     "all three": {
-        "eos_token_id": 0,
+        "eos_token_id": [0, 3],
         "stop": [[1], [2]],
-        "constraint": Automaton([{i: int(i == 3) for i in range(1, 16)}, {}], accepting=[0, 1]),
+        "constraint": Automaton([{i: 0 for i in range(16) if i not in (0, 3)}], accepting=[0]),
     },
 }
 
