@@ -257,6 +257,8 @@ def test_diverse_groups_equal_their_definition(groups, beams):
     )
     wanted = diverse_reference(model, [1, 2], groups, beams // groups, 5, 0.7)
     assert_same(sorted(found, key=lambda g: g.tokens), sorted(wanted, key=lambda pair: pair[1]))
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
     alone = generate(model, [9], max_new_tokens=5, num_beams=beams)
     assert alone == generate(model, [[9], [1, 2]], max_new_tokens=5, num_beams=beams)[:1]
 
