@@ -243,6 +243,21 @@ def diverse_reference(model, prompt, groups, size, most, penalty):
     return sorted(found, key=lambda pair: -pair[0])
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_results_of_all_groups_come_by_falling_score(seed):
+    options = {"num_beams": 6, "num_beam_groups": 3, "num_return_sequences": 6}
+    found = generate(
+        random_table(15, seed), [1], max_new_tokens=4, diversity_penalty=0.1, **options
+    )
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_patience_counts_halves_as_whole():
+    options = {"num_beams": 2, "patience": 0.75, "num_return_sequences": 2}
+    assert len(generate(random_table(9), [1], max_new_tokens=3, **options)) == 2
+
+
 @pytest.mark.parametrize(("groups", "beams"), [(2, 4), (3, 3), (3, 6)])
 def test_diverse_groups_equal_their_definition(groups, beams):
     model = random_table(15, 8)
@@ -257,8 +272,6 @@ def test_diverse_groups_equal_their_definition(groups, beams):
     )
     wanted = diverse_reference(model, [1, 2], groups, beams // groups, 5, 0.7)
     assert_same(sorted(found, key=lambda g: g.tokens), sorted(wanted, key=lambda pair: pair[1]))
-    scores = [one.score for one in found]
-    assert scores == sorted(scores, reverse=True)
     alone = generate(model, [9], max_new_tokens=5, num_beams=beams)
     assert alone == generate(model, [[9], [1, 2]], max_new_tokens=5, num_beams=beams)[:1]
 
