@@ -11,6 +11,7 @@ from decoding import (
     Still,
     by_definition,
     constant_table,
+    draws,
     inverse_cdf,
     log_probabilities,
     random_table,
@@ -144,6 +145,14 @@ def test_top_k_may_leave_out_a_single_token(k):
         seed=0,
     )  # fmt: skip
     assert set(found[0].tokens) == {1, 5, 3, 4, 0, 2} - {*[2, 0, 4, 3, 5][: max(0, 6 - k)]}
+
+
+def test_sequences_of_one_score_come_by_their_number():
+    model = constant_table([0.0] * 8)
+    options = {"max_new_tokens": 4, "do_sample": True, "seed": 3}
+    found = generate(model, [1], num_return_sequences=6, **options)
+    wanted = [draws(model, [1], 4, seed=3, sequence=number)[0] for number in range(6)]
+    assert [one.tokens for one in found] == wanted
 
 
 def test_logprobs_are_the_models_own():
