@@ -421,6 +421,7 @@ cdef class Sampler:
     cdef Memory memory
     cdef int64_t capacity
     cdef int32_t threads
+    cdef int busy
 
 
 cdef class Chooser:
@@ -430,12 +431,17 @@ cdef class Chooser:
     cdef double[:, ::1] score_view, best_view
     cdef const uint8_t[::1] ends
     cdef readonly object first, last, best, best_rows, best_tokens, tokens, parents, scores, logprobs
+    cdef const int64_t *given_first
+    cdef const int64_t *given_last
     cdef int64_t capacity, rows, steps
+    cdef int busy
 
 
 cdef class Grammar:
     cdef fr_grammar grammar
     cdef Arrays arrays
     cdef Arrays table
+    cdef const int64_t *given_states
     cdef object states
     cdef int64_t capacity, num_states
+    cdef int busy

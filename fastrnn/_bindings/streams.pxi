@@ -223,7 +223,7 @@ cdef class Stream:
             flat = x.ndim == 0
         if flat and self.rows == 1:
             if not 0 <= x < self.vocabulary:
-                raise ValueError(f"x holds token {x}, the vocabulary is 0 to {self.vocabulary - 1}")
+                raise ValueError(f"x holds token {shown(x)}, the vocabulary is 0 to {self.vocabulary - 1}")
             token = x
         else:
             arrays = Arrays()

@@ -36,7 +36,7 @@ def as_ids(values: Any, name: str, vocab_size: int) -> tuple[int, ...]:
     """Tokens of the vocabulary; None for none."""
     if values is None:
         return ()
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if not _is_list(values):
         raise TypeError(f"{name} is {with_article(type(values).__name__)}, expected token ids")
     return tuple(as_id(value, name, vocab_size) for value in values)
 
@@ -45,10 +45,16 @@ def as_lists(values: Any, name: str, vocab_size: int) -> tuple[tuple[int, ...], 
     """Sequences of tokens, none of them empty; None for none."""
     if values is None:
         return ()
-    if isinstance(values, str) or not isinstance(values, Iterable):
+    if not _is_list(values):
         kind = with_article(type(values).__name__)
         raise TypeError(f"{name} is {kind}, expected a list of sequences of token ids")
     lists = tuple(as_ids(part, f"{name}[{i}]", vocab_size) for i, part in enumerate(values))
     if () in lists:
         raise ValueError(f"{name} holds an empty sequence, expected at least one id")
     return lists
+
+
+def _is_list(values: Any) -> bool:
+    """Whether there is something to go through: no text, no array without dimensions."""
+    is_text = isinstance(values, (str, bytes, bytearray))
+    return isinstance(values, Iterable) and not is_text and getattr(values, "ndim", 1) > 0

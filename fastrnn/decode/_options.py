@@ -152,9 +152,9 @@ def _check_beams(o: Options, vocab_size: int) -> None:
             f"diversity_penalty is {o.diversity_penalty} with num_beam_groups "
             f"{o.num_beam_groups}: groups need a penalty above 0, and a penalty needs groups"
         )
-    if o.early_stopping != "never" and not isinstance(o.early_stopping, bool):
-        given = shown(o.early_stopping)
-        raise ValueError(f"early_stopping is {given}, expected True, False or 'never'")
+    early = o.early_stopping
+    if not isinstance(early, bool) and not (isinstance(early, str) and early == "never"):
+        raise ValueError(f"early_stopping is {shown(early)}, expected True, False or 'never'")
     o.patience = as_number(o.patience, "patience")
     if not 0 < o.patience < 1e6:
         raise ValueError(f"patience is {o.patience}, expected a number above 0")

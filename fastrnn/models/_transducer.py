@@ -196,11 +196,12 @@ class Transducer(ScheduledSampling, Model):
     ) -> Conditioned:
         """The model with its sources fixed, encoded once: what `fastrnn.generate` takes.
 
+        It serves until the parameters change, then it is a ValueError that asks for a new one.
         shortlist: the only tokens to be considered, ids (K,); the others get logits of -inf.
         """
         head = None if shortlist is None else Shortlist(self.decoder.head, shortlist)
         source, _ = self._with_rows(source, lengths)
-        return Conditioned(self.decoder, self._encode(source, lengths), head)
+        return Conditioned(self.decoder, self._encode(source, lengths), head, self._versions)
 
     def decoder_stream(
         self,
