@@ -125,6 +125,11 @@ def as_lengths(value: ArrayLike, rows: int, steps: int) -> IntArray:
     return lengths
 
 
+def cut(text: str, most: int = _MOST_SHOWN) -> str:
+    """The text if it has at most `most` characters, else its beginning and three dots."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def shown(value: object) -> str:
     """A value as an error names it: its repr, cut, and of a huge int the first digits only."""
     if isinstance(value, Integral) and not isinstance(value, bool):
@@ -133,10 +138,9 @@ def shown(value: object) -> str:
             more = int(number.bit_length() * math.log10(2)) - 8
             return f"{'-' if number < 0 else ''}{abs(number) // 10**more}... (about 1e{more + 8})"
     try:
-        text = repr(value)
+        return cut(repr(value))
     except ValueError:  # a fraction of ints that have too many digits to be printed
         return with_article(type(value).__name__)
-    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 3]}..."
 
 
 def as_int(value: object, name: str, bits: int = 63) -> int:

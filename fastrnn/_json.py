@@ -7,10 +7,12 @@ import math
 from collections import Counter
 from typing import Any
 
+from fastrnn._arrays import cut, shown
+
 MAX_DEPTH = 100  # lists and objects within each other
 MAX_DIGITS = 640  # of an int: the least that Python may be told to read
 
-_SHOWN = 60  # characters of a key or a number in an error
+_SHOWN = 60  # characters of a number in an error
 
 
 class NestingError(ValueError):
@@ -67,7 +69,7 @@ def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {_cut(repr(twice))} comes twice")
+        raise ValueError(f"the key {shown(twice)} comes twice")
     return found
 
 
@@ -80,13 +82,9 @@ def _as_int(text: str) -> int:
 def _as_float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{_cut(text)} is beyond all floats")
+        raise ValueError(f"{cut(text, _SHOWN)} is beyond all floats")
     return number
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

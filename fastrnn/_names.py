@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-from fastrnn._arrays import as_prefix, with_article
+from fastrnn._arrays import as_prefix, cut, with_article
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
 def listed(names: Iterable[str], most: int = 8) -> str:
     """The first `most` names in quotes, each cut to 80 characters, and how many more there are."""
     every = list(names)
-    first = [repr(name if len(name) <= 80 else f"{name[:77]}...") for name in every[:most]]
+    first = [repr(cut(name, 80)) for name in every[:most]]
     return ", ".join(first) + (f" and {len(every) - most} more" if len(every) > most else "")
 
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastrnn._arrays import ArrayLike, FloatArray, with_article
+from fastrnn._arrays import ArrayLike, FloatArray, shown, with_article
 from fastrnn._atomic import FilePath
 from fastrnn._json import MAX_DEPTH, check_depth, read_json
 from fastrnn._module import Module, made, only_from, unfilled
@@ -52,14 +52,14 @@ def load(path: FilePath) -> Any:
     CheckpointError (a ValueError) that says so; no code of the file is ever run.
     """
     from fastrnn.checkpoint import CheckpointError, open_checkpoint
-    from fastrnn.checkpoint._errors import shown
+    from fastrnn.checkpoint._errors import safe
 
     found = open_checkpoint(path)
     try:
         description = _parsed(found.metadata.get("fastrnn"), found.format)
         return _rebuilt(description, found.tensors)
     except _DAMAGE as error:
-        raise CheckpointError(f"{shown(path, 500)}: {shown(error, 500)}") from error
+        raise CheckpointError(f"{safe(path, 500)}: {safe(error, 500)}") from error
 
 
 def save_pytorch(model: Module | Mapping[str, ArrayLike], path: FilePath) -> None:
@@ -168,7 +168,7 @@ def _parsed(text: str | None, file_format: str) -> dict[str, Any]:
 def _rebuilt(description: Mapping[str, Any], tensors: Mapping[str, ArrayLike]) -> Module:
     kind, loaders = description.get("kind"), _loaders()
     if not isinstance(kind, str) or kind not in loaders:
-        raise ValueError(f"holds a {kind!r:.100}, expected one of {', '.join(loaders)}")
+        raise ValueError(f"holds a {shown(kind)}, expected one of {', '.join(loaders)}")
     if "config" not in description:
         raise ValueError("damaged: no 'config' in it")
     with unfilled(), only_from(tensors):

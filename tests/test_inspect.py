@@ -66,7 +66,8 @@ def test_the_architecture_of_a_model_of_ours_is_shown(tmp_path):
 @pytest.mark.parametrize(
     "description",
     ["", "{", "[]", "3", '{"kind": "LSTM"}', '{"config": {}}', '{"kind": 1, "config": 3}',
-     "[" * 5000, '{"kind": "a", "config": [[]]}'],
+     "[" * 5000, '{"kind": "a", "config": [[]]}', '{"kind": "a", "kind": "b", "config": {}}',
+     '{"kind": "a", "config": {"size": ' + "1" * 5000 + "}}"],
 )  # fmt: skip
 def test_a_damaged_description_is_named_and_the_tensors_are_shown(description, tmp_path):
     pytest.importorskip("safetensors")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from processes import run_python
 from test_memory import c_bytes_in_use, resident_bytes
 
 import fastrnn
+from fastrnn.data import TextStream
 from fastrnn.models import LanguageModel, Seq2Seq
 from fastrnn.optim import Adam
 from fastrnn.train import Trainer
@@ -187,6 +190,26 @@ def stores_of(module):
             yield owner.store
     for part in [*getattr(module, "_parts", {}).values(), *getattr(module, "_spare", [])]:
         yield from stores_of(part)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["done", "failed"])
+def test_a_whole_training_lets_go_of_all_that_its_steps_kept(rng, ends):
+    model = LanguageModel(50, 32, 64, 2)
+    trainer = Trainer(model, Adam(model))
+    source, validation = (TextStream(rng.integers(0, 50, 2000), 8, 20) for _ in range(2))
+    kept = []
+
+    def loss(*batch):
+        kept.append(sum(store.nbytes for store in stores_of(model)))
+        if not ends:
+            raise RuntimeError("stop here")
+        return SimpleNamespace(loss=1.0, count=1, state=None, correct=None)
+
+    model.loss = loss
+    with nullcontext() if ends else pytest.raises(RuntimeError, match="stop here"):
+        trainer.fit(source, validation=validation, max_steps=3, progress=False)
+    assert kept[0] > 0
+    assert all(store.nbytes == 0 for store in stores_of(model))
 
 
 def test_steps_of_training_leave_nothing_behind(rng):

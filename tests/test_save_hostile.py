@@ -134,8 +134,8 @@ def test_an_error_names_the_field(place, tmp_path):
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("config", "targets"), 3, "targets is an int, expected features"),
-        (("config", "targets"), "01", "targets is a str, expected features"),
+        (("config", "targets"), 3, "targets is an int, expected the numbers of features"),
+        (("config", "targets"), "01", "targets is a str, expected the numbers of features"),
         (("config", "scaler"), 3, "scaler is an int"),
         (("config", "scaler", "shift"), "x", "shift"),
         (("config", "scaler", "scale"), [10**400] * 3, "scale"),

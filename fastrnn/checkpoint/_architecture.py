@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from fastrnn._arrays import with_article
 from fastrnn._names import listed
 
-from ._errors import shown
+from ._errors import safe
 from ._layer_names import LayerNames, NameIndex, other_bias
 
 __all__ = ["Architecture", "FoundLayer", "find_layer", "find_states", "infer_recurrent"]
@@ -146,8 +146,8 @@ def find_states(
         return {}
     raise ValueError(
         f"mapping has {listed(states.values())}, which could be the initial state of the layer at "
-        f"{shown(prefix)!r} or at {listed(takers)}: say which by "
-        f"rename={{{shown(states['h_0'])!r}: 'h_0', ...}}, or leave them out of the mapping"
+        f"{safe(prefix)!r} or at {listed(takers)}: say which by "
+        f"rename={{{safe(states['h_0'])!r}: 'h_0', ...}}, or leave them out of the mapping"
     )
 
 
@@ -185,7 +185,7 @@ def _check_states(
         shape = _shape(mapping, name)
         if shape not in ((depth, width), (depth, 1, width)) and (depth, shape) != (1, (width,)):
             raise ValueError(
-                f"{shown(name)} has shape {shape}, expected {(depth, width)} as the initial state "
+                f"{safe(name)} has shape {shape}, expected {(depth, width)} as the initial state "
                 f"of this {layer.cell}"
             )
 
@@ -205,13 +205,13 @@ def _from_first_layer(shapes: Shapes, names: LayerNames) -> Architecture:
         proj_size, hidden = _matrix(shapes, "weight_hr_l0", names)
     if hidden < 1 or w_ih[1] < 1 or w_hh[0] % hidden or w_hh[0] // hidden not in _CELLS:
         raise ValueError(
-            f"{names.shown('weight_hh_l0')} has shape {w_hh}, expected 1, 3 or 4 times "
+            f"{names.name_of('weight_hh_l0')} has shape {w_hh}, expected 1, 3 or 4 times "
             f"{hidden} rows (RNN, GRU, LSTM)"
         )
     cell = _CELLS[w_hh[0] // hidden]
     layers = 1 + max((int(key[2]) for key in keys), default=0)
     if layers > len(shapes):
-        raise ValueError(f"{names.shown(f'weight_ih_l{layers - 1}')} has no layers below it")
+        raise ValueError(f"{names.name_of(f'weight_ih_l{layers - 1}')} has no layers below it")
     both = any(key[3] for key in keys)
     columns = shapes.get("weight_ih_l1", (0, 0))
     summed = both and layers > 1 and len(columns) == 2 and columns[1] == output
@@ -226,10 +226,10 @@ def _from_first_layer(shapes: Shapes, names: LayerNames) -> Architecture:
 
 def _matrix(shapes: Shapes, key: str, names: LayerNames) -> tuple[int, int]:
     if key not in shapes:
-        raise ValueError(f"{names.shown(key)} is missing")
+        raise ValueError(f"{names.name_of(key)} is missing")
     shape = shapes[key]
     if len(shape) != 2:
-        raise ValueError(f"{names.shown(key)} has shape {shape}, expected two dimensions")
+        raise ValueError(f"{names.name_of(key)} has shape {shape}, expected two dimensions")
     return shape[0], shape[1]
 
 
@@ -261,14 +261,14 @@ def _expected(layer: Architecture) -> Shapes:
 
 
 def _compare(expected: Shapes, shapes: Shapes, names: LayerNames) -> None:
-    missing = [names.shown(key) for key in expected if key not in shapes]
+    missing = [names.name_of(key) for key in expected if key not in shapes]
     if missing:
         more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
         raise ValueError(f"missing: {', '.join(missing[:8])}{more}")
     for key, shape in shapes.items():
         if key not in expected:
-            raise ValueError(f"{names.shown(key)} is not expected in such a layer")
+            raise ValueError(f"{names.name_of(key)} is not expected in such a layer")
         if shape != expected[key]:
             raise ValueError(
-                f"{names.shown(key)} has shape {shape}, expected {expected[key]} by the others"
+                f"{names.name_of(key)} has shape {shape}, expected {expected[key]} by the others"
             )

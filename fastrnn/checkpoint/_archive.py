@@ -14,7 +14,7 @@ from io import BufferedReader
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 
 __all__ = ["Archive", "read_array"]
 
@@ -41,10 +41,10 @@ class Archive:
             with zipfile.ZipFile(file) as archive:
                 listed = archive.infolist()
         except ZIP_ERRORS as error:
-            raise CheckpointError(f"truncated or corrupt zip archive ({shown(error)})") from error
+            raise CheckpointError(f"truncated or corrupt zip archive ({safe(error)})") from error
         for info in listed:
             if info.filename in self.entries:
-                name = shown(info.filename)
+                name = safe(info.filename)
                 raise CheckpointError(f"the zip archive holds {name!r} more than once")
             self.entries[info.filename] = info
         self._check_claims()
@@ -64,37 +64,37 @@ class Archive:
         for name, info in self.entries.items():
             if info.file_size > MAX_DEFLATE * info.compress_size + CHUNK // 1024:
                 raise CheckpointError(
-                    f"zip entry {shown(name)!r} claims to unpack {info.compress_size} bytes to "
+                    f"zip entry {safe(name)!r} claims to unpack {info.compress_size} bytes to "
                     f"{info.file_size}"
                 )
 
     def read(self, name: str, limit: int | None = None) -> NDArray[np.uint8]:
         """The bytes of an entry, at most `limit`, in memory of their own."""
         if name not in self.entries:
-            raise CheckpointError(f"the zip archive has no entry {shown(name)!r}")
+            raise CheckpointError(f"the zip archive has no entry {safe(name)!r}")
         info = self.entries[name]
         if limit is not None and info.file_size > limit:
             raise CheckpointError(
-                f"zip entry {shown(name)!r} claims to unpack to {info.file_size} bytes, expected "
+                f"zip entry {safe(name)!r} claims to unpack to {info.file_size} bytes, expected "
                 f"at most {limit}"
             )
         self._seek(info)
         if info.compress_type == zipfile.ZIP_STORED:
             if info.compress_size != info.file_size:
-                raise CheckpointError(f"zip entry {shown(name)!r} has a corrupt directory record")
+                raise CheckpointError(f"zip entry {safe(name)!r} has a corrupt directory record")
             data = read_array(self.file, info.file_size)
         else:
             data = self._inflated(info)
         # PyTorch can be told not to compute checksums; it then writes zero.
         if info.CRC and zlib.crc32(data.data) != info.CRC:
             raise CheckpointError(
-                f"zip entry {shown(name)!r} is corrupt (its checksum does not match)"
+                f"zip entry {safe(name)!r} is corrupt (its checksum does not match)"
             )
         return data
 
     def _seek(self, info: zipfile.ZipInfo) -> None:
         """Go to the first byte of an entry, once it is known to end inside the file."""
-        name = shown(info.filename)
+        name = safe(info.filename)
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise CheckpointError(
                 f"zip entry {name!r} is compressed by method {info.compress_type}, expected it "
@@ -132,11 +132,11 @@ class Archive:
             is_whole = stream.eof and done == len(data)
         except zlib.error as error:
             raise CheckpointError(
-                f"zip entry {shown(info.filename)!r} is corrupt ({shown(error)})"
+                f"zip entry {safe(info.filename)!r} is corrupt ({safe(error)})"
             ) from error
         if not is_whole:
             raise CheckpointError(
-                f"zip entry {shown(info.filename)!r} does not unpack to the {info.file_size} "
+                f"zip entry {safe(info.filename)!r} does not unpack to the {info.file_size} "
                 f"bytes that it claims"
             )
         return data

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ._aliases import find_aliases
 from ._archive import Archive
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._tensors import Array, decode
 
 __all__ = ["read_npz", "read_safetensors"]
@@ -52,12 +52,12 @@ def read_safetensors(
     try:
         entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
-        raise CheckpointError(f"truncated or corrupt safetensors file ({shown(error)})") from error
+        raise CheckpointError(f"truncated or corrupt safetensors file ({safe(error)})") from error
     length = int.from_bytes(data[:8], "little")
     try:
         header = json.loads(data[8 : 8 + length], parse_int=len)  # no number of it is needed
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"corrupt safetensors header ({shown(error)})") from error
+        raise CheckpointError(f"corrupt safetensors header ({safe(error)})") from error
     del data
     tensors: dict[str, Array] = {}
     skipped: dict[str, str] = {}
@@ -65,7 +65,7 @@ def read_safetensors(
     for name, entry in entries:
         dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
         if dtype is None:
-            skipped[name] = f"a tensor of type {shown(entry['dtype'])}, unknown to NumPy"
+            skipped[name] = f"a tensor of type {safe(entry['dtype'])}, unknown to NumPy"
             continue
         widened += dtype == "bfloat16"
         vector = decode(np.frombuffer(entry["data"], np.uint8), dtype)
@@ -83,7 +83,7 @@ def _shaped(vector: Array, shape: list[int], name: str) -> Array:
         return vector.reshape(shape)
     except (ValueError, OverflowError) as error:
         raise CheckpointError(
-            f"tensor {shown(name)} has the impossible shape {shown(str(shape[:40]))}"
+            f"tensor {safe(name)} has the impossible shape {safe(str(shape[:40]))}"
         ) from error
 
 
@@ -110,20 +110,20 @@ def _read_npy(content: NDArray[np.uint8], name: str) -> Array | None:
     try:
         header = _read_header(start)
     except _HEADER_ERRORS as error:
-        raise CheckpointError(f"array {shown(name)!r} is corrupt ({shown(error)})") from error
+        raise CheckpointError(f"array {safe(name)!r} is corrupt ({safe(error)})") from error
     if header is None:
         return None
     shape, is_fortran, dtype = header
     data = content[start.tell() :]
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > len(data):
         raise CheckpointError(
-            f"array {shown(name)!r} claims the shape {shown(str(shape))}, more than its data"
+            f"array {safe(name)!r} claims the shape {safe(str(shape))}, more than its data"
         )
     try:
         flat = data[: math.prod(shape) * dtype.itemsize].view(dtype)
         shaped: Array = flat.reshape(shape, order="F" if is_fortran else "C")
     except (ValueError, TypeError, OverflowError) as error:
-        raise CheckpointError(f"array {shown(name)!r} is corrupt ({shown(error)})") from error
+        raise CheckpointError(f"array {safe(name)!r} is corrupt ({safe(error)})") from error
     aligned = shaped if shaped.flags.aligned else shaped.copy(order="K")
     return aligned.astype(dtype.newbyteorder("="), copy=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-from ._errors import outline, shown
+from ._errors import outline, safe
 from ._ndarrays import ArrayRecord
 from ._objects import QUANTISED, OddKey, TensorRecord, is_quantised
 from ._tensors import item_size
@@ -19,22 +19,22 @@ def kind_of(value: object) -> str:
     if value is None:
         return "None"
     if isinstance(value, (bool, int, float)):
-        return f"{type(value).__name__} {shown(value, 40)}"
+        return f"{type(value).__name__} {safe(value, 40)}"
     if isinstance(value, str):
-        return f"str {shown(value, 40)!r}"
+        return f"str {safe(value, 40)!r}"
     if isinstance(value, (list, tuple, dict, bytes)):
         return outline(value, 0)
     if isinstance(value, (TensorRecord, ArrayRecord)):
         return value.outline(0)
     advice = QUANTISED if is_quantised(value) else ""
-    return f"object ({shown(outline(value), 200)}){advice}"
+    return f"object ({safe(outline(value), 200)}){advice}"
 
 
 def label_of(key: object) -> str:
     """The key of an entry as a part of its name."""
     if isinstance(key, str):
         return key
-    return f"[{shown(key) if isinstance(key, OddKey) else kind_of(key)}]"
+    return f"[{safe(key) if isinstance(key, OddKey) else kind_of(key)}]"
 
 
 def problem_of(record: Record) -> str:
@@ -43,7 +43,7 @@ def problem_of(record: Record) -> str:
         return record.problem
     if item_size(record.dtype):
         return ""
-    return f"a tensor of type {shown(record.dtype)}, unknown to NumPy"
+    return f"a tensor of type {safe(record.dtype)}, unknown to NumPy"
 
 
 def is_optimiser(key: object, value: object) -> bool:

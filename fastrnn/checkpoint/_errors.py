@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["CheckpointError", "outline", "shown"]
+from fastrnn._arrays import cut
+
+__all__ = ["CheckpointError", "outline", "safe"]
 
 MAX_PARTS = 4  # entries of a container that are shown
 
@@ -13,14 +15,13 @@ class CheckpointError(ValueError):
     """A file that is no readable checkpoint: truncated, corrupt, hostile or of another format."""
 
 
-def shown(value: object, limit: int = 120) -> str:
+def safe(value: object, limit: int = 120) -> str:
     """A value from an untrusted file, safe to print: no control characters, at most `limit` long.
 
     The text of a container is never made: it may be longer than any memory.
     """
     plain = value if isinstance(value, str) else _plain(value)
-    if len(plain) > limit:
-        plain = plain[: limit - 3] + "..."
+    plain = cut(plain, limit)
     if not plain.isprintable():
         plain = ascii(plain)[1:-1][:limit]
     return plain
@@ -42,7 +43,7 @@ def outline(value: object, depth: int = 1) -> str:
         wide = value.bit_length()
         return str(value) if wide <= 256 else f"an integer of {wide} bits"
     if isinstance(value, str):
-        return repr(value if len(value) <= 40 else value[:37] + "...")
+        return repr(cut(value, 40))
     if isinstance(value, (list, tuple)) and depth > 0:
         return "(" + ", ".join(outline_parts(value, depth - 1)) + ")"
     if isinstance(value, (list, tuple, dict, bytes)):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from typing import Any
 
+from fastrnn._json import read_json
 from fastrnn._names import find_model
 
 from ._architecture import Architecture, FoundLayer, find_layer
-from ._errors import shown
+from ._errors import safe
 from ._layer_names import NameIndex, list_owner
 from ._open import FilePath, open_checkpoint
 from ._tensors import Array
@@ -68,21 +68,21 @@ def _own_model(metadata: dict[str, str], file: str) -> dict[str, Any] | None:
     if _OWN not in metadata:
         return None
     try:
-        described = json.loads(metadata[_OWN])
+        described = read_json(metadata[_OWN])
         kind, config = described["kind"], dict(described["config"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return {"error": f"its description is damaged ({shown(error)})"}
+    except (ValueError, KeyError, TypeError) as error:
+        return {"error": f"its description is damaged ({safe(error)})"}
     parts = [_part(name, value) for name, value in config.items()]
     load = f'fastrnn.load("{_quoted(file)}")'
-    return {"kind": shown(kind), "architecture": parts, "load": load}
+    return {"kind": safe(kind), "architecture": parts, "load": load}
 
 
 def _part(name: str, value: Any) -> str:
     """A part, as in `rnn: LSTM(input_size=3, hidden_size=4)`, or an option, as in `dropout=0.0`."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict):
         arguments = ", ".join(f"{key}={entry!r}" for key, entry in value[1].items())
-        return shown(f"{name}: {value[0]}({arguments})", 500)
-    return shown(f"{name}={value!r}", 500)
+        return safe(f"{name}: {value[0]}({arguments})", 500)
+    return safe(f"{name}={value!r}", 500)
 
 
 def _recurrent(
@@ -130,7 +130,7 @@ def _load_line(name: str, prefix: str, file: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return shown(text.replace("\\", "\\\\").replace('"', '\\"'), 500)
+    return safe(text.replace("\\", "\\\\").replace('"', '\\"'), 500)
 
 
 def _doubt(layer: FoundLayer) -> str:
@@ -168,7 +168,7 @@ def _remark(name: str, array: Array) -> str:
 def format_inspection(info: dict[str, Any]) -> str:
     """The result of `inspect_checkpoint` as lines of text."""
     lines = [
-        f"{shown(info['file'], 500)}: {info['format']}, {len(info['tensors'])} tensors, "
+        f"{safe(info['file'], 500)}: {info['format']}, {len(info['tensors'])} tensors, "
         f"{info['parameters']} elements, {info['bytes']} bytes",
         "",
         *_table(info["tensors"]),
@@ -187,7 +187,7 @@ def format_inspection(info: dict[str, Any]) -> str:
         ("Metadata", [f"{k}: {value}" for k, value in info["metadata"].items() if k != _OWN]),
     ):
         if entries:
-            lines += ["", f"{title}:", *(f"  {shown(entry, 200)}" for entry in entries)]
+            lines += ["", f"{title}:", *(f"  {safe(entry, 200)}" for entry in entries)]
     return "\n".join(lines)
 
 
@@ -207,8 +207,7 @@ def _model_lines(model: dict[str, Any] | None, parameters: int) -> list[str]:
 
 def _table(tensors: list[dict[str, Any]]) -> list[str]:
     rows = [
-        (shown(t["name"], 100), str(tuple(t["shape"])), t["dtype"], str(t["bytes"]))
-        for t in tensors
+        (safe(t["name"], 100), str(tuple(t["shape"])), t["dtype"], str(t["bytes"])) for t in tensors
     ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(4)]
     return [
@@ -218,7 +217,7 @@ def _table(tensors: list[dict[str, Any]]) -> list[str]:
 
 
 def _layer_lines(layer: dict[str, Any]) -> list[str]:
-    where = shown(layer["prefix"]) or "(no prefix)"
+    where = safe(layer["prefix"]) or "(no prefix)"
     if "error" in layer:
         return [f"{where}: recurrent weights, but {layer['error']}"]
     lines = [f"{where}: {layer['constructor']}", f"  {layer['load']}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._describe import kind_of, label_of
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._modules import View, Views
 from ._objects import Bag
 
@@ -44,13 +44,13 @@ def _descend(found: object, part: str | int, path: str, views: Views) -> object:
     while rest is not None:
         view = views.inside(found)
         if view is None:
-            raise CheckpointError(f"key is {shown(path)!r}, but that leads into {kind_of(found)}")
+            raise CheckpointError(f"key is {safe(path)!r}, but that leads into {kind_of(found)}")
         name = _longest(view, rest, found)
         if name is None:
             below = _below(view, f"{rest}.")
             if below:
                 return below
-            raise CheckpointError(f"key is {shown(path)!r}, expected one of {_listed(view)}")
+            raise CheckpointError(f"key is {safe(path)!r}, expected one of {_listed(view)}")
         found = _child(view, name, found)
         is_whole = rest == name or not (isinstance(rest, str) and isinstance(name, str))
         rest = None if is_whole else str(rest)[len(str(name)) + 1 :]
@@ -92,6 +92,6 @@ def _below(view: View, prefix: str) -> dict[object, object]:
 
 def _listed(view: View) -> str:
     """The keys that are there, for an error."""
-    names = [shown(label_of(key), 60) for key in list(view)[:LISTED]]
+    names = [safe(label_of(key), 60) for key in list(view)[:LISTED]]
     more = f" and {len(view) - LISTED} more" if len(view) > LISTED else ""
     return (", ".join(map(repr, names)) or "none: it is empty") + more

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from fastrnn._names import listed
 
-from ._errors import shown
+from ._errors import safe
 
 __all__ = ["LayerNames", "NameIndex", "find_recurrent", "list_owner", "other_bias"]
 
@@ -49,14 +49,14 @@ class LayerNames:
     single_step: bool = False
     is_list: bool = False
 
-    def shown(self, key: str) -> str:
+    def name_of(self, key: str) -> str:
         """The name of a tensor of ours as the mapping has it, or would have it."""
         name = self.sources.get(key)
         if name is None:
             kind, layer, side = re.fullmatch(r"(.*)_l([0-9]+)(.*)", key).groups()  # type: ignore[union-attr]
             tail = "" if self.single_step else f"_l0{side}" if self.is_list else f"_l{layer}{side}"
             name = f"{self.prefix}{f'{layer}.' if self.is_list else ''}{kind}{tail}"
-        return shown(name)
+        return safe(name)
 
 
 class NameIndex:
@@ -80,11 +80,11 @@ class NameIndex:
             return self._listed_layers(prefix)
         single = "" in tails
         if single and any(tails):
-            raise ValueError(f"prefix {shown(prefix)!r} holds the weights of a cell and of a layer")
+            raise ValueError(f"prefix {safe(prefix)!r} holds the weights of a cell and of a layer")
         if not single and "bias" in keys and not any(k.startswith("bias_") for k in keys):
             if set(tails) != {"_l0"}:
                 raise ValueError(
-                    f"{shown(keys['bias'])} could be the bias of any of several layers or "
+                    f"{safe(keys['bias'])} could be the bias of any of several layers or "
                     f"directions, expected one for each"
                 )
             keys["bias_l0"] = keys["bias"]
@@ -98,7 +98,7 @@ class NameIndex:
         for key, name in self._group(prefix).items():
             state = _STATES.get(key)
             if state in found:
-                both = f"{shown(found[state])} and {shown(name)}"
+                both = f"{safe(found[state])} and {safe(name)}"
                 raise ValueError(f"mapping has both {both}, expected one of them")
             if state is not None:
                 found[state] = name
@@ -132,12 +132,12 @@ class NameIndex:
         while any(key.startswith("weight") for key in self._group(f"{prefix}{len(parts)}.")):
             parts.append(self.layer(f"{prefix}{len(parts)}."))
         if not parts:
-            raise ValueError(f"no recurrent weights under prefix {shown(prefix)!r}{self._hint()}")
+            raise ValueError(f"no recurrent weights under prefix {safe(prefix)!r}{self._hint()}")
         first, sources = parts[0], dict[str, str | None]()
         for k, part in enumerate(parts):
             if part.single_step != first.single_step or any("_l0" not in s for s in part.sources):
                 raise ValueError(
-                    f"prefix {shown(prefix)!r} holds a list, expected cells or single layers in it"
+                    f"prefix {safe(prefix)!r} holds a list, expected cells or single layers in it"
                 )
             sources |= {key.replace("_l0", f"_l{k}"): name for key, name in part.sources.items()}
         if any(_zeros(part) != _zeros(first) for part in parts):  # a bias of some is missing
@@ -148,7 +148,7 @@ class NameIndex:
         """What there is instead."""
         places = self.recurrent or list(dict.fromkeys(_loose_prefixes(self._names)))
         if len(places) == 1:
-            return f", did you mean prefix={shown(places[0])!r}?"
+            return f", did you mean prefix={safe(places[0])!r}?"
         if places:
             return f"; they are under the prefixes {listed(places)}"
         return f"; its names are {listed(self._names)}" if self._names else "; it is empty"

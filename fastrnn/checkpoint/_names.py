@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._tensors import Array
 
 __all__ = ["clean_names", "fold_weight_norm", "take_raw_weights"]
@@ -66,7 +66,7 @@ def fold_weight_norm(tensors: dict[str, Array], notes: list[str]) -> dict[str, A
         partner, plain = pair
         g, v = tensors[name], tensors[partner]
         if plain in result or not _norm_fits(g, v):
-            notes.append(f"{shown(name)} and {shown(partner)} were kept: they are no weight norm")
+            notes.append(f"{safe(name)} and {safe(partner)} were kept: they are no weight norm")
             continue
         identity = (*_identity(g), *_identity(v))
         if identity not in done:
@@ -142,12 +142,12 @@ def take_raw_weights(tensors: dict[str, Array], notes: list[str]) -> dict[str, A
         inner, plain = (f"{owner}{dot}{module}{raw[1]}" for module in (_PARALLEL, ""))
         target = inner if inner in result else plain
         if target in result and result[target].shape != tensor.shape:
-            notes.append(f"{shown(name)} was kept: {shown(target)} has another shape")
+            notes.append(f"{safe(name)} was kept: {safe(target)} has another shape")
             continue
         del result[name]
         result[target] = tensor
         owners[owner + dot] = None
-        notes.append(f"{shown(target)} is taken from {shown(name)}, the weight before dropout")
+        notes.append(f"{safe(target)} is taken from {safe(name)}, the weight before dropout")
     return _without_inner(result, owners, notes) if owners else result
 
 
@@ -168,7 +168,7 @@ def _without_inner(
         if name in taken and name not in new:
             clashing.add(taken[name])
     for owner in clashing:
-        notes.append(f"{shown(owner)}{_PARALLEL} was kept: without it two tensors share a name")
+        notes.append(f"{safe(owner)}{_PARALLEL} was kept: without it two tensors share a name")
     return {
         new[name] if name in new and taken[new[name]] not in clashing else name: tensor
         for name, tensor in tensors.items()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._objects import MAX_EXTENT, Bag, Handler, extents
 from ._reader import bytes_of
 
@@ -44,7 +44,7 @@ class NumpyType:
         return np.dtype(self.code).newbyteorder(self.order) if known else None  # type: ignore[arg-type]
 
     def outline(self, depth: int) -> str:
-        return f"numpy.dtype({shown(self.code, 20)!r})"
+        return f"numpy.dtype({safe(self.code, 20)!r})"
 
 
 @dataclass(eq=False, repr=False, slots=True)
@@ -76,7 +76,7 @@ class ArrayRecord:
         self.is_fortran = is_fortran
         content, found = bytes_of(data), kind.dtype() if isinstance(kind, NumpyType) else None
         if content is None or found is None or not isinstance(kind, NumpyType):
-            what = shown(kind.code, 20) if isinstance(kind, NumpyType) else "objects"
+            what = safe(kind.code, 20) if isinstance(kind, NumpyType) else "objects"
             self.problem = f"a NumPy array of type {what}, expected numbers"
             return
         if math.prod(max(1, n) for n in self.shape) > MAX_EXTENT:

@@ -15,7 +15,7 @@ from typing import TypeGuard
 
 from ._budget import Budget
 from ._describe import Record, is_optimiser, kind_of, label_of, problem_of
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._keys import Key, find_key
 from ._modules import View, Views
 from ._names import clean_names
@@ -109,7 +109,7 @@ class Selection:
             return
         view = self.views.inside(found)
         if view is None:
-            raise CheckpointError(f"key is {shown(path)!r}, which is {kind_of(found)}")
+            raise CheckpointError(f"key is {safe(path)!r}, which is {kind_of(found)}")
         self.places[id(found)] = ""
         self.records = clean_names(self.collect(view, "", everything=True), self.notes)
 
@@ -134,7 +134,7 @@ class Selection:
             inner = self.views.of(view[name]) if name else None
             if inner is None or name is None:
                 if path:
-                    self.notes.append(f"the tensors are those of {shown(path[:-1])!r}")
+                    self.notes.append(f"the tensors are those of {safe(path[:-1])!r}")
                 return view, siblings
             siblings += [(path, key, value) for key, value in view.items() if key != name]
             self._enter(view[name])
@@ -156,7 +156,7 @@ class Selection:
     def _note_module(self, value: object) -> None:
         if isinstance(value, Bag) and self.views.is_module(value):
             self.notes.append(
-                f"the pickled module {shown(value.what)} was read as data, by the names of its "
+                f"the pickled module {safe(value.what)} was read as data, by the names of its "
                 f"state_dict"
             )
 
@@ -180,11 +180,11 @@ class Selection:
                 full = self.budget.name(where, name)
                 if full in records:
                     raise CheckpointError(
-                        f"two tensors of the checkpoint would be named {shown(full)!r}"
+                        f"two tensors of the checkpoint would be named {safe(full)!r}"
                     )
                 records[full] = record
             if groups and not own and not where and not everything:
-                names = ", ".join(shown(name, 40) for name in list(groups)[:8])
+                names = ", ".join(safe(name, 40) for name in list(groups)[:8])
                 self.notes.append(f"the tensors are joined by dots from the dictionaries {names}")
             inner: list[tuple[View | None, int, str]] = []
             for name, group in groups.items():
@@ -236,7 +236,7 @@ class Selection:
             return
         same = self._sameness(key, view)
         if same:
-            self.skip(path, key, value, f", {same}; key={shown(path + key)!r} reads it")
+            self.skip(path, key, value, f", {same}; key={safe(path + key)!r} reads it")
             return
         prefix = self.budget.name("", f"{key}.")
         self.places.setdefault(id(value), prefix)
@@ -247,7 +247,7 @@ class Selection:
             )
             return
         self._note_module(value)
-        self.notes.append(f"{shown(key)!r} lies beside the model and comes under its own name")
+        self.notes.append(f"{safe(key)!r} lies beside the model and comes under its own name")
         self.records |= found
 
     def _is_state_dict(self, key: object, view: View) -> bool:
@@ -328,8 +328,7 @@ def _is_parameter(name: object) -> bool:
 def _nothing(chosen: Selection) -> str:
     """That there are no tensors, and what there is."""
     listed = [
-        f"{shown(name, 60)} ({shown(what)})"
-        for name, what in islice(chosen.skipped.items(), LISTED)
+        f"{safe(name, 60)} ({safe(what)})" for name, what in islice(chosen.skipped.items(), LISTED)
     ]
     more = f" and {len(chosen.skipped) - LISTED} more" if len(chosen.skipped) > LISTED else ""
     held = f" in it: {', '.join(listed)}{more}" if listed else ""

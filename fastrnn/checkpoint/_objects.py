@@ -6,7 +6,7 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ._errors import CheckpointError, outline, outline_parts, shown
+from ._errors import CheckpointError, outline, outline_parts, safe
 
 __all__ = [
     "MAX_EXTENT",
@@ -61,8 +61,8 @@ class Bag:
     def outline(self, depth: int) -> str:
         """Its name and its arguments, in a few words."""
         if not self.arguments or depth < 0:
-            return shown(self.what)
-        return f"{shown(self.what)}({', '.join(outline_parts(self.arguments, depth - 1))})"
+            return safe(self.what)
+        return f"{safe(self.what)}({', '.join(outline_parts(self.arguments, depth - 1))})"
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -137,7 +137,7 @@ class Name:
         return self.build(arguments) if self.build else Bag(self.full, arguments)
 
     def outline(self, depth: int) -> str:
-        return shown(self.full)
+        return safe(self.full)
 
 
 def is_quantised(value: object) -> bool:
@@ -149,7 +149,7 @@ def is_quantised(value: object) -> bool:
 def integer(value: object, what: str) -> int:
     """`value` as a non-negative int below MAX_EXTENT, else an error that names `what`."""
     if type(value) is not int or not 0 <= value <= MAX_EXTENT:
-        raise CheckpointError(f"{what} is {shown(value)}, expected an integer from 0 to 2**48")
+        raise CheckpointError(f"{what} is {safe(value)}, expected an integer from 0 to 2**48")
     return value
 
 
@@ -171,18 +171,17 @@ def storage_from(pid: object) -> Storage:
         raise CheckpointError("a storage without a storage type")
     if not isinstance(key, (str, int)):
         raise CheckpointError("a storage key that is no string")
-    numel = integer(count, f"the size of storage {shown(key)}")
+    numel = integer(count, f"the size of storage {safe(key)}")
     start, window = 0, numel
     if len(pid) == 6 and pid[5] is not None:
         view = pid[5]
         if not isinstance(view, tuple) or len(view) != 3:
-            raise CheckpointError(f"storage {shown(key)} has a malformed view")
-        start = integer(view[1], f"the view offset of storage {shown(key)}")
-        window = integer(view[2], f"the view size of storage {shown(key)}")
+            raise CheckpointError(f"storage {safe(key)} has a malformed view")
+        start = integer(view[1], f"the view offset of storage {safe(key)}")
+        window = integer(view[2], f"the view size of storage {safe(key)}")
         if start + window > numel:
             raise CheckpointError(
-                f"a view of storage {shown(key)} ends at {start + window}, "
-                f"past its {numel} elements"
+                f"a view of storage {safe(key)} ends at {start + window}, past its {numel} elements"
             )
     where = device if isinstance(device, str) else ""
     return Storage(str(key), kind.storage_dtype or kind.full, window, numel, start, where)

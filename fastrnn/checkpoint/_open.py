@@ -12,7 +12,7 @@ import numpy as np
 from ._archive import Archive
 from ._arrayfiles import read_npz, read_safetensors
 from ._budget import Budget
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._keys import Key, checked_key, find_key
 from ._modules import Views
 from ._names import clean_names, fold_weight_norm, take_raw_weights
@@ -53,8 +53,8 @@ def read_checkpoint(path: FilePath, key: Key | None = None) -> dict[str, Array]:
     pickled modules and TorchScript archives are data, whose tensors have the names of their
     state_dict; other objects are skipped. Arrays keep shape and NumPy type (bfloat16 becomes
     float32), belong to the caller and are writable; tensors that share a storage in a PyTorch
-    file share memory. Names lose `module.` and `_orig_mod.`, weight norm is folded;
-    `open_checkpoint` also tells what was skipped.
+    file, or that the metadata of a safetensors file ties, share memory. Names lose `module.` and
+    `_orig_mod.`, weight norm is folded; `open_checkpoint` also tells what was skipped.
 
     `key`: the part of the file to read, with names that begin there: "generator", or
     "models.generator" through several dictionaries; a tuple gives the keys one by one, and () is
@@ -73,15 +73,15 @@ def open_checkpoint(path: FilePath, key: Key | None = None) -> Checkpoint:
     """As `read_checkpoint`, with the report: format, skipped entries, notes and metadata."""
     name, key = _checked_path(path), checked_key(key)
     if not stat.S_ISREG(os.stat(name).st_mode):
-        raise CheckpointError(f"{shown(name, 500)}: no regular file, expected a checkpoint file")
+        raise CheckpointError(f"{safe(name, 500)}: no regular file, expected a checkpoint file")
     with open(name, "rb") as file:
         try:
             return _read(file, os.fstat(file.fileno()).st_size, key)
         except CheckpointError as error:
-            raise CheckpointError(f"{shown(name, 500)}: {error}") from error
+            raise CheckpointError(f"{safe(name, 500)}: {error}") from error
         except (MemoryError, RecursionError) as error:
             raise CheckpointError(
-                f"{shown(name, 500)}: too large or too deeply nested for this machine"
+                f"{safe(name, 500)}: too large or too deeply nested for this machine"
             ) from error
 
 
@@ -92,7 +92,7 @@ def _checked_path(path: FilePath) -> str:
         kind = type(path).__name__
         raise TypeError(f"path has type {kind}, expected a str or a path") from None
     if "\0" in name:
-        raise ValueError(f"path is {shown(repr(name), 500)}, expected no NUL character in it")
+        raise ValueError(f"path is {safe(repr(name), 500)}, expected no NUL character in it")
     return name
 
 
@@ -172,7 +172,7 @@ def _from_records(content: Content, key: Key | None) -> Checkpoint:
         try:
             tensors[name] = content.tensors.array(record)
         except CheckpointError as error:
-            raise CheckpointError(f"tensor {shown(name)!r}: {error}") from error
+            raise CheckpointError(f"tensor {safe(name)!r}: {error}") from error
     tensors = _folded(tensors, chosen.notes)
     if content.rest:
         chosen.notes.append(f"{content.rest} bytes follow the pickle and were not read")

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._globals import as_key, find_global
 from ._ndarrays import ArrayRecord, NumpyType
 from ._objects import Bag, Dtype, Name, Storage, TensorRecord, storage_from
@@ -234,7 +234,7 @@ class _Machine:
     def result(self, function: object, arguments: tuple[object, ...]) -> object:
         """What a call gives; only listed names mean more than a record of the call."""
         if isinstance(function, (Bag, Dtype)):
-            what = f"the result of {shown(function.outline(0), 200)}"
+            what = f"the result of {safe(function.outline(0), 200)}"
             return Bag(what, (function, *arguments))
         if not isinstance(function, Name):
             raise CheckpointError("the pickle calls something that is no name")
@@ -312,7 +312,7 @@ def _number(line: bytes) -> int:
 
 
 def _no_number(line: bytes) -> CheckpointError:
-    return CheckpointError(f"{shown(text_of(line), 40)!r} in the pickle, expected a number")
+    return CheckpointError(f"{safe(text_of(line), 40)!r} in the pickle, expected a number")
 
 
 def _packed_storage(content: bytes, key: str) -> Storage:

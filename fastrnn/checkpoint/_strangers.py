@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._describe import kind_of, label_of
-from ._errors import shown
+from ._errors import safe
 from ._globals import is_part
 from ._modules import MODULE_PARTS, is_open
 from ._nested import Selection
@@ -30,7 +30,7 @@ def name_strangers(chosen: Selection, names: list[str]) -> None:
     found, reached = _walk(chosen)
     for name in names:
         if name not in reached:
-            found.add("", f"[{shown(name)}]", "a name that the pickle drops")
+            found.add("", f"[{safe(name)}]", "a name that the pickle drops")
     for path, what in found.listed:
         chosen.skipped[chosen.unused(path)] = what
     if found.beyond:
@@ -120,4 +120,4 @@ def _joined(above: str, label: str) -> str:
     """The path of a value; long ones are cut, as a pickle may nest without end."""
     if not above or not label:
         return above or label
-    return above if len(above) > MAX_PATH else f"{above}.{shown(label, 100)}"
+    return above if len(above) > MAX_PATH else f"{above}.{safe(label, 100)}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._ndarrays import ArrayRecord
 from ._objects import MAX_EXTENT, Storage, TensorRecord
 
@@ -91,13 +91,13 @@ class Tensors:
         storage = record.storage
         stored = storage.dtype, storage.root_numel
         if self._sizes.setdefault(storage.key, stored) != stored:
-            raise CheckpointError(f"storage {shown(storage.key)} is described in two ways")
+            raise CheckpointError(f"storage {safe(storage.key)} is described in two ways")
         name = storage.key, record.dtype
         if name not in self._vectors:
             raw = self._raw(storage, storage.root_numel * item_size(storage.dtype))
             if len(raw) % item_size(record.dtype):
                 raise CheckpointError(
-                    f"storage {shown(storage.key)} has {len(raw)} bytes, "
+                    f"storage {safe(storage.key)} has {len(raw)} bytes, "
                     f"not a whole number of {record.dtype}"
                 )
             self._vectors[name] = decode(raw, record.dtype, self._byteorder)
@@ -128,7 +128,7 @@ def _first(record: TensorRecord) -> int:
     """Where the record's storage begins in the file's storage, in elements of the tensor."""
     start = record.storage.start * item_size(record.storage.dtype)
     if start % item_size(record.dtype):
-        raise CheckpointError(f"storage {shown(record.storage.key)} starts inside an element")
+        raise CheckpointError(f"storage {safe(record.storage.key)} starts inside an element")
     return start // item_size(record.dtype)
 
 
@@ -146,7 +146,7 @@ def _checked_window(record: TensorRecord) -> tuple[tuple[int, ...], tuple[int, .
     room = storage.numel * item_size(storage.dtype) // item_size(record.dtype)
     if last >= room:
         raise CheckpointError(
-            f"a tensor of shape {shape} reaches element {last} of storage {shown(storage.key)}, "
+            f"a tensor of shape {shape} reaches element {last} of storage {safe(storage.key)}, "
             f"which has {room}"
         )
     return shape, strides

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._archive import Archive, read_array
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._objects import Storage
 from ._pickle import LEGACY_MAGIC, Pickle, load_pickle, read_pickle
 from ._reader import Reader
@@ -60,7 +60,7 @@ def read_zip(archive: Archive) -> Content:
         info = archive.entries.get(name)
         if info is not None and info.file_size != nbytes:
             raise CheckpointError(
-                f"storage {shown(key)} has {info.file_size} bytes, expected {nbytes}"
+                f"storage {safe(key)} has {info.file_size} bytes, expected {nbytes}"
             )
         return archive.read(name)
 
@@ -68,7 +68,7 @@ def read_zip(archive: Archive) -> Content:
     if f"{root}byteorder" in archive.entries:
         byteorder = archive.read(f"{root}byteorder", 16).tobytes().decode("latin-1")
     if byteorder not in ("little", "big"):
-        raise CheckpointError(f"byte order {shown(byteorder)!r}, expected 'little' or 'big'")
+        raise CheckpointError(f"byte order {safe(byteorder)!r}, expected 'little' or 'big'")
     data = archive.read(f"{root}data.pkl", limit).data
     found = read_pickle(Reader(io.BytesIO(data), len(data)))
     tensors = Tensors(storage, byteorder)
@@ -106,7 +106,7 @@ def read_legacy(file: BufferedReader, size: int) -> Content:
         return _from_pickle(first, size)
     protocol = load_pickle(reader)
     if protocol != LEGACY_PROTOCOL:
-        raise CheckpointError(f"legacy protocol {shown(protocol)}, expected {LEGACY_PROTOCOL}")
+        raise CheckpointError(f"legacy protocol {safe(protocol)}, expected {LEGACY_PROTOCOL}")
     if not isinstance(load_pickle(reader), dict):
         raise CheckpointError("the legacy file's facts about the system are no dictionary")
     found = read_pickle(reader)
@@ -117,10 +117,10 @@ def read_legacy(file: BufferedReader, size: int) -> Content:
 
     def fetch(key: str, nbytes: int) -> NDArray[np.uint8]:
         if key not in places:
-            raise CheckpointError(f"storage {shown(key)} is missing from the file")
+            raise CheckpointError(f"storage {safe(key)} is missing from the file")
         start, stored = places[key]
         if stored != nbytes:
-            raise CheckpointError(f"storage {shown(key)} has {stored} bytes, expected {nbytes}")
+            raise CheckpointError(f"storage {safe(key)} has {stored} bytes, expected {nbytes}")
         file.seek(start)
         return read_array(file, nbytes)
 
@@ -131,7 +131,7 @@ def _from_pickle(found: Pickle, size: int) -> Content:
     """A pickle alone, whose arrays are inside it."""
 
     def missing(key: str, nbytes: int) -> NDArray[np.uint8]:
-        raise CheckpointError(f"storage {shown(key)} is not in the pickle")
+        raise CheckpointError(f"storage {safe(key)} is not in the pickle")
 
     return Content("pickle", found, Tensors(missing, "little"), rest=size - found.size)
 
@@ -143,19 +143,19 @@ def _places(
     places: dict[str, tuple[int, int]] = {}
     for key in map(str, keys):
         if key not in storages or key in places:
-            raise CheckpointError(f"storage {shown(key)} belongs to no tensor, or comes twice")
+            raise CheckpointError(f"storage {safe(key)} belongs to no tensor, or comes twice")
         item = stored_size(storages[key].dtype)
         if not item:
-            kind = shown(storages[key].dtype)
-            raise CheckpointError(f"storage {shown(key)} is of the unknown type {kind}")
+            kind = safe(storages[key].dtype)
+            raise CheckpointError(f"storage {safe(key)} is of the unknown type {kind}")
         if position + 8 > size:
-            raise CheckpointError(f"truncated: storage {shown(key)} is missing")
+            raise CheckpointError(f"truncated: storage {safe(key)} is missing")
         file.seek(position)
         count = int.from_bytes(file.read(8), "little", signed=True)
         nbytes = count * item
         if count < 0 or position + 8 + nbytes > size:
             raise CheckpointError(
-                f"truncated: storage {shown(key)} claims {count} elements at byte {position} "
+                f"truncated: storage {safe(key)} claims {count} elements at byte {position} "
                 f"of {size}"
             )
         places[key] = position + 8, nbytes

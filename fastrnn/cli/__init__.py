@@ -108,10 +108,10 @@ def _reason(error: Exception) -> str:
     """The message, without the number of the system's error."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    from fastrnn.checkpoint._errors import shown
+    from fastrnn.checkpoint._errors import safe
 
     is_missing = isinstance(error, FileNotFoundError)
     reason = "no such file" if is_missing else error.strerror[0].lower() + error.strerror[1:]
     if error.filename is None:
         return reason
-    return f"{shown(os.fsdecode(error.filename), 500)}: {reason}"
+    return f"{safe(os.fsdecode(error.filename), 500)}: {reason}"

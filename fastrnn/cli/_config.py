@@ -12,7 +12,7 @@ from typing import Any
 from fastrnn._arrays import shown
 from fastrnn._atomic import replacing
 from fastrnn.cli._arguments import Parser
-from fastrnn.cli._json import parse_json, parse_toml
+from fastrnn.cli._parsing import parse_json, parse_toml
 from fastrnn.data._csv import csv_line
 from fastrnn.data.readers import read_one
 

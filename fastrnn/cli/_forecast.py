@@ -18,7 +18,7 @@ from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
 from fastrnn.data._columns import HINT
 from fastrnn.data.scaling import as_series
-from fastrnn.data.tables import listed, places_of
+from fastrnn.data.tables import in_a_row, places_of
 from fastrnn.models import AutoRegression, Forecaster
 
 _MOST_SHOWN = 12  # targets with lines of their own
@@ -48,7 +48,7 @@ def prepare(options: Namespace) -> Job:
     )
     baseline = _baseline(parts.train, options, arguments)
     size = (options.steps, options.batch_size)
-    origin = "" if names == list(columns) else f" from {listed(columns)}"
+    origin = "" if names == list(columns) else f" from {in_a_row(columns)}"
     stride = options.stride
     about = {"columns": list(columns), "targets": names, "steps": options.steps, "stride": stride}
     return Job(
@@ -56,7 +56,7 @@ def prepare(options: Namespace) -> Job:
         Windows(parts.train, *size, stride=stride, seed=options.seed, **arguments),
         Windows(parts.validation, *size, shuffle=False, **arguments),
         f"{len(parts.train):,} steps to learn from, {len(series) - len(parts.train):,} to "
-        f"validate on, {len(columns)} features, forecast: {listed(names)}{origin}",
+        f"validate on, {len(columns)} features, forecast: {in_a_row(names)}{origin}",
         shlex.quote(options.data[0]),
         {**about, "baseline": _kept(baseline)},
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastrnn._arrays import shown
-from fastrnn.cli._json import parse_json
+from fastrnn.cli._parsing import parse_json
 from fastrnn.data import Vocabulary, read_text
 from fastrnn.decode import Automaton, Trie, regex
 from fastrnn.models import LanguageModel

@@ -147,7 +147,7 @@ def _positions(
     return found
 
 
-def listed(names: Sequence[str]) -> str:
+def in_a_row(names: Sequence[str]) -> str:
     """Some names in a row, and how many more there are."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     plain = (name if name.isprintable() else shown(name) for name in names[:_MOST_NAMES])
@@ -159,7 +159,7 @@ def places_of(wanted: Sequence[str], names: Sequence[str], owner: str) -> list[i
     places, counts = {name: i for i, name in enumerate(names)}, Counter(names)
     for name in wanted:
         if name not in places:
-            raise ValueError(f"{owner} has no column {shown(name)}, it has {listed(names)}")
+            raise ValueError(f"{owner} has no column {shown(name)}, it has {in_a_row(names)}")
         if counts[name] > 1:
             raise ValueError(f"{owner} has {counts[name]} columns {shown(name)}, expected one")
     return [places[name] for name in wanted]

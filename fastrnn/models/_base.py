@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from fastrnn import files
+from fastrnn import _core, files
+from fastrnn._arrays import shown
 from fastrnn._atomic import FilePath
 from fastrnn._backward import as_budget
 from fastrnn._composite import Composite
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Described = TypeVar("Described", bound="Model")
+Folded = tuple[tuple[int, ...], _core.Table]  # versions of the parameters, and what they give
 
 RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -35,6 +37,18 @@ _TABLE_BUDGET_BYTES = 4 << 20
 def fits_table(rnn: RNN | LSTM | GRU, vocab_size: int) -> bool:
     """Whether a folded embedding of V tokens for one direction stays within the budget."""
     return 4 * len(rnn.parameters["weight_ih_l0"]) * vocab_size <= _TABLE_BUDGET_BYTES
+
+
+def folded(
+    rnn: RNN | LSTM | GRU, embedding: Embedding, versions: tuple[int, ...], found: Folded | None
+) -> Folded:
+    """The embedding multiplied with the first layer's weights, and the versions it is made of.
+
+    `found`, what an earlier call gave, serves as long as the versions are the same.
+    """
+    if found is None or found[0] != versions:
+        found = versions, _core.Table(rnn._shared_stack(), embedding.weight)
+    return found
 
 
 class Model(Composite):
@@ -119,7 +133,7 @@ def _settings_of(description: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = description["settings"]
     for name in settings:
         if name in description["config"]:
-            raise ValueError(f"damaged: config and settings both have {name!r:.100}")
+            raise ValueError(f"damaged: config and settings both have {shown(name)}")
     return settings
 
 
@@ -129,7 +143,7 @@ def _part(name: str, description: Any) -> Module:
     kind, config = description
     if not isinstance(kind, str) or kind not in _KINDS[name]:
         expected = ", ".join(_KINDS[name])
-        raise ValueError(f"config: {name} is a {kind!r:.100}, expected one of {expected}")
+        raise ValueError(f"config: {name} is a {shown(kind)}, expected one of {expected}")
     if not isinstance(config, dict):
         raise ValueError(f"config: {name} has no mapping of names to arguments")
     return made(_KINDS[name][kind], config, f"config: {name}")

@@ -17,7 +17,7 @@ from fastrnn._module import Module, fill_uniform
 from fastrnn.layers import Embedding, Linear
 from fastrnn.layers.attention import Attention, Memory
 from fastrnn.layers.dropout import dropped
-from fastrnn.models._base import fits_table
+from fastrnn.models._base import Folded, fits_table, folded
 from fastrnn.rnn import GRU, LSTM, RNN
 
 
@@ -37,7 +37,7 @@ class Decoder(Composite):
     """
 
     _derived = Composite._derived | {"_table"}
-    _table: tuple[tuple[int, ...], _core.Table] | None
+    _table: Folded | None
     feeds = False  # whether a step reads the attentional vector of the step before
 
     def __init__(
@@ -153,10 +153,8 @@ class Decoder(Composite):
         """The embedding multiplied with the first layer's weights, where that is small."""
         if not fits_table(self.rnn, self.embedding.num):
             return None
-        versions, found = self._versions(), self._table
-        if found is None or found[0] != versions:
-            table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
-            found = self._table = versions, table
+        found = folded(self.rnn, self.embedding, self._versions(), self._table)
+        self._table = found
         return found[1]
 
     def _forget(self) -> None:

@@ -26,7 +26,7 @@ from fastrnn._names import find_parts, renamed
 from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
-from fastrnn.models._base import RNNS, fits_table
+from fastrnn.models._base import RNNS, Folded, fits_table, folded
 from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.streams import Stream
@@ -49,7 +49,7 @@ class LanguageModel(SequenceModel):
     _inputs = "tokens"
     _derived = SequenceModel._derived | {"_table", "_rows"}
     # Of which versions of the parts, and made of them.
-    _table: tuple[tuple[int, ...], _core.Table] | None
+    _table: Folded | None
     _rows: tuple[tuple[int, ...], FloatArray] | None
     _options = ("dropout", "tie_weights")
     _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
@@ -224,10 +224,8 @@ class LanguageModel(SequenceModel):
         return not self.rnn.bidirectional and fits_table(self.rnn, self.vocab_size)
 
     def _folded(self) -> _core.Table:
-        versions, found = self._versions(), self._table
-        if found is None or found[0] != versions:
-            table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
-            found = self._table = versions, table
+        found = folded(self.rnn, self.embedding, self._versions(), self._table)
+        self._table = found
         return found[1]
 
     def _forget(self) -> None:

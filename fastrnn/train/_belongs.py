@@ -13,6 +13,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from fastrnn._arrays import shown
+
 from ._protocols import Model, Source
 
 if TYPE_CHECKING:
@@ -65,17 +67,12 @@ def _between(what: str, theirs: Any, own: Any) -> Iterator[str]:
     elif _is_part(own) and _is_part(theirs) and own[0] == theirs[0]:
         yield from _between(what, theirs[1], own[1])
     else:
-        yield f"{what} is {_short(own)}, there {_short(theirs)}"
+        yield f"{what} is {shown(own)}, there {shown(theirs)}"
 
 
 def _is_part(value: Any) -> bool:
     """A part of an architecture: its kind and its config."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _described(source: Source) -> dict[str, Any]:

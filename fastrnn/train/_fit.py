@@ -57,7 +57,15 @@ class Fit:
             if self.last is not None:
                 error.args = (f"{error} The last checkpoint is {self.last}.",)
             raise
+        finally:
+            self._let_go()
         return self._result(stopped)
+
+    def _let_go(self) -> None:
+        """Keep no memory for a next step, where the model can tell what it keeps."""
+        trim = getattr(self.trainer.model, "trim", None)
+        if callable(trim):
+            trim()
 
     def _begin(self) -> None:
         exists = self.last is not None and self.last.exists()

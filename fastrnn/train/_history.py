@@ -9,6 +9,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
+from fastrnn._json import read_json
+
 Record = dict[str, Any]
 
 _BLOCK = 1 << 16  # bytes that are searched at a time
@@ -104,7 +106,7 @@ def read_history(path: str | os.PathLike[str]) -> list[Record]:
 def _parsed(lines: list[str], path: str) -> Iterable[Record]:
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = read_json(line, finite=False)
         except ValueError as error:
             if number == len(lines) and not line.endswith("\n"):
                 return

@@ -143,7 +143,8 @@ class Trainer:
         `log_every` steps and one per validation. `progress`: False for none; by default a bar on
         a terminal, lines elsewhere, on the standard error stream. `on_begin`: called when it is
         certain that the training begins or goes on, before anything is written.
-        Batches in which nothing counts are no steps; the state is carried over them.
+        Batches in which nothing counts are no steps; the state is carried over them. At the end the
+        model's memory for further steps is let go of (`trim`).
         ResumeError if the checkpoint is damaged or of another training, or if another training
         writes to `out` at this moment; FileExistsError if `out` holds a training and `resume` is
         not asked for.
