@@ -262,6 +262,27 @@ def test_a_copy_has_all_that_was_set_and_shares_nothing(name, way):
     assert not [mutable_parts(original, {})[key] for key in shared]
 
 
+class Words(decode.Trie):
+    def __init__(self, *words):
+        super().__init__(words)
+        self.note = [len(words)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_constraint_that_was_used_is_copied_with_what_its_own_class_has(way):
+    original = Words([1, 2], [3])
+    options = {"constraint": original, "eos_token_id": 0, "max_new_tokens": 3, "do_sample": True}
+    model = language_model()
+    fastrnn.generate(model, [1], seed=2, **options)
+    assert original.kept is not None
+    twin = WAYS[way](original)
+    assert type(twin) is Words
+    assert twin.note == [2]
+    assert [twin.accepts(text) for text in ([1, 2], [3], [1], [2])] == [True, True, False, False]
+    text = fastrnn.generate(model, [1], seed=2, **{**options, "constraint": twin})[0].tokens
+    assert twin.accepts(text[:-1])
+
+
 def test_a_shallow_copy_of_an_optimiser_moves_the_same_model_by_its_own_vectors():
     original = made("Adam")
     vectors = {name: vector.copy() for name, vector in original.state.items()}

@@ -14,6 +14,7 @@ from fastrnn.decode._arrows import Arrows, PrefixTree
 from fastrnn.decode._texts import Texts, as_bytes, over_tokens
 
 FAR = (1 << 63) - 1  # how far a state without a way to an accepting one is from it
+_DERIVED = ("_symbols", "kept")  # attributes that a copy makes anew from the others
 
 
 class Automaton:
@@ -72,19 +73,15 @@ class Automaton:
                 return False
         return state in self.accepting
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self.arrows, self.accepting, self.start)
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _DERIVED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._symbols = self.arrows.symbols.data
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.arrows)} states)"
-
-
-def _remade(
-    kind: type[Automaton], arrows: Arrows, accepting: frozenset[int], start: int
-) -> Automaton:
-    made = kind.__new__(kind)
-    made._take(arrows, accepting, start)
-    return made
 
 
 class Trie(Automaton):
