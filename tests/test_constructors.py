@@ -57,13 +57,18 @@ def test_every_module_is_made_here():
 ARGUMENTS = [(kind, name) for kind in SMALL for name in inspect.signature(kind).parameters]
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+REFUSED = [
+    (kind, name, wrong)
+    for kind, name in ARGUMENTS
+    for wrong in WRONG
+    if name != TEMPERATURE or wrong not in ("2**63", "2**64 of NumPy")  # a float holds them
+]
+
+
 @pytest.mark.parametrize(
-    ("kind", "name"), ARGUMENTS, ids=[f"{k.__name__}-{n}" for k, n in ARGUMENTS]
+    ("kind", "name", "wrong"), REFUSED, ids=[f"{k.__name__}-{n}-{w}" for k, n, w in REFUSED]
 )
 def test_what_no_argument_can_be_is_refused_by_name(kind, name, wrong):
-    if isinstance(WRONG[wrong], (int, np.integer)) and name in ("ignore_index", TEMPERATURE):
-        pytest.skip("any int that fits may be one")
     with pytest.raises((TypeError, ValueError)) as error:
         kind(**{**SMALL[kind], name: WRONG[wrong]})
     assert name.split("_")[0] in str(error.value)

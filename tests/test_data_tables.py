@@ -38,18 +38,23 @@ def table(cell: str, row: int, header: bool = True, days: bool = True) -> tuple[
     return "\n".join(";".join(r[not days :]) for r in rows) + "\n", row + header + 1
 
 
-@pytest.mark.parametrize("row", [0, 1, ROWS // 2, ROWS - 1])
-@pytest.mark.parametrize("header", [True, False])
-@pytest.mark.parametrize("days", [True, False])
-@pytest.mark.parametrize("cell", [*GAPS, *WRITTEN, "inf", "1e400", "9007199254740993", "off"])
+STRANGE = [
+    (cell, days, header, row)
+    for cell in (*GAPS, *WRITTEN, "inf", "1e400", "9007199254740993", "off")
+    for days in (True, False)
+    for header in (True, False)
+    for row in (0, 1, ROWS // 2, ROWS - 1)
+    if (cell, days, header, row) != ("off", False, False, 0)  # that may be a row of names
+]
+
+
+@pytest.mark.parametrize(("cell", "days", "header", "row"), STRANGE)
 def test_one_cell_that_is_no_number_is_named_and_drops_no_column(
     write, cell, row, header, days, monkeypatch
 ):
     text, line = table(cell, row, header, days)
     name = "heat" if header else str(1 + days)
     told = "has .* in line" if cell == "off" and row == 0 else f"in line {line}, column '{name}'"
-    if cell == "off" and row == 0 and not header and not days:
-        pytest.skip("a first row of numbers and a word may be names")
     for rows_at_a_time in (4096, 2):
         monkeypatch.setattr("fastrnn.data.tables._ROWS", rows_at_a_time)
         with pytest.raises(ValueError, match=told) as caught:
