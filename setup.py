@@ -3,6 +3,7 @@
 import os
 from glob import glob
 
+import numpy
 from setuptools import Extension, setup
 
 # Threads of our own; FASTRNN_OPENMP=1 builds with OpenMP's instead (CONTRIBUTING.md says why not).
@@ -28,7 +29,8 @@ setup(
                 + glob("src_c/**/*.def")
                 + glob("fastrnn/_bindings/*.pxi")
             ),
-            include_dirs=["src_c"],
+            include_dirs=["src_c", numpy.get_include()],
+            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION")],
             extra_compile_args=FLAGS + THREADS,
             extra_link_args=THREADS,
         )

@@ -39,6 +39,7 @@ from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
     from fastrnn import data, decode, init, losses, models, optim, plot, schedules, train
+    from fastrnn._gates import from_gates
     from fastrnn.checkpoint import read_checkpoint
     from fastrnn.decode import Generation, generate, stream_generate
     from fastrnn.files import load, save, save_pytorch
@@ -70,6 +71,7 @@ __all__ = [
     "__version__",
     "data",
     "decode",
+    "from_gates",
     "generate",
     "get_num_threads",
     "init",
@@ -98,6 +100,7 @@ _LATER = {
     "Generation": "decode",
     "data": None,
     "decode": None,
+    "from_gates": "_gates",
     "generate": "decode",
     "init": None,
     "load": "files",

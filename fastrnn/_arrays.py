@@ -7,6 +7,7 @@ bfloat16, which NumPy has no type for). Results share memory with the argument w
 
 from __future__ import annotations
 
+import math
 import operator
 from numbers import Integral, Real
 from typing import Any, TypeAlias
@@ -23,6 +24,9 @@ ALIGNMENT = 64  # bytes: one cache line, one AVX-512 register
 MAX_SIZE = 1 << 20  # FR_MAX_SIZE of the kernels: inputs, units, features
 MAX_LAYERS = 1024  # FR_MAX_LAYERS
 MAX_ROWS = (1 << 31) - 1  # rows are counted in 32 signed bits
+_FLOAT32 = np.dtype(np.float32)  # NumPy's own; arrays of another object for it are converted
+_MOST_BITS = 128  # of an int that an error spells out; Python refuses beyond 4300 digits
+_MOST_SHOWN = 100  # characters of a value in an error
 
 
 def aligned_zeros(size: int) -> FloatArray:
@@ -61,11 +65,24 @@ def _plain_tensor(tensor: Any) -> Any:
 def as_float32(value: ArrayLike, name: str) -> FloatArray:
     """`value` as C-contiguous float32; booleans, complex numbers and text are refused."""
     array = as_array(value, name)
-    if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
-        return array
+    if array.dtype is _FLOAT32:
+        flags = array.flags
+        if flags.c_contiguous and flags.aligned:
+            return array
     if not is_real(array.dtype):
         raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
-    return np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+    return narrowed(array, name)
+
+
+def narrowed(array: AnyArray, name: str) -> FloatArray:
+    """Real numbers as C-contiguous float32, rounded; ValueError for finite ones beyond float32."""
+    try:
+        with np.errstate(over="raise"):
+            return np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
+    except FloatingPointError:
+        wide = array[np.isfinite(array)]
+        wrong = wide[np.abs(wide) > np.finfo(np.float32).max][0]
+        raise ValueError(f"{name} holds {wrong}, beyond float32's largest number") from None
 
 
 def is_real(dtype: np.dtype[Any]) -> bool:
@@ -108,11 +125,53 @@ def as_lengths(value: ArrayLike, rows: int, steps: int) -> IntArray:
     return lengths
 
 
-def as_int(value: object, name: str) -> int:
-    """An int, Python's or NumPy's (a bool here is a misplaced argument)."""
+def cut(text: str, most: int = _MOST_SHOWN) -> str:
+    """The text if it has at most `most` characters, else its beginning and three dots."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def shown(value: object) -> str:
+    """A value as an error names it: its repr, cut, and of a huge int the first digits only."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = operator.index(value)
+        if number.bit_length() > _MOST_BITS:
+            more = int(number.bit_length() * math.log10(2)) - 8
+            return f"{'-' if number < 0 else ''}{abs(number) // 10**more}... (about 1e{more + 8})"
+    try:
+        return cut(repr(value))
+    except ValueError:  # a fraction of ints that have too many digits to be printed
+        return with_article(type(value).__name__)
+
+
+def as_int(value: object, name: str, bits: int = 63) -> int:
+    """An int of at most `bits`, Python's or NumPy's (a bool here is a misplaced argument)."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
-    return operator.index(value)
+    number = operator.index(value)
+    if number >> bits not in (0, -1):
+        bound = f"of -2**{bits} or more" if number < 0 else f"below 2**{bits}"
+        raise ValueError(f"{name} is {shown(number)}, expected an int {bound}")
+    return number
+
+
+def as_float(value: object) -> float:
+    """A real number as a float; NaN where it is none, or an int or fraction beyond all floats."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
+
+
+def as_number(value: object, name: str) -> float:
+    """A real number, and no bool, as a float; ValueError where no float can hold it."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} is {with_article(type(value).__name__)}, expected a number")
+    number = as_float(value)
+    if math.isnan(number) and value == value:
+        raise ValueError(f"{name} is {shown(value)}, expected a number that a float can hold")
+    return number
 
 
 def as_size(value: object, name: str, limit: int = MAX_ROWS) -> int:
@@ -132,7 +191,7 @@ def as_seed(value: object) -> int | None:
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"seed is {with_article(type(value).__name__)}, expected an int or None")
     if value < 0:
-        raise ValueError(f"seed is {value}, expected an int of 0 or more")
+        raise ValueError(f"seed is {shown(value)}, expected an int of 0 or more")
     return operator.index(value)
 
 
@@ -152,16 +211,17 @@ def as_flag(value: object, name: str) -> bool:
 
 def as_probability(value: object, name: str) -> float:
     """A number from 0 to 1."""
-    if not isinstance(value, Real) or isinstance(value, bool) or value < 0 or not value <= 1:
-        raise ValueError(f"{name} is {value!r}, expected a number in the range [0, 1]")
-    return float(value)
+    number = as_float(value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} is {shown(value)}, expected a number in the range [0, 1]")
+    return number
 
 
 def as_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
     """One of a few words."""
     if not isinstance(value, str) or value not in choices:
         options = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name} is {value!r}, expected one of {options}")
+        raise ValueError(f"{name} is {shown(value)}, expected one of {options}")
     return value
 
 
@@ -169,10 +229,12 @@ def as_pair(state: ArrayLike | None, name: str) -> tuple[ArrayLike | None, Array
     """The (h, c) of an LSTM's state argument, (None, None) if there is none."""
     if state is None:
         return None, None
-    if not isinstance(state, (tuple, list)) or len(state) != 2 or any(s is None for s in state):
-        kind = with_article(type(state).__name__)
-        raise TypeError(f"{name} is {kind}, an LSTM expects a pair (h_0, c_0)")
-    return state[0], state[1]
+    if isinstance(state, (tuple, list)) and len(state) == 2:
+        h, c = state
+        if h is not None and c is not None:
+            return h, c
+    kind = with_article(type(state).__name__)
+    raise TypeError(f"{name} is {kind}, an LSTM expects a pair (h_0, c_0)")
 
 
 def as_one(state: ArrayLike | None, name: str) -> ArrayLike | None:

@@ -13,6 +13,7 @@ import numpy as np
 from fastrnn._arrays import AnyArray, ArrayLike, FloatArray, IntArray, as_float32, as_int
 from fastrnn._core import Table, allocation_size
 from fastrnn._flow import GradientFlow
+from fastrnn._pullback import adding_to
 
 if TYPE_CHECKING:
     from fastrnn import _core
@@ -38,8 +39,10 @@ class Batch:
         lengths: IntArray | None,
         starts: IntArray | None,
         batch_first: bool,
+        learned: bool = False,
     ) -> None:
-        self.x, self.h, self.c = x, h, c
+        """`learned`: h and c are the layer's learned initial state, repeated for all rows."""
+        self.x, self.h, self.c, self.learned = x, h, c, learned
         self.lengths, self.starts, self.batch_first = lengths, starts, batch_first
         if starts is not None and lengths is not None:
             self.steps, self.rows = len(starts), len(lengths)
@@ -67,7 +70,7 @@ class Recording:
         self.masks: list[AnyArray | None] = []
         self.tapes: list[_core.Tape] = []
         kept = kept_steps(layer, batch.steps, batch.rows, batch.elements) if batch.rows else 1
-        transpose = layer._current_transpose()
+        transpose = layer._current_transpose()  # one set of weights, whatever other threads repack
         x = batch.x
         for k in range(layer.num_layers):
             y = np.empty((*batch.elements_shape, layer.output_size), np.float32)
@@ -81,7 +84,7 @@ class Recording:
         h_n: FloatArray, c_n: FloatArray | None, kept: int,
     ) -> _core.Tape:  # fmt: skip
         """Layer k alone, from x to y."""
-        batch, stack = self.batch, self.layer._stack
+        batch, stack = self.batch, transpose.stack
         if isinstance(x, Tokens):
             table = Table(stack, x.embedding)
             return stack.record_tokens(
@@ -115,16 +118,22 @@ class Recording:
             tokens = batch.x if k == 0 and isinstance(batch.x, Tokens) else None
             features = layer.output_size if k else layer.input_size
             dx = np.empty((*batch.elements_shape, features), np.float32) if tokens is None else None
-            self.tapes.pop().backward(
-                layer.flat_grad, dy, dh_n, dc_n, dx, dh_0, dc_0 if layer.has_cell else None,
-                observed[k] if flow else None, *(tokens[1:] if tokens else ()),
-            )  # fmt: skip
+            with adding_to(layer.flat_grad, tokens.gradient if tokens else None):
+                self.tapes.pop().backward(
+                    layer._weight_grads, dy, dh_n, dc_n, dx, dh_0, dc_0 if layer.has_cell else None,
+                    observed[k] if flow else None, *(tokens[1:] if tokens else ()),
+                )  # fmt: skip
             mask = self.masks[k - 1] if k else None
             dy = dx if mask is None or dx is None else _masked(dx, mask, layer.dropout)
         if flow:
             layer.last_flow = self._flow(observed.reshape(depth, batch.steps, 2))
         if batch.rows == 0 and not isinstance(batch.x, Tokens):
             dy = np.empty_like(batch.x)
+        if batch.learned:
+            with adding_to(layer.flat_grad):
+                layer.grads["h_0"] += dh_0.sum(axis=1)
+                if layer.has_cell:
+                    layer.grads["c_0"] += dc_0.sum(axis=1)
         return dy, dh_0, dc_0 if layer.has_cell else None
 
     def _flow(self, observed: FloatArray) -> GradientFlow:
@@ -194,16 +203,18 @@ class Pullback:
     """
 
     def __init__(self, recording: Recording, frame: Frame, flow: bool) -> None:
-        self._recording: Recording | None = recording
+        self._recording = [recording]  # empty once it was taken
         self._frame, self._flow = frame, flow
 
     def __call__(self, dy: Any = None, dstate: Any = None) -> tuple[Any, Any]:
-        recording, frame = self._recording, self._frame
-        if recording is None:
-            raise RuntimeError("a pullback can be called once: its tape is used up")
-        grad = frame.gradient_in(dy, recording.y.shape)
-        dh, dc = frame.states_in(dstate, recording)
-        self._recording = None
+        frame = self._frame
+        try:
+            recording = self._recording[0]
+            grad = frame.gradient_in(dy, recording.y.shape)
+            dh, dc = frame.states_in(dstate, recording)
+            self._recording.pop()  # of several threads, one succeeds
+        except IndexError:
+            raise RuntimeError("a pullback can be called once: its tape is used up") from None
         dx, dh_0, dc_0 = recording.backward(grad, dh, dc, self._flow)
         return None if dx is None else frame.output(dx), frame.states_out(dh_0, dc_0)
 

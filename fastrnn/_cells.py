@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from fastrnn import _core
 from fastrnn._arrays import (
     MAX_SIZE,
     ArrayLike,
     FloatArray,
     as_flag,
-    as_float32,
-    as_prefix,
     as_size,
     with_article,
 )
-from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
+from fastrnn._module import Module, check_at_hand, fill_uniform, unfilled
+from fastrnn._statedict import agreed, read_layer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -29,13 +26,15 @@ class Cell(Module):
 
     has_cell: ClassVar[bool] = False  # whether the state is (h, c)
     _family: ClassVar[str]  # how checkpoint readers call the cell
+    _derived = Module._derived | {"_stack"}
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
         self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
-        sizes = (self.input_size, self.hidden_size)
-        self._stack = _core.Stack(cell, *sizes, 1, 1, 0, bias, False)
+        self._cell = cell
+        check_at_hand(type(self).__name__, _core.parameter_tensors(*self._sizes()))
+        self._stack = self._new_stack()
         self._allocate([(n[: -len("_l0")], shape, at) for n, shape, at in self._stack.tensors])
         self._fill()
 
@@ -45,71 +44,60 @@ class Cell(Module):
         self.repack()
 
     def repack(self) -> None:
-        self._stack.pack(self.flat)
+        self._stack = self._stack.renewed(self.flat)  # calls of other threads keep the old one
         super().repack()
 
-    def _step(
-        self, x: ArrayLike, h: ArrayLike | None, c: ArrayLike | None
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """The next h and c, with a row dimension if x has one."""
-        x = as_float32(x, "x")
-        if x.ndim not in (1, 2):
-            raise ValueError(f"x has {x.ndim} dimensions, {self._me} expects 1 or 2")
-        if x.shape[-1] != self.input_size:
-            raise ValueError(f"x has {x.shape[-1]} features, {self._me} expects {self.input_size}")
-        shape = (*x.shape[:-1], self.hidden_size)
-        h, c = self._state(h, shape, "h"), self._state(c, shape, "c")
-        rows = len(x) if x.ndim == 2 else 1
-        y = np.empty((1, rows, self.hidden_size), np.float32)
-        c_n = np.empty_like(y) if self.has_cell else None
-        if rows:
-            x = x.reshape(1, rows, -1)
-            self._stack.forward(x, y, h, c, None, c_n, None, None, False)
-        return y.reshape(shape), None if c_n is None else c_n.reshape(shape)
+    def _new_stack(self) -> _core.Stack:
+        return _core.Stack(*self._sizes())
 
-    def _state(
-        self, value: ArrayLike | None, shape: tuple[int, ...], name: str
-    ) -> FloatArray | None:
-        if value is None:
-            return None
-        array = as_float32(value, name)
-        if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}, {self._me} expects {shape}")
-        return array.reshape(1, -1, self.hidden_size)
+    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
+        """What the core has to know."""
+        return self._cell, self.input_size, self.hidden_size, 1, 1, 0, self.bias, False
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        self._stack = self._new_stack()
+        super()._restore(parameters, gradients)
+
+    def trim(self) -> None:
+        self._stack.store.trim()
 
     def _config(self, **options: Any) -> dict[str, Any]:
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
         return {**sizes, "bias": self.bias, **options}
 
-    @property
-    def _me(self) -> str:
-        return f"this {type(self).__name__}"
-
     @classmethod
     def from_state_dict(
-        cls, mapping: Mapping[str, ArrayLike], prefix: str = "", **overrides: Any
+        cls,
+        mapping: Mapping[str, ArrayLike],
+        prefix: str = "",
+        *,
+        rename: Mapping[str, str] | None = None,
+        **overrides: Any,
     ) -> Self:
         """A cell with the parameters of `mapping`, its sizes taken from their names and shapes.
 
         Only names that start with `prefix` count; `overrides` are constructor arguments that
-        shapes do not show (nonlinearity, reset). ValueError for another cell's parameters.
+        shapes do not show (nonlinearity, reset). Other names for the parameters: as a layer's
+        from_state_dict takes them, a layer's own too, if it has one layer and one direction.
+        ValueError for another cell's parameters, and for a learned initial state, which only a
+        layer keeps.
         """
-        from fastrnn.checkpoint._architecture import infer_recurrent
-
-        mapping = with_shapes(mapping)
-        found = infer_recurrent(mapping, as_prefix(prefix))
-        given = found.cell + ("Cell" if found.single_step else "")
-        if given != cls._family:
-            kinds = f"{with_article(given)}, expected {with_article(cls._family)}"
-            raise ValueError(f"mapping has the parameters of {kinds}")
-        arguments: dict[str, Any] = {
+        found, tensors = read_layer(mapping, prefix, rename, cls._family)
+        steps = found.num_layers, found.bidirectional, found.proj_size, found.learned_state
+        if steps != (1, False, 0, False):
+            raise ValueError(
+                f"mapping has the parameters of {found.constructor()}, expected those of "
+                f"{with_article(cls._family)}: one layer, one direction, no projection, no "
+                f"learned initial state"
+            )
+        told: dict[str, Any] = {
             "input_size": found.input_size,
             "hidden_size": found.hidden_size,
             "bias": found.bias,
         }
         if cls.has_cell:
-            arguments["peephole"] = f"{prefix}weight_ch" in mapping
+            told["peephole"] = found.peephole
         with unfilled():
-            cell = cls(**(arguments | overrides))
-        cell.load_state_dict(mapping, prefix)
+            cell = cls(**agreed(told, overrides))
+        cell.load_state_dict({key.removesuffix("_l0"): t for key, t in tensors.items()})
         return cell

@@ -18,6 +18,7 @@ class Composite(Module):
 
     def _assemble(self) -> None:
         """Move the parts' parameters into buffers of this model."""
+        self._forget()
         parts = self._parts
         size = sum(_padded(part.flat.size) for part in parts.values())
         self._live_in(aligned_zeros(size), aligned_zeros(size))
@@ -59,6 +60,21 @@ class Composite(Module):
         for part in self._parts.values():
             part.repack()
         super().repack()
+
+    def _forget(self) -> None:
+        """Start without what calls keep for the next ones."""
+
+    def _own(self, tensors: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        return {}
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        """The parts have been restored, each in a buffer of its own."""
+        self._assemble()
+
+    def trim(self) -> None:
+        self._forget()
+        for part in self._parts.values():
+            part.trim()
 
     def _versions(self) -> tuple[int, ...]:
         return tuple(number for part in self._parts.values() for number in part._versions())

@@ -1,5 +1,6 @@
 """The C interface (src_c/include/fastrnn.h), as far as _core.pyx uses it."""
 
+cimport numpy as cnp
 from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
@@ -189,6 +190,22 @@ cdef extern from "include/fastrnn.h" nogil:
     int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps)
 
 
+cdef extern from "rows.h" nogil:
+    ctypedef struct fr_norm:
+        int64_t rows, size
+        const float *x
+        const float *weight
+        const float *bias
+        float *y
+        float *normal
+        float *inverse
+        double eps
+
+    void fr_layer_norm(const fr_norm *norm)
+    int64_t fr_take_rows(int64_t n, const int64_t *indices, int64_t limit, int64_t width, const float *table, float *y)
+    void fr_mix(int64_t n, float factor, const float *x, int add, float *y)
+
+
 cdef extern from "host.h" nogil:
     void *fr_allocate(size_t bytes)
     size_t fr_allocation_size(size_t bytes)
@@ -209,24 +226,45 @@ cdef class Memory:
     cdef size_t size
 
 
+cdef class Store:
+    cdef void *workspace
+    cdef void *weights
+    cdef void *transposed
+    cdef list tapes
+    cdef int max_tapes
+    cdef public bint trained
+    cdef size_t returned, repeated  # bits of the sizes of tapes that came back, and of those that came again
+    cdef size_t large  # 1 if `tapes` may hold more than SPARE_BYTES
+    cdef void *borrow(self, size_t size) except NULL
+    cdef void give_back(self, void *memory) noexcept nogil
+    cdef Memory take_tape(self, size_t size)
+    cdef int give_tape(self, Memory memory) except -1
+    cdef size_t _tape_bytes(self) except? 0
+    cdef int _drop_tapes(self) except -1
+    cdef int settle(self) except -1
+    cdef void *block(self, void **spare, size_t size) except NULL
+    cdef void put(self, void **spare, void *memory) noexcept nogil
+
+
 cdef class Stack:
     cdef fr_shape shape
     cdef fr_model *model
-    cdef void *spare
-    cdef list spare_tapes
-    cdef readonly int pending
+    cdef readonly Store store
     cdef readonly size_t num_parameters
     cdef readonly size_t num_packed_bytes
     cdef readonly list tensors
     cdef readonly str kind
     cdef int32_t features, h_size
-    cdef int _borrow(self, size_t size, void **memory) except -1
-    cdef void _give_back(self, void *memory) noexcept
+    cdef bint has_cell
+    cdef int _resemble(self, Stack other) except -1
+    cdef int _describe(self, str cell) except -1
+    cdef int _check_features(self, cnp.npy_intp size, owner) except -1
+    cdef object _run_from(self, fr_sequence *q, object state, int depth, bint flat, owner)
+    cdef cnp.ndarray _state(self, object value, str name, int depth, int64_t rows, int32_t size, bint flat, owner)
     cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
     cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1
     cdef int _run(self, fr_sequence *q) except -1
     cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1
-    cdef Memory _tape_memory(self, size_t size)
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *
     cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1
 
@@ -234,7 +272,6 @@ cdef class Stack:
 cdef class Transpose:
     cdef fr_transpose *transpose
     cdef readonly Stack stack
-    cdef readonly int pending
 
 
 cdef class Tape:
@@ -254,6 +291,7 @@ cdef class Tape:
 
 cdef class Dense:
     cdef fr_linear *linear
+    cdef readonly Store store
     cdef readonly int32_t in_features, out_features
     cdef readonly bint bias
     cdef readonly size_t num_packed_bytes
@@ -287,7 +325,7 @@ cdef class Stream:
     cdef Arrays embedding, listed
     cdef int busy
     cdef bint small
-    cdef int _refuse(self, Py_buffer *x) except -1
+    cdef int _refuse(self, cnp.ndarray x) except -1
     cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows)
     cdef tuple _y_shape(self, bint flat)
     cdef int _check(self) except -1
@@ -301,7 +339,8 @@ cdef class Stream:
 
 cdef class Attended:
     cdef fr_attention attention
-    cdef Arrays arrays
+    cdef readonly cnp.ndarray weights, context
+    cdef tuple arrays  # keeps what the pointers point to
 
 
 # ---- decoding -----------------------------------------------------------------------------------
@@ -383,6 +422,7 @@ cdef class Sampler:
     cdef Memory memory
     cdef int64_t capacity
     cdef int32_t threads
+    cdef int busy
 
 
 cdef class Chooser:
@@ -392,12 +432,17 @@ cdef class Chooser:
     cdef double[:, ::1] score_view, best_view
     cdef const uint8_t[::1] ends
     cdef readonly object first, last, best, best_rows, best_tokens, tokens, parents, scores, logprobs
+    cdef const int64_t *given_first
+    cdef const int64_t *given_last
     cdef int64_t capacity, rows, steps
+    cdef int busy
 
 
 cdef class Grammar:
     cdef fr_grammar grammar
     cdef Arrays arrays
     cdef Arrays table
+    cdef const int64_t *given_states
     cdef object states
     cdef int64_t capacity, num_states
+    cdef int busy

@@ -1,10 +1,13 @@
 # cython: language_level=3, freethreading_compatible=True, boundscheck=False, wraparound=False
 """Extension types over the C core: checks, ownership and the GIL. No mathematics, no loop over data.
 
-Arrays are reached through the buffer protocol. Every shape is checked here once; behind it the
-core trusts its arguments.
+Calls that shall cost no more than their work (`run`, `step`) take what callers hand in, and make their
+results, through NumPy's C interface; all others take arrays of any kind through the buffer protocol.
+Every shape is checked here once; behind it the core trusts its arguments.
 """
 
+cimport cython
+cimport numpy as cnp
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
 )
@@ -14,7 +17,9 @@ from libc.string cimport memcpy, memset
 
 import numpy
 
-from fastrnn._arrays import as_float32, as_int64
+from fastrnn._arrays import as_float32, as_int64, as_lengths, as_one, as_pair, check_indices, shown
+
+cnp.import_array()
 
 cdef object ndarray = numpy.ndarray
 cdef object new_array = numpy.empty
@@ -24,7 +29,8 @@ cdef object int64 = numpy.dtype(numpy.int64)
 # Work in multiply-adds from which the GIL is released: about a microsecond.
 cdef enum:
     RELEASE_GIL = 16384
-    SPARE_BYTES = 32 << 20  # largest workspace kept from one call to the next
+    MAX_DIMENSIONS = 64  # of a NumPy array
+    SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
 
 cdef int32_t num_threads = 1
 
@@ -92,8 +98,34 @@ def allocation_size(size_t size):
     return fr_allocation_size(size)
 
 
+cdef list tensors_of(const fr_shape *shape):
+    """Name, shape and place in the flat vector of every parameter."""
+    cdef fr_tensor tensor
+    cdef int index = 0
+    cdef list found = []
+    while fr_parameter(shape, index, &tensor):
+        sizes = [tensor.rows] if tensor.columns < 0 else [tensor.rows, tensor.columns]
+        found.append((tensor.name.decode(), tuple(sizes), tensor.offset))
+        index += 1
+    return found
+
+
+def parameter_tensors(str cell, int input_size, int hidden_size, int num_layers, int num_directions,
+                      int proj_size, bint bias, bint merge_sum):
+    """The `tensors` of a Stack with these arguments, before any memory is taken for it."""
+    cdef fr_shape shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size,
+                                   num_layers, num_directions, bias, merge_sum)
+    cdef const char *error = fr_shape_error(&shape)
+    if error is not NULL:
+        raise ValueError(error.decode())
+    return tensors_of(&shape)
+
+
 include "_bindings/buffers.pxi"
+include "_bindings/store.pxi"
 include "_bindings/layers.pxi"
+include "_bindings/linear.pxi"
+include "_bindings/rows.pxi"
 include "_bindings/streams.pxi"
 include "_bindings/losses.pxi"
 include "_bindings/attention.pxi"

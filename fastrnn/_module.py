@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from copy import deepcopy
 from inspect import Parameter, signature
-from typing import Any, NamedTuple
+from itertools import count
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,11 +25,53 @@ from fastrnn._arrays import (
     as_seed,
     with_article,
 )
+from fastrnn._names import listed, other_prefix
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Made = TypeVar("Made")
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
 
 
+_versions = count(1)  # of all modules: no two threads get the same one
+
 _unfilled: ContextVar[bool] = ContextVar("unfilled", default=False)
+
+
+_FEW = 1 << 16  # numbers that any file may ask for, and be told in detail that they do not fit
+
+# How many numbers a file holds, while a module is made of what the file says.
+_at_hand: ContextVar[int | None] = ContextVar("at_hand", default=None)
+
+
+@contextmanager
+def only_from(tensors: Mapping[str, ArrayLike]) -> Iterator[None]:
+    """No layer made inside may have more parameters than there are numbers in these tensors.
+
+    So a description of a few bytes cannot ask for more memory than the tensors take themselves,
+    times the layers that one model is made of; what fits no better is told when it is loaded.
+    """
+    token = _at_hand.set(sum(int(np.size(tensor)) for tensor in tensors.values()))
+    try:
+        yield
+    finally:
+        _at_hand.reset(token)
+
+
+def check_at_hand(kind: str, specs: Iterable[TensorSpec]) -> None:
+    """ValueError for a layer that is larger than what it is made from, before it takes memory."""
+    at_hand = _at_hand.get()
+    if at_hand is None:
+        return
+    sizes = [(math.prod(shape), name, shape) for name, shape, _ in specs]
+    count = sum(size for size, _, _ in sizes)
+    if count > max(at_hand, _FEW):
+        _, name, shape = max(sizes)
+        raise ValueError(
+            f"cannot allocate the {count} numbers of {with_article(kind)}, {name} {shape} and "
+            f"others: these parameters do not fit a file that holds {at_hand} in all"
+        )
 
 
 @contextmanager
@@ -36,6 +82,40 @@ def unfilled() -> Iterator[None]:
         yield
     finally:
         _unfilled.reset(token)
+
+
+def made(make: Callable[..., Made], arguments: Mapping[str, Any], what: str) -> Made:
+    """make(**arguments), where the arguments come from a file.
+
+    ValueError says what is wrong with `what`: an unknown or a missing name, or a value.
+    """
+    try:
+        signature(make).bind(**arguments)
+        return make(**arguments)
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+_forks = [0]  # how many forks lie between this process and the one that imported fastrnn
+
+
+def _count_fork() -> None:
+    _forks[0] += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+class Unseeded(np.random.Generator):
+    """A generator that starts from the system's randomness; a forked child takes another one.
+
+    A copy of it goes on from where it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(np.random.PCG64())
+        self.forks = _forks[0]
 
 
 class LoadReport(NamedTuple):
@@ -76,6 +156,13 @@ class Module:
     `flat`: the buffer (num_parameters + padding,) they are views of, 64-byte aligned.
     `grads` and `flat_grad`: the same for the gradients, which pullbacks add to.
     `repack()`: the kernels read a packed copy; after writing into a view or `flat`, call it.
+
+    Threads: any number may call one module, run streams of their own, and train it with `vjp` and
+    pullbacks, all at once; pullbacks add to `grads` one after another, in any order, and no
+    gradient is lost. `repack` and `trim` may run meanwhile: who computes keeps the weights it began
+    with. What writes parameters or gradients (`load_state_dict`, `reset_parameters`, `zero_grad`,
+    an optimiser's step, a trainer) is for one thread while no other uses the module.
+    Copies and pickles have all that was set, the generator's position too, and share nothing.
     """
 
     flat: FloatArray
@@ -83,11 +170,17 @@ class Module:
     parameters: dict[str, FloatArray]
     grads: dict[str, FloatArray]
     _version: int = 0
+    # Attributes that are made anew from the others, and from the tensors, in a copy.
+    _derived: ClassVar[frozenset[str]] = frozenset(
+        ("flat", "flat_grad", "parameters", "grads", "_version", "_fingerprint")
+    )
     _generator: np.random.Generator | None = None
+    _seed: int | None = None  # what the generator began with, if that was said
     _fingerprint: tuple[tuple[int, ...], bytes] | None = None
 
     def _allocate(self, specs: list[TensorSpec]) -> None:
         """Own zeroed buffers with the given tensors in them; gradients cost memory once used."""
+        check_at_hand(type(self).__name__, specs)
         self._specs = specs
         size = sum(int(np.prod(shape)) for _, shape, _ in specs)
         self._live_in(aligned_zeros(size), aligned_zeros(size))
@@ -95,6 +188,8 @@ class Module:
     def _move_to(self, flat: FloatArray, flat_grad: FloatArray) -> None:
         """Live in `flat`, part of a larger model's buffer, from now on; the values come along."""
         flat[...] = self.flat
+        if self.flat_grad.any():  # else nothing is touched, and takes no memory
+            flat_grad[...] = self.flat_grad
         self._live_in(flat, flat_grad)
 
     def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
@@ -115,14 +210,16 @@ class Module:
     @property
     def generator(self) -> np.random.Generator:
         """Where dropout takes its masks from; random until `seed` is called."""
-        if self._generator is None:
-            self._share_generator(np.random.default_rng())
-        assert self._generator is not None
-        return self._generator
+        generator = self._generator
+        if generator is None or (type(generator) is Unseeded and generator.forks != _forks[0]):
+            generator = Unseeded()
+            self._share_generator(generator)
+        return generator
 
     def seed(self, seed: int | None) -> None:
         """Start the generator of dropout anew, the same for the same `seed` (an int from 0)."""
-        self._share_generator(np.random.default_rng(as_seed(seed)))
+        self._seed = seed = as_seed(seed)
+        self._share_generator(Unseeded() if seed is None else np.random.default_rng(seed))
 
     def _share_generator(self, generator: np.random.Generator) -> None:
         self._generator = generator
@@ -151,7 +248,15 @@ class Module:
 
         Streams that were made before keep the old values.
         """
-        self._version += 1
+        self._version = next(_versions)
+
+    def trim(self) -> None:
+        """Let go of the memory that calls and pullbacks keep for the next ones; changes no result.
+
+        Without it, a layer keeps up to 32 MiB of workspace and 32 MiB of tapes. Larger tapes are
+        kept while training calls of about their size follow each other, until a call of the layer
+        that is no training. A layer that was trained also keeps a block for its next weights.
+        """
 
     def _versions(self) -> tuple[int, ...]:
         """Numbers that grow whenever the parameters change."""
@@ -192,7 +297,10 @@ class Module:
             problems = _quoted("missing", missing) + _quoted("unexpected", unexpected) + problems
         if problems:
             kind = type(self).__name__
-            raise ValueError(f"these parameters do not fit this {kind}: " + "; ".join(problems))
+            hint = other_prefix(mapping, self.parameters) if strict and missing else ""
+            raise ValueError(
+                f"these parameters do not fit this {kind}: {'; '.join(problems)}{hint}"
+            )
         for name, tensor in _apart_from(self.flat, found).items():
             self.parameters[name][...] = tensor
         self.repack()
@@ -206,22 +314,54 @@ class Module:
         ]
 
     def __repr__(self) -> str:
-        usual = {name: p.default for name, p in signature(type(self)).parameters.items()}
+        config, usual = self.config, _defaults(type(self), self.config)
         shown = [
             repr(value) if usual[name] is Parameter.empty else f"{name}={value!r}"
-            for name, value in self.config.items()
+            for name, value in config.items()
             if value != usual[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.config, self.state_dict())
+    def __getstate__(self) -> dict[str, Any]:
+        """All that a copy has: attributes, values, gradients where there are any.
+
+        So the constructor of a subclass is not called, and what it sets comes along.
+        """
+        state = {name: value for name, value in vars(self).items() if name not in self._derived}
+        gradients = {name: grad for name, grad in self._own(self.grads).items() if grad.any()}
+        return {**state, "parameters": self._own(self.parameters), "grads": gradients}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        parameters, gradients = state.pop("parameters"), state.pop("grads")
+        vars(self).update(state)
+        self._restore(parameters, gradients)
+
+    def _own(self, tensors: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        """Those of the tensors that are not another module's, which has a state of its own."""
+        return {name: tensors[name] for name, _, _ in self._specs}
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        """Become what the module was that had these attributes and tensors."""
+        self._allocate(self._specs)
+        for name, tensor in parameters.items():
+            self.parameters[name][...] = tensor
+        for name, tensor in gradients.items():
+            self.grads[name][...] = tensor
+        self.repack()
+
+    def __copy__(self) -> Self:
+        """Shares nothing with the original: two modules over one buffer would train each other."""
+        return deepcopy(self)
 
 
-def _rebuild(kind: type[Module], config: dict[str, Any], state: dict[str, FloatArray]) -> Module:
-    module = kind(**config)
-    module.load_state_dict(state)
-    return module
+def _defaults(kind: type[Module], names: Iterable[str]) -> dict[str, Any]:
+    """The usual values of a constructor's arguments; of its base's, if a subclass has others."""
+    for owner in kind.__mro__:
+        parameters = signature(owner).parameters
+        if all(name in parameters for name in names):
+            return {name: parameters[name].default for name in names}
+    return dict.fromkeys(names, object())  # nothing is usual
 
 
 def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, ArrayLike]:
@@ -230,7 +370,7 @@ def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, Ar
 
 
 def _quoted(what: str, names: list[str]) -> list[str]:
-    return [f"{what} {', '.join(repr(name) for name in names)}"] if names else []
+    return [f"{what} {listed(names)}"] if names else []
 
 
 def _apart_from(flat: FloatArray, found: dict[str, FloatArray]) -> dict[str, FloatArray]:

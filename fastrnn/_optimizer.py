@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from numbers import Real
-from typing import Any, ClassVar, Protocol
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
 from fastrnn import _core
-from fastrnn._arrays import FloatArray, aligned_zeros, as_array, as_flag
+from fastrnn._arrays import FloatArray, aligned_zeros, as_array, as_flag, as_float, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LEAST_EPS = float(np.finfo(np.float32).tiny)  # with less, a parameter without gradient becomes NaN
 
@@ -34,6 +37,7 @@ class Optimizer:
     _rule: ClassVar[str]  # as the kernel calls it
     _slots: ClassVar[tuple[str, str, str]]  # the kernel's m, v and a by PyTorch's names; "": none
     _flags: ClassVar[tuple[str, ...]] = ()  # options that are True or False
+    _beginning: ClassVar[tuple[str, ...]] = ()  # options that the vectors began with
     _ranges: ClassVar[dict[str, tuple[float, float]]]  # half open; else numbers of 0 or more
 
     def __init__(self, model: Model, **options: Any) -> None:
@@ -86,6 +90,28 @@ class Optimizer:
         steps = int(as_number("steps", state["steps"]))
         self.options, self.state, self.steps = options, vectors, steps
 
+    def clashes(self, state: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Options that a saved state cannot go on with: their values here, and in the state.
+
+        Those that decide which vectors there are, as a momentum of 0 does, or with what they began.
+        """
+        differ = {n: (v, state[n]) for n, v in self.options.items() if state.get(n, v) != v}
+        needed = self._needed(self.options)
+        return {
+            name: pair
+            for name, pair in differ.items()
+            if name in self._beginning or self._needed({**self.options, name: pair[1]}) != needed
+        }
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """As `load_state_dict`, but with the options that this optimiser was given.
+
+        ValueError if it `clashes` with the state.
+        """
+        for name, (own, theirs) in self.clashes(state).items():
+            raise ValueError(f"{name} is {own}, the saved one is {theirs}")
+        self.load_state_dict({**state, **self.options})
+
     def _checked(self, options: Mapping[str, Any]) -> dict[str, float | bool]:
         return {
             name: as_flag(value, name)
@@ -102,6 +128,12 @@ class Optimizer:
         """The kernel's numbers for this step."""
         raise NotImplementedError
 
+    def __copy__(self) -> Self:
+        """An optimiser of the same model with options and vectors of its own."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self), options=dict(self.options), state=deepcopy(self.state))
+        return twin
+
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         return f"{type(self).__name__}({options})"
@@ -109,13 +141,12 @@ class Optimizer:
 
 def as_number(name: str, value: object, low: float = 0.0, high: float = math.inf) -> float:
     """A finite number in [low, high)."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    number = as_float(value)
     if not low <= number < high:
         limits = f"from {low:.3g} to below {high:.3g}" if low > -math.inf else "that is finite"
-        raise ValueError(f"{name} is {value!r}, expected a number {limits}")
+        raise ValueError(f"{name} is {shown(value)}, expected a number {limits}")
     if math.isinf(number):
-        raise ValueError(f"{name} is {value!r}, expected a finite number")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number")
     return number
 
 

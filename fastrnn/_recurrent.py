@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
-from fastrnn import _core
+from fastrnn import _core, _initial, _statedict
 from fastrnn._arrays import (
     MAX_LAYERS,
     MAX_SIZE,
@@ -29,11 +29,10 @@ from fastrnn._arrays import (
     as_prefix,
     as_probability,
     as_size,
-    with_article,
 )
 from fastrnn._backward import Batch, Frame, Pullback, Recording, Tokens, as_budget
 from fastrnn._flow import GradientFlow
-from fastrnn._module import Module, fill_uniform, unfilled, with_shapes
+from fastrnn._module import LoadReport, Module, check_at_hand, fill_uniform, unfilled
 from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
 from fastrnn.streams import Stream
 
@@ -49,7 +48,7 @@ class Recurrent(Module):
     _num_saturable: ClassVar[int] = 1  # gates per unit whose saturation is observed
     last_flow: GradientFlow | None = None
     _transpose: _core.Transpose | None = None
-    _transpose_version: int = -1
+    _derived = Module._derived | {"_stack", "_transpose"}
     _memory_budget: int | None = None
 
     def __init__(
@@ -64,6 +63,7 @@ class Recurrent(Module):
         bidirectional: bool,
         merge: str,
         proj_size: int = 0,
+        learned_state: bool = False,
     ) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
         self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
@@ -74,14 +74,16 @@ class Recurrent(Module):
         self.merge = as_choice(merge, "merge", ("concat", "sum"))
         self.proj_size = _as_proj_size(proj_size, self.hidden_size)
         self.dropout = as_probability(dropout, "dropout")
+        self.learned_state = as_flag(learned_state, "learned_state")
         if self.dropout > 0 and self.num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} acts after every layer but the last, and there is only one",
                 stacklevel=3,
             )
         self._cell = cell
-        self._stack, self._stack_is_shared = self._new_stack(), False
-        self._allocate(self._stack.tensors)
+        check_at_hand(type(self).__name__, _core.parameter_tensors(*self._sizes()))
+        self._stack = self._new_stack()
+        self._allocate(self._stack.tensors + _initial.tensors_of(self))
         self._fill()
 
     @property
@@ -100,23 +102,46 @@ class Recurrent(Module):
         return self.state_size * (self.num_directions if self.merge == "concat" else 1)
 
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw all parameters anew, uniform in +-1/sqrt(hidden_size), as PyTorch does."""
-        fill_uniform(self.flat, self.hidden_size**-0.5, seed)
+        """Draw all parameters anew, uniform in +-1/sqrt(hidden_size), as PyTorch does.
+
+        A learned initial state becomes zero.
+        """
+        fill_uniform(self._weights, self.hidden_size**-0.5, seed)
+        self.flat[len(self._weights) :] = 0.0
         self.repack()
 
     def repack(self) -> None:
-        if self._stack_is_shared or self._stack.pending:  # with streams or tapes, which keep it
-            self._stack, self._stack_is_shared = self._new_stack(), False
-        self._stack.pack(self.flat)
+        self._transpose = None
+        self._stack = self._stack.renewed(self._weights)  # whoever computes keeps the old one
         super().repack()
 
+    def trim(self) -> None:
+        self._stack.store.trim()
+
+    @property
+    def _weights(self) -> FloatArray:
+        """The part of `flat` that the kernels know; a learned initial state stands behind it."""
+        return self.flat[: self._stack.num_parameters]
+
+    @property
+    def _weight_grads(self) -> FloatArray:
+        """The same part of `flat_grad`."""
+        return self.flat_grad[: self._stack.num_parameters]
+
     def _shared_stack(self) -> _core.Stack:
-        """The packed weights, never to be written again."""
-        self._stack_is_shared = True
+        """The packed weights, which are never written again."""
         return self._stack
 
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        self._stack = self._new_stack()
+        super()._restore(parameters, gradients)
+
     def _new_stack(self) -> _core.Stack:
-        return _core.Stack(
+        return _core.Stack(*self._sizes())
+
+    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
+        """What the core has to know."""
+        return (
             self._cell,
             self.input_size,
             self.hidden_size,
@@ -128,18 +153,10 @@ class Recurrent(Module):
         )
 
     def _current_transpose(self) -> _core.Transpose:
-        """The weights as the backward pass reads them."""
-        transpose = self._transpose
-        if (
-            transpose is None
-            or transpose.stack is not self._stack
-            or (self._transpose_version != self._version and transpose.pending)
-        ):
-            transpose = self._transpose = _core.Transpose(self._stack)
-            self._transpose_version = -1
-        if self._transpose_version != self._version:
-            transpose.pack(self.flat)
-            self._transpose_version = self._version
+        """The weights as the backward pass reads them; its `stack` has them for the way there."""
+        stack, transpose = self._stack, self._transpose
+        if transpose is None or transpose.stack is not stack:
+            transpose = self._transpose = _core.Transpose(stack, self._weights)
         return transpose
 
     @property
@@ -167,14 +184,15 @@ class Recurrent(Module):
 
         dx, dstate = pullback(dy, dstate=None), once, adds to `grads`; dy is shaped like y, dstate
         like the last state, None for zeros. x, y and the parameters must stay as they are until
-        then.
+        then. Without `state`, a learned initial state gets its gradient too.
         With `flow`, the pullback sets `last_flow` (see GradientFlow).
         """
-        h, c = self._split_state(state, "state")
+        learned = state is None and self.learned_state
+        h, c = self._split_state(_initial.for_input(self, x) if learned else state, "state")
         if is_packed(x):
             if lengths is not None:
                 raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
-            return self._vjp_packed(x, h, c, flow)
+            return self._vjp_packed(x, h, c, flow, learned)
         x = as_float32(x, "x")
         if x.ndim not in (2, 3):
             raise ValueError(f"x has {x.ndim} dimensions, {self._me} expects 2 or 3")
@@ -191,7 +209,7 @@ class Recurrent(Module):
             raise ValueError(f"x has 0 steps, {self._me} expects at least 1")
         counts = None if lengths is None else as_lengths(lengths, rows, steps)
         h, c, h_n, c_n = self._states(h, c, rows)
-        batch = Batch(x, h, c, counts, None, self.batch_first)
+        batch = Batch(x, h, c, counts, None, self.batch_first, learned)
         return self._record(batch, h_n, c_n, Frame(row_axis), flow)
 
     def _vjp_tokens(
@@ -202,19 +220,21 @@ class Recurrent(Module):
         The first layer multiplies every token of the vocabulary with its weights once, not every
         step: the same y, and gradients that are first added up per token.
         """
-        h, c = self._split_state(state, "state")
+        learned = state is None and self.learned_state
         row_axis = 1 if tokens.indices.ndim == 1 else None
+        rows = None if row_axis else tokens.indices.shape[1]
+        h, c = self._split_state(_initial.for_rows(self, rows) if learned else state, "state")
         if row_axis is not None:
             tokens = tokens._replace(indices=tokens.indices[:, None])
             h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
         steps, rows = tokens.indices.shape
         counts = None if lengths is None else as_lengths(lengths, rows, steps)
         h, c, h_n, c_n = self._states(h, c, rows)
-        batch = Batch(tokens, h, c, counts, None, False)
+        batch = Batch(tokens, h, c, counts, None, False, learned)
         return self._record(batch, h_n, c_n, Frame(row_axis), flow)
 
     def _vjp_packed(
-        self, x: Any, h: ArrayLike | None, c: ArrayLike | None, flow: bool
+        self, x: Any, h: ArrayLike | None, c: ArrayLike | None, flow: bool, learned: bool
     ) -> tuple[tuple[Any, Any], Pullback]:
         packed = checked(x)
         data = as_float32(packed.data, "x.data")
@@ -224,7 +244,7 @@ class Recurrent(Module):
         sizes, order = packed.batch_sizes, packed.sorted_indices
         h, c, h_n, c_n = self._states(h, c, int(sizes[0]))
         h, c = _reordered(h, order), _reordered(c, order)
-        batch = Batch(data, h, c, sorted_lengths(sizes), starts(sizes), False)
+        batch = Batch(data, h, c, sorted_lengths(sizes), starts(sizes), False, learned)
         return self._record(batch, h_n, c_n, Frame(packed=packed), flow)
 
     def _record(
@@ -239,7 +259,7 @@ class Recurrent(Module):
         return as_pair(state, name) if self.has_cell else (as_one(state, name), None)
 
     def stream(self, batch_size: int = 1) -> Stream:
-        """A stream of `batch_size` rows that starts from the zero state.
+        """A stream of `batch_size` rows that starts from the zero state, or the learned one.
 
         A bidirectional layer cannot stream (ValueError): it would have to see the future.
         """
@@ -252,58 +272,36 @@ class Recurrent(Module):
             kind = type(self).__name__
             raise ValueError(f"a bidirectional {kind} cannot stream: it needs the whole sequence")
 
-    def _run(
-        self, x: ArrayLike, h: ArrayLike | None, c: ArrayLike | None, lengths: ArrayLike | None
-    ) -> tuple[Any, FloatArray, FloatArray | None]:
-        """y, h_n and c_n of a padded, an unbatched or a packed x."""
-        if is_packed(x):
-            if lengths is not None:
-                raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
-            return self._run_packed(x, h, c)
-        x = as_float32(x, "x")
-        if x.ndim == 3:
-            return self._run_batch(x, h, c, lengths)
-        if x.ndim != 2:
-            raise ValueError(f"x has {x.ndim} dimensions, {self._me} expects 2 or 3")
+    def _run(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> tuple[Any, Any]:
+        """y and the last state of a padded, an unbatched or a packed x."""
+        if state is None and self.learned_state:
+            state = _initial.for_input(self, x)
+        if type(x) is np.ndarray or not is_packed(x):
+            return self._stack.run(x, state, lengths, self.batch_first, self)
         if lengths is not None:
-            raise ValueError("lengths needs a batch, but x has 2 dimensions")
-        h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
-        row_axis = 0 if self.batch_first else 1
-        y, h_n, c_n = self._run_batch(np.expand_dims(x, row_axis), h, c, None)
-        return y.squeeze(row_axis), h_n[:, 0], None if c_n is None else c_n[:, 0]
-
-    def _run_batch(
-        self, x: FloatArray, h: ArrayLike | None, c: ArrayLike | None, lengths: ArrayLike | None
-    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-        self._check_features(x)
-        rows, steps = x.shape[:2] if self.batch_first else x.shape[1::-1]
-        if steps == 0:
-            raise ValueError(f"x has 0 steps, {self._me} expects at least 1")
-        counts = None if lengths is None else as_lengths(lengths, rows, steps)
-        y = np.empty((*x.shape[:2], self.output_size), np.float32)
-        h, c, h_n, c_n = self._states(h, c, rows)
-        if rows:
-            self._stack.forward(x, y, h, c, h_n, c_n, counts, None, self.batch_first)
-        return y, h_n, c_n
+            raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+        return self._run_packed(x, *self._split_state(state, "state" if self.has_cell else "h_0"))
 
     def _run_tokens(
         self, tokens: IntArray, table: _core.Table, state: Any
     ) -> tuple[FloatArray, Any]:
         """y and the last state of tokens (T, N) or (T,), whose x part is in the table."""
+        if state is None:
+            state = _initial.for_rows(self, tokens.shape[1] if tokens.ndim == 2 else None)
         h, c = self._split_state(state, "state")
         batch = tokens if tokens.ndim == 2 else tokens[:, None]
         if tokens.ndim == 1:
             h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
         y = np.empty((*batch.shape, self.output_size), np.float32)
         h, c, h_n, c_n = self._states(h, c, batch.shape[1])
-        self._stack.forward_tokens(np.ascontiguousarray(batch), table, y, h, c, h_n, c_n)
+        table.stack.forward_tokens(np.ascontiguousarray(batch), table, y, h, c, h_n, c_n)
         if tokens.ndim == 1:
             y, h_n, c_n = y[:, 0], h_n[:, 0], None if c_n is None else c_n[:, 0]
         return y, h_n if c_n is None else (h_n, c_n)
 
     def _run_packed(
         self, x: Any, h: ArrayLike | None, c: ArrayLike | None
-    ) -> tuple[PackedSequence, FloatArray, FloatArray | None]:
+    ) -> tuple[PackedSequence, Any]:
         data, sizes, order, inverse = checked(x)
         data = as_float32(data, "x.data")
         if data.ndim != 2:
@@ -315,7 +313,8 @@ class Recurrent(Module):
         lengths, at = sorted_lengths(sizes), starts(sizes)
         self._stack.forward(data, y, h, c, h_n, c_n, lengths, at, False)
         packed = PackedSequence(y, sizes, order, inverse)
-        return packed, _reordered(h_n, inverse), _reordered(c_n, inverse)
+        h_n, c_n = _reordered(h_n, inverse), _reordered(c_n, inverse)
+        return packed, h_n if c_n is None else (h_n, c_n)
 
     def _states(
         self, h: ArrayLike | None, c: ArrayLike | None, rows: int
@@ -353,6 +352,7 @@ class Recurrent(Module):
             "dropout": self.dropout,
             "bidirectional": self.bidirectional,
             "merge": self.merge,
+            **({"learned_state": True} if self.learned_state else {}),  # not in older files
             **options,
         }
 
@@ -362,35 +362,37 @@ class Recurrent(Module):
 
     @classmethod
     def from_state_dict(
-        cls, mapping: Mapping[str, ArrayLike], prefix: str = "", **overrides: Any
+        cls,
+        mapping: Mapping[str, ArrayLike],
+        prefix: str = "",
+        *,
+        rename: Mapping[str, str] | None = None,
+        **overrides: Any,
     ) -> Self:
         """A layer with the parameters of `mapping`, its sizes taken from their names and shapes.
 
         Only names that start with `prefix` count; `overrides` are constructor arguments that
-        shapes do not show (batch_first, dropout, nonlinearity, reset). ValueError for another cell.
+        shapes do not show (batch_first, dropout, nonlinearity, reset), or agree with them.
+        `rename`: exact names, without `prefix`, to a layer's, e.g. {"enc_w_ih": "weight_ih_l0"}.
+        Also taken: a cell's names (`weight_ih`); a list of cells or single layers (`0.weight_ih`);
+        one bias in place of two, with zeros as the other (`bias_ih`, `bias_hh`, or `bias`, which is
+        bias_ih: a GRU's b_hn is zero); a learned initial state `h_0`, `c_0` (or `h0`, `c0`), also
+        from a module around the layer if it fits no other layer there. ValueError for another
+        cell, and for parameters that do not fit together.
         """
-        from fastrnn.checkpoint._architecture import infer_recurrent
-
-        mapping = with_shapes(mapping)
-        found = infer_recurrent(mapping, as_prefix(prefix))
-        given = found.cell + ("Cell" if found.single_step else "")
-        if given != cls._family:
-            kinds = f"{with_article(given)}, expected {with_article(cls._family)}"
-            raise ValueError(f"mapping has the parameters of {kinds}")
-        arguments = {
-            "input_size": found.input_size,
-            "hidden_size": found.hidden_size,
-            "num_layers": found.num_layers,
-            "bidirectional": found.bidirectional,
-            "bias": found.bias,
-            "merge": found.merge,
-        }
-        if cls.has_cell:
-            arguments |= {"proj_size": found.proj_size, "peephole": found.peephole}
+        found, tensors = _statedict.read_layer(mapping, prefix, rename, cls._family)
         with unfilled():
-            layer = cls(**(arguments | overrides))
-        layer.load_state_dict(mapping, prefix)
+            layer = cls(**_statedict.agreed(_statedict.layer_arguments(found), overrides))
+        layer.load_state_dict(tensors)
         return layer
+
+    def load_state_dict(
+        self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
+    ) -> LoadReport:
+        """As `Module.load_state_dict`; a learned initial state around the layer is refused."""
+        if as_prefix(prefix) and not self.learned_state:
+            _statedict.refuse_states_around(mapping, prefix, self)
+        return super().load_state_dict(mapping, prefix, strict)
 
 
 def _with_row_axis(state: ArrayLike | None, name: str) -> FloatArray | None:

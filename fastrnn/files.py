@@ -11,13 +11,20 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastrnn._arrays import ArrayLike, FloatArray, with_article
+from fastrnn._arrays import ArrayLike, FloatArray, shown, with_article
 from fastrnn._atomic import FilePath
-from fastrnn._module import Module, unfilled
+from fastrnn._json import MAX_DEPTH, check_depth, read_json
+from fastrnn._module import Module, made, only_from, unfilled
 
 __all__ = ["load", "save", "save_pytorch"]
 
 _FORMAT = 1
+
+# What a description may cause that a stranger wrote: arguments of any type and any value.
+_DAMAGE = (
+    TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError,
+    MemoryError, RecursionError,
+)  # fmt: skip
 
 
 def save(module: Module, path: FilePath) -> None:
@@ -28,8 +35,7 @@ def save(module: Module, path: FilePath) -> None:
     kill an older one at `path` is unchanged.
     """
     kind = type(module).__name__
-    if kind not in _loaders():
-        raise TypeError(f"module is {with_article(kind)}, expected a model or a layer of fastrnn")
+    _check_kind(module)
     description = {"format": _FORMAT, "kind": kind, **_described(module)}
     for name in ("vocabulary", "extra"):
         _check_json(description.get(name), name)
@@ -46,15 +52,14 @@ def load(path: FilePath) -> Any:
     CheckpointError (a ValueError) that says so; no code of the file is ever run.
     """
     from fastrnn.checkpoint import CheckpointError, open_checkpoint
-    from fastrnn.checkpoint._errors import shown
+    from fastrnn.checkpoint._errors import safe
 
     found = open_checkpoint(path)
     try:
         description = _parsed(found.metadata.get("fastrnn"), found.format)
         return _rebuilt(description, found.tensors)
-    except (TypeError, ValueError, KeyError, MemoryError, RecursionError, AttributeError) as error:
-        reason = f"no {error} in it" if isinstance(error, KeyError) else shown(error, 2000)
-        raise CheckpointError(f"{shown(path, 500)}: {reason}") from error
+    except _DAMAGE as error:
+        raise CheckpointError(f"{safe(path, 500)}: {safe(error, 500)}") from error
 
 
 def save_pytorch(model: Module | Mapping[str, ArrayLike], path: FilePath) -> None:
@@ -69,6 +74,21 @@ def save_pytorch(model: Module | Mapping[str, ArrayLike], path: FilePath) -> Non
     from fastrnn.checkpoint._write_torch import write_pytorch
 
     write_pytorch(model.parameters if isinstance(model, Module) else model, path)
+
+
+def _check_kind(module: object) -> None:
+    """Refuse what `load` could not make again: it calls nothing that a file names."""
+    kind, known = type(module), _loaders()
+    if kind.__name__ in known and kind.__module__.startswith("fastrnn."):
+        return
+    what = with_article(kind.__name__)
+    bases = [base.__name__ for base in kind.__mro__[1:] if base.__name__ in known]
+    if bases:
+        what += f", a subclass of fastrnn's {bases[0]}"
+    hint = ""
+    if isinstance(module, Module):
+        hint = " that load() can make again; save_pytorch writes the parameters of any"
+    raise TypeError(f"module is {what}, expected a model or a layer of fastrnn{hint}")
 
 
 def _described(module: Module) -> dict[str, Any]:
@@ -89,13 +109,14 @@ def _loaders() -> dict[str, Callable[[Mapping[str, Any]], Module]]:
 
 
 def _from_config(kind: type[Module]) -> Callable[[Mapping[str, Any]], Module]:
-    return lambda description: kind(**description["config"])
+    return lambda description: made(kind, description["config"], "config")
 
 
 def _check_json(value: Any, name: str) -> None:
-    """What JSON can hold, with nothing but text as keys: it would make others text."""
+    """What JSON can hold and `load` reads, with nothing but text as keys: others became text."""
     try:
-        json.dumps(value, allow_nan=False)
+        check_depth(value, MAX_DEPTH - 1)  # it is one level down in the description
+        read_json(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         hint = f", expected its {name}.to_dict()" if hasattr(value, "to_dict") else ""
         raise ValueError(f"{name} cannot be written as JSON: {error}{hint}") from error
@@ -130,26 +151,27 @@ def _parsed(text: str | None, file_format: str) -> dict[str, Any]:
             f"a {file_format} file without a fastrnn model; read_checkpoint reads its tensors"
         )
     try:
-        description = json.loads(text)
+        description: dict[str, Any] = read_json(text)
     except ValueError as error:
         raise ValueError(f"damaged: the model's description is no JSON ({error})") from error
-    if not isinstance(description, dict) or type(description.get("format")) is not int:
+    number = description.get("format") if isinstance(description, dict) else None
+    if type(number) is not int or number < 1:
         raise ValueError("damaged: the model's description has no format")
+    if number > _FORMAT:
+        raise ValueError(f"written by a newer fastrnn: format {number}, this one reads {_FORMAT}")
     for part in ("config", "settings"):
         if not isinstance(description.get(part, {}), dict):
             raise ValueError(f"damaged: the model's {part} is no mapping of names to values")
-    if description["format"] > _FORMAT:
-        raise ValueError(
-            f"written by a newer fastrnn: format {description['format']}, this one reads {_FORMAT}"
-        )
     return description
 
 
 def _rebuilt(description: Mapping[str, Any], tensors: Mapping[str, ArrayLike]) -> Module:
     kind, loaders = description.get("kind"), _loaders()
     if not isinstance(kind, str) or kind not in loaders:
-        raise ValueError(f"holds a {kind!r}, expected one of {', '.join(loaders)}")
-    with unfilled():
+        raise ValueError(f"holds a {shown(kind)}, expected one of {', '.join(loaders)}")
+    if "config" not in description:
+        raise ValueError("damaged: no 'config' in it")
+    with unfilled(), only_from(tensors):
         module = loaders[kind](description)
     module.load_state_dict(tensors)
     return module

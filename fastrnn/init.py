@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from numbers import Real
 
 import numpy as np
 
-from fastrnn._arrays import FloatArray, as_seed
+from fastrnn._arrays import FloatArray, as_float, as_seed, shown
 from fastrnn._module import Module
 
 __all__ = ["forget_bias", "orthogonal"]
@@ -36,8 +35,8 @@ def forget_bias(layer: Module, value: float = 1.0) -> None:
     For every layer and direction in `layer`, which may be a model. A ValueError if there is no
     forget gate with a bias. Source: Jozefowicz, Zaremba and Sutskever 2015.
     """
-    if not isinstance(value, Real) or not np.isfinite(value):
-        raise ValueError(f"value is {value!r}, expected a finite number")
+    if not abs(as_float(value)) <= np.finfo(np.float32).max:
+        raise ValueError(f"value is {shown(value)}, expected a finite number")
     found = list(_recurrent(layer))
     for prefix, suffix in found:
         units = _units(layer, prefix, suffix)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -22,10 +21,12 @@ from fastrnn._arrays import (
     IntArray,
     as_array,
     as_choice,
+    as_float,
     as_float32,
     as_int,
     as_int64,
     as_probability,
+    shown,
 )
 
 Loss: TypeAlias = Any  # a float; with reduction="none" an array
@@ -38,8 +39,9 @@ _REDUCTIONS = ("mean", "sum", "none")
 class LossResult(NamedTuple):
     """What a model's loss over one batch was.
 
-    `loss`: the mean over `count` tokens, rows or numbers. `state`: the last recurrent state as
-    NumPy arrays, or None. `correct`: how many of the largest logits were the target's, None for
+    `loss`: the mean over `count` tokens, rows or numbers, 0 where nothing counts (all targets are
+    ignored, all lengths are 0, or there are no rows). `state`: the last recurrent state as NumPy
+    arrays, or None. `correct`: how many of the largest logits were the target's, None for
     regression.
     """
 
@@ -85,17 +87,18 @@ def classify(
 ) -> tuple[LossResult, FloatArray | None]:
     """The same as a LossResult with its hits, and scale * d(mean)/d(logits), None if not wanted.
 
+    Where nothing counts, the result says so by its count of 0: the loss and the gradient are 0.
     `overwrite`: the gradient may take the memory of `logits`, if they are contiguous float32.
     """
     x, wanted = _classes(logits, targets, ignore_index, mask)
-    count = _count(wanted >= 0, "mean")
+    count = int(np.count_nonzero(wanted >= 0))
     losses = np.empty(wanted.shape, np.float32)
     dlogits = None
     if gradient:
         dlogits = x if overwrite and x.flags.writeable else np.empty_like(x)
     smoothing = as_probability(label_smoothing, "label_smoothing")
-    correct = _run(x, wanted, losses, dlogits, smoothing, scale / count)
-    return LossResult(_reduced(losses, count, "mean"), count, None, correct), dlogits
+    correct = _run(x, wanted, losses, dlogits, smoothing, scale / max(count, 1))
+    return LossResult(_reduced(losses, max(count, 1), "mean"), count, None, correct), dlogits
 
 
 def log_softmax(logits: ArrayLike) -> FloatArray:
@@ -153,8 +156,8 @@ def huber(
 
     Source: torch.nn.functional.huber_loss.
     """
-    if not isinstance(delta, Real) or isinstance(delta, bool) or not 0 < delta < math.inf:
-        raise ValueError(f"delta is {delta!r}, expected a number greater than 0")
+    if not 0 < as_float(delta) <= np.finfo(np.float32).max:
+        raise ValueError(f"delta is {shown(delta)}, expected a number above 0 that float32 holds")
     limit = np.float32(delta)
 
     def error(d: FloatArray) -> _Pair:

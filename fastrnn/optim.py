@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fastrnn import _core
+from fastrnn._arrays import shown
 from fastrnn._optimizer import LEAST_EPS, Model, Optimizer, as_number
 
 __all__ = [
@@ -92,7 +93,7 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-            raise TypeError(f"betas is {betas!r}, expected a pair of numbers")
+            raise TypeError(f"betas is {shown(betas)}, expected a pair of numbers")
         first, second = betas
         super().__init__(
             model, lr=lr, beta1=first, beta2=second, eps=eps, weight_decay=weight_decay
@@ -187,6 +188,7 @@ class Adagrad(Optimizer):
 
     _rule = "adagrad"
     _slots = ("", "sum", "")
+    _beginning = ("initial_accumulator_value",)
     _ranges: ClassVar = {"eps": (LEAST_EPS, math.inf)}
 
     def __init__(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import ArrayLike, as_float32
+from fastrnn._atomic import replacing
 from fastrnn._flow import GradientFlow
 
 __all__ = ["attention", "gradient_flow", "loss_curve"]
@@ -56,7 +57,7 @@ def gradient_flow(flow: GradientFlow, path: Path, *, title: str | None = None) -
         right.set_title("share of saturated gates")
         figure.colorbar(image, ax=right, pad=0.02)
         figure.suptitle(title or "Gradient flow", color=_INK)
-        figure.savefig(path, dpi=150)
+        _write(figure, path)
 
 
 def loss_curve(
@@ -82,7 +83,7 @@ def loss_curve(
         bottom.set_ylabel("learning rate")
         bottom.set_xlabel("step")
         figure.suptitle(title or "Loss", color=_INK)
-        figure.savefig(path, dpi=150)
+        _write(figure, path)
 
 
 def attention(
@@ -127,13 +128,21 @@ def attention(
         axes.set_xlabel("source")
         axes.set_ylabel("target")
         figure.colorbar(image, ax=axes, pad=0.02, label="weight")
-        figure.suptitle(title or "Attention", color=_INK, **plain)
-        figure.savefig(path, dpi=150)
+        figure.suptitle(_visible(title or "Attention"), color=_INK, **plain)
+        _write(figure, path)
+
+
+def _write(figure: Any, path: Path) -> None:
+    """The picture in the format of its name, whole or not at all."""
+    name = os.fsdecode(path)
+    kind = os.path.splitext(name)[1]
+    with replacing(name if kind else f"{name}.png") as file:
+        figure.savefig(file, dpi=150, format=kind[1:] or "png")
 
 
 def _visible(label: object) -> str:
-    """A sign in place of a space, which would be no label at all."""
-    text = str(label)
+    """Escapes for what fonts cannot draw, and a sign in place of a space, which shows nothing."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(label))
     return text if text.strip() else "\N{OPEN BOX}"
 
 

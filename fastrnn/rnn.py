@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, as_one, as_pair, either
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
 from fastrnn._cells import Cell
 from fastrnn._recurrent import Recurrent
 from fastrnn.packed import PackedSequence
@@ -30,6 +30,7 @@ class RNN(Recurrent):
     bias: whether there are b_ih and b_hh. batch_first: x and y are (N, T, *), not (T, N, *).
     dropout: the share of every layer's y but the last's that is zeroed, in training only.
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
+    learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
 
     y, h_n = rnn(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -39,7 +40,7 @@ class RNN(Recurrent):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.RNN; sigmoid, identity and `merge` are ours.
+    Source: torch.nn.RNN; sigmoid, identity, `merge` and `learned_state` are ours.
     """
 
     _family = "RNN"
@@ -56,12 +57,13 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         *,
         merge: str = "concat",
+        learned_state: bool = False,
     ) -> None:
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
         cell = f"rnn_{nonlinearity}"
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge,
+            merge, learned_state=learned_state,
         )  # fmt: skip
 
     @property
@@ -95,8 +97,7 @@ class RNN(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        y, h_n, _ = self._run(x, as_one(either(h_0, hx, "h_0"), "h_0"), None, lengths)
-        return y, h_n
+        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
 
 
 class LSTM(Recurrent):
@@ -109,6 +110,8 @@ class LSTM(Recurrent):
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
     proj_size: h is projected to R = proj_size < H values; 0 for none, then R = H.
     peephole: i and f also see c', o sees c, through weight_ch_l{k} (3*H,) in the order i f o.
+    learned_state: parameters h_0 (L * D, R), c_0 (L * D, H), zeros at first, for a state that is
+    not given.
 
     y, (h_n, c_n) = lstm(x, (h_0, c_0)=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -119,7 +122,8 @@ class LSTM(Recurrent):
     each row's own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` is ours.
+    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` and
+    `learned_state` are ours.
     """
 
     has_cell = True
@@ -139,12 +143,13 @@ class LSTM(Recurrent):
         *,
         peephole: bool = False,
         merge: str = "concat",
+        learned_state: bool = False,
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
         cell = _PEEPHOLES[self.peephole]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, proj_size,
+            merge, proj_size, learned_state,
         )  # fmt: skip
 
     @property
@@ -178,8 +183,7 @@ class LSTM(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and (h_n, c_n) of a whole sequence, started from state, the pair (h_0, c_0)."""
-        y, h_n, c_n = self._run(x, *as_pair(either(state, hx, "state"), "state"), lengths)
-        return y, (h_n, c_n)
+        return self._run(x, state if hx is None else either(state, hx, "state"), lengths)
 
 
 class GRU(Recurrent):
@@ -192,6 +196,7 @@ class GRU(Recurrent):
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
     reset="after": n = tanh(W_in x + b_in + r (W_hn h' + b_hn)), as PyTorch and cuDNN;
     reset="before": n = tanh(W_in x + b_in + W_hn (r h') + b_hn), as Cho et al. 2014.
+    learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
 
     y, h_n = gru(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -201,7 +206,7 @@ class GRU(Recurrent):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.GRU; `reset` and `merge` are ours.
+    Source: torch.nn.GRU; `reset`, `merge` and `learned_state` are ours.
     """
 
     _family = "GRU"
@@ -219,12 +224,13 @@ class GRU(Recurrent):
         *,
         reset: str = "after",
         merge: str = "concat",
+        learned_state: bool = False,
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         cell = _RESETS[reset]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge,
+            merge, learned_state=learned_state,
         )  # fmt: skip
 
     @property
@@ -258,8 +264,7 @@ class GRU(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        y, h_n, _ = self._run(x, as_one(either(h_0, hx, "h_0"), "h_0"), None, lengths)
-        return y, h_n
+        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
 
 
 class RNNCell(Cell):
@@ -284,7 +289,8 @@ class RNNCell(Cell):
         self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> FloatArray:
         """The next h; PyTorch's name hx= for h is taken too."""
-        return self._step(x, as_one(either(h, hx, "h"), "h"), None)[0]
+        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
+        return h_n
 
 
 class LSTMCell(Cell):
@@ -310,8 +316,8 @@ class LSTMCell(Cell):
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """The next (h, c); PyTorch's name hx= for the state is taken too."""
-        h, c = self._step(x, *as_pair(either(state, hx, "state"), "state"))
-        assert c is not None
+        state = state if hx is None else either(state, hx, "state")
+        h, c = self._stack.step(x, state, self)
         return h, c
 
 
@@ -337,4 +343,5 @@ class GRUCell(Cell):
         self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> FloatArray:
         """The next h; PyTorch's name hx= for h is taken too."""
-        return self._step(x, as_one(either(h, hx, "h"), "h"), None)[0]
+        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
+        return h_n

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
-from fastrnn._arrays import as_choice, as_int, as_size
+from fastrnn._arrays import as_choice, as_float, as_int, as_number, as_size, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Schedule:
     """What every schedule has; most need `lr` alone."""
+
+    def __copy__(self) -> Self:
+        """One that hears of its own metrics."""
+        return deepcopy(self)
 
     def lr(self, step: int) -> float:
         """The learning rate of step 0, 1, ..."""
@@ -23,6 +31,12 @@ class Schedule:
 
     def observe(self, metric: float) -> None:
         """Hear of a new validation loss or other metric; only Plateau listens."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its kind and its constructor's arguments by name, as JSON holds them."""
+        given = {name: getattr(self, name) for name in signature(type(self)).parameters}
+        plain = {k: v.describe() if isinstance(v, Schedule) else v for k, v in given.items()}
+        return {"kind": type(self).__name__, **plain}
 
     def state_dict(self) -> dict[str, Any]:
         """What changes while it runs, as plain numbers; nothing for a pure schedule."""
@@ -145,7 +159,8 @@ class Plateau(Schedule):
 
     `mode`: "min" if less is better, else "max". `threshold`: what counts as an improvement, a share
     of the best so far ("rel") or a difference ("abs"). After a cut, `cooldown` observations count
-    for nothing. Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
+    for nothing. `rate` stays what it began with.
+    Source: torch.optim.lr_scheduler.ReduceLROnPlateau.
     """
 
     def __init__(
@@ -172,7 +187,8 @@ class Plateau(Schedule):
         )
         self.threshold, self.eps = _check("threshold", threshold), _check("eps", eps)
         self.low = _check("low", low)
-        self._rate, self._best = _check("rate", rate), self._worst
+        self.rate = _check("rate", rate)
+        self._rate, self._best = self.rate, self._worst
         self._bad = self._resting = 0
 
     @property
@@ -217,19 +233,18 @@ class Plateau(Schedule):
         best = state["best"]
         rate = _check("rate", state["rate"])
         bad, resting = _counted("bad", state["bad"]), _counted("resting", state["resting"])
-        self._best = self._worst if best is None else float(best)
+        self._best = self._worst if best is None else as_number(best, "best")
         self._rate, self._bad, self._resting = rate, bad, resting
 
 
 def _check(name: str, value: object, high: float = math.inf) -> float:
     """A finite number from 0 to `high`."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if is_number else math.nan  # type: ignore[arg-type]
+    number = as_float(value)
     if not 0 <= number <= high:
         limit = "0 or more" if high == math.inf else f"from 0 to {high:g}"
-        raise ValueError(f"{name} is {value!r}, expected a number {limit}")
+        raise ValueError(f"{name} is {shown(value)}, expected a number {limit}")
     if math.isinf(number):
-        raise ValueError(f"{name} is {value!r}, expected a finite number")
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number")
     return number
 
 
@@ -241,5 +256,5 @@ def _counted(name: str, value: object) -> int:
 
 
 def _check_step(step: int) -> None:
-    if step < 0:
+    if as_int(step, "step") < 0:
         raise ValueError(f"step is {step}, expected 0 or more")

@@ -15,6 +15,7 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
+from fastrnn._initial import for_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,17 +33,19 @@ class Stream(_core.Stream):
     """A running network: `step(x)` takes one time step through all layers and keeps the state.
 
     x (I,) or (N, I) gives y (R,) or (N, R) with N = batch_size; `step(x, out=y)` writes into y and
-    allocates nothing; `reset()` returns to the zero state with all rows. `reorder(indices)` makes
-    row n a copy of what was row indices[n]: rows may be repeated and dropped, and `rows`, from 1
-    to batch_size (`capacity`), is how many `step` expects from then on. The stream of a model over
-    tokens reads a prompt by `read(tokens (T, N))`, without outputs. A stream keeps the weights the
-    model had when the stream was made, and shares them with the model's other streams. One stream
-    belongs to one thread at a time. Made by `layer.stream()`, not by hand.
+    allocates nothing; `reset()` returns to the first state (zeros, or the layer's learned one) with
+    all rows. `reorder(indices)` makes row n a copy of what was row indices[n]: rows may be repeated
+    and dropped, and `rows`, from 1 to batch_size (`capacity`), is how many `step` expects from then
+    on. The stream of a model over tokens reads a prompt by `read(tokens (T, N))`, without outputs.
+    A stream keeps the weights the model had when the stream was made, and shares them with the
+    model's other streams. One stream belongs to one thread at a time. Made by `layer.stream()`, not
+    by hand.
     """
 
     _fingerprint: bytes
     _layers: int
     _sizes_of_row: tuple[int, int]  # R, H (0: no c)
+    _first: tuple[FloatArray | None, FloatArray | None] | None = None  # learned h, c; else zeros
 
     @classmethod
     def over(
@@ -61,11 +64,21 @@ class Stream(_core.Stream):
         """
         rows = as_size(batch_size, "batch_size")
         listed = () if shortlist is None else (shortlist.ids, shortlist.out_features)
-        stream = cls(layer._shared_stack(), rows, table, head, embedding, look, *listed)
+        stack = layer._shared_stack() if table is None else table.stack
+        stream = cls(stack, rows, table, head, embedding, look, *listed)
         stream._fingerprint = fingerprint
         stream._layers = layer.num_layers
         stream._sizes_of_row = (layer.state_size, layer.hidden_size if layer.has_cell else 0)
+        if layer.learned_state:
+            stream._first = layer._split_state(for_rows(layer, rows), "state")
+            stream.reset()
         return stream
+
+    def reset(self) -> None:
+        """Return to the first state, zeros or what the layer has learned, with all rows."""
+        super().reset()
+        if self._first is not None:
+            self.set_state(*self._first)
 
     @property
     def _h_shape(self) -> tuple[int, int, int]:

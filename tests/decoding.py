@@ -131,3 +131,65 @@ def beam_search(
             if early is True or finished[-1][0] >= attainable:
                 break
     return finished
+
+
+def greedy_search(model, prompt, most, eos=()):
+    """The most probable token each time, the lowest of equal ones: (tokens, logprobs)."""
+    tokens, logprobs = [], []
+    while len(tokens) < most and not (tokens and tokens[-1] in eos):
+        values = log_probabilities(model, [*prompt, *tokens])
+        tokens.append(int(values.argmax()))
+        logprobs.append(values.max())
+    return tokens, logprobs
+
+
+def draws(model, prompt, most, eos=(), *, seed, sequence=0, **filters):
+    """One token after the other at its random number: (tokens, logprobs)."""
+    key = (seed + sequence * 0x9E3779B97F4A7C15) & MASK
+    tokens, logprobs = [], []
+    while len(tokens) < most and not (tokens and tokens[-1] in eos):
+        values = log_probabilities(model, [*prompt, *tokens])
+        p = by_definition(values, **filters)
+        tokens.append(inverse_cdf(p, uniform(key, len(tokens))))
+        logprobs.append(values[tokens[-1]])
+    return tokens, logprobs
+
+
+# ---- drawing ------------------------------------------------------------------------------------
+
+MASK = (1 << 64) - 1
+
+
+def mix(z):
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def uniform(key, position):
+    return (mix((mix(key) + (position + 1) * 0x9E3779B97F4A7C15) & MASK) >> 11) / 2**53
+
+
+def by_definition(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0):
+    """Probabilities (V,) in float64 after all filters, each on what the one before has left."""
+    x = np.asarray(logits, np.float64)
+    allowed = x > -np.inf
+    d = np.where(allowed, (x - x.max()) / temperature if temperature < math.inf else 0.0, -np.inf)
+    order = np.lexsort((np.arange(len(x)), -x))
+    if top_k:
+        d[order[top_k:]] = -np.inf
+    p = np.exp(d) / np.exp(d).sum()
+    p[order[1:][np.cumsum(p[order])[:-1] >= top_p]] = 0
+    p = p / p.sum()
+    p[p < min_p * p.max()] = 0
+    p = p / p.sum()
+    if typical_p < 1:
+        logs = np.log(p, where=p > 0, out=np.zeros_like(p))
+        distance = np.where(p > 0, abs(-logs + (p * logs).sum()), np.inf)
+        order = np.argsort(distance, kind="stable")
+        p[order[1:][np.cumsum(p[order])[:-1] >= typical_p]] = 0
+    return p / p.sum()
+
+
+def inverse_cdf(p, u):
+    return int(np.searchsorted(np.cumsum(p), u, side="right"))

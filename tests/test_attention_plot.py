@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -41,3 +43,12 @@ def test_a_picture_needs_labels(tmp_path):
         plot.attention(np.eye(2), "", "ab", tmp_path / "no.png")
     with pytest.raises(ValueError, match="target is empty"):
         plot.attention(np.eye(2), "ab", np.arange(0), tmp_path / "no.png")
+
+
+@pytest.mark.parametrize("label", ["\ud800", "\x00", "a\nb", "\x1b[2J", "\t"])
+def test_what_no_font_draws_is_escaped(label, tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "a.svg"
+    plot.attention(np.ones((1, 2)), [label, "b"], [label], path, title=label)
+    assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    assert path.read_text().count(f"<!-- {repr(label)[1:-1]} -->") == 3

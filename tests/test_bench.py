@@ -188,7 +188,7 @@ def test_a_cell_alone_picks_from_the_default_list() -> None:
 def test_impossible_sizes_are_wrong_usage(size: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command("--hidden", size)
-    assert "number from 1" in capsys.readouterr().err
+    assert "must be a whole number of 1 or more" in capsys.readouterr().err
 
 
 def test_a_tail_needs_enough_calls() -> None:

@@ -524,7 +524,7 @@ def test_the_attention_is_drawn(pairs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("ab\tc\nabc\n", "line 2 is 'abc', expected source<TAB>target"),
+        ("ab\tc\nabc\n", "pairs.tsv has 'abc' in line 2, expected source<TAB>target"),
         ("a\tb\tc\n", "expected source<TAB>target"),
         ("a\tb\n", "the data has 1 pairs, too few"),
     ],

@@ -12,9 +12,8 @@ V = 8
 
 
 def stack():
-    stack = _core.Stack("lstm", 4, V, 1, 1, 0, True, False)
-    stack.pack(np.zeros(stack.num_parameters, np.float32))
-    return stack
+    blank = _core.Stack("lstm", 4, V, 1, 1, 0, True, False)
+    return blank.renewed(np.zeros(blank.num_parameters, np.float32))
 
 
 def token_stream(rows=1, vocabulary=V):
@@ -75,6 +74,20 @@ def test_the_beams_of_all_groups_fit_the_stream():
         chooser.run(stream, [1, 2, 3, 4], 2, 5)
 
 
+@pytest.mark.parametrize("k", [1, 3, 5, 8, 12])
+def test_equal_sums_go_to_the_lower_row_and_then_to_the_lower_token(k):
+    """Of different rows, too, whichever way the sums came about."""
+    logprobs = np.zeros((3, 4), np.float32) - np.float32([[1], [2], [0.5]])
+    logprobs[:, 2] -= 1
+    chooser = _core.Chooser(logprobs, 1, k, np.zeros(4, np.uint8), 1, 1)
+    chooser.last[0], chooser.scores[0] = 3, [-1, 0, -1.5]
+    chooser.choose(1)
+    best = [(r, t) for r in range(3) for t in (0, 1, 3)] + [(r, 2) for r in range(3)]
+    found = zip(chooser.best_rows[0].tolist(), chooser.best_tokens[0].tolist(), strict=True)
+    assert list(found) == best[:k]
+    assert chooser.best[0].tolist() == ([-2.0] * 9 + [-3.0] * 3)[:k]
+
+
 @pytest.mark.parametrize("temperature", [-1.0, float("nan")])
 def test_a_temperature_is_no_less_than_0(temperature):
     with pytest.raises(ValueError, match="and temperature"):
@@ -121,9 +134,9 @@ def test_reading_takes_integers_only():
 
 def test_gradients_of_keys_that_are_no_values_stand_apart():
     queries, memory = np.ones((1, 1, 2), np.float32), np.ones((3, 1, 4), np.float32)
-    keys, weights = np.ones((3, 1, 2), np.float32), np.zeros((1, 1, 3), np.float32)
-    context = np.zeros((1, 1, 4), np.float32)
-    attended = _core.Attended(queries, keys, memory, None, None, None, weights, context)
+    keys = np.ones((3, 1, 2), np.float32)
+    attended = _core.Attended(queries, keys, memory, None, None, None)
+    context, weights = attended.context, attended.weights
     dvalues = np.zeros_like(memory)
     dkeys = dvalues.reshape(-1)[:6].reshape(3, 1, 2)
     with pytest.raises(ValueError, match="dkeys is dvalues"):

@@ -145,7 +145,7 @@ def test_a_table_has_names_or_none_and_any_usual_separator(write, separator):
     text = "\n".join(separator.join(row) for row in rows)
     table = read_csv(write("a.csv", text))
     assert table.columns == ("t", "load")
-    assert table.values.dtype == np.float32
+    assert table.values.dtype == np.float64
     assert table.values.tolist() == [[1, 2.5], [-300, 4]]
     bare = read_csv(write("b.csv", text.split("\n", 1)[1] + "\n\n"))
     assert bare.columns == ("0", "1")
@@ -189,7 +189,7 @@ def test_only_newlines_end_a_line(write):
 
 
 def test_a_quote_that_never_ends_is_an_error_with_its_line(write):
-    with pytest.raises(ValueError, match=r"a\.csv is no CSV in line 2: field larger"):
+    with pytest.raises(ValueError, match=r"a\.csv has a quote in line 2 that never ends"):
         read_labelled(write("a.csv", 'good,fine\nbad,"' + "x" * 200_000))
 
 
@@ -209,7 +209,7 @@ def test_the_header_can_be_numbers_when_told(write):
         ("1,2\n1,2,3\n", "has 3 columns in line 2, expected 2"),
         ("a,b\n1,2\n3,x\n", "has 'x' in line 3, column 'b', expected a number"),
         ("a,b\n1,\n", "has '' in line 2, column 'b', expected a number"),
-        ("a,b\n1,1_0\n", "cannot be read"),
+        ("a,b\n1,1_0\n", "has '1_0' in line 2, column 'b', expected a number"),
     ],
 )
 def test_tables_that_are_wrong_are_named_with_the_line(write, content, message):
@@ -222,7 +222,7 @@ def test_a_table_of_numbers_survives_being_written(write, tmp_path, rng):
     np.savetxt(tmp_path / "x.csv", x, "%.9g", ",", header="a,b,c,d", comments="")
     table = read_csv(tmp_path / "x.csv")
     assert table.columns == ("a", "b", "c", "d")
-    assert np.array_equal(table.values, x)
+    assert np.array_equal(table.values.astype(np.float32), x)
 
 
 def test_numpy_files_are_read_and_one_array_stays_on_disk(tmp_path):
@@ -258,3 +258,33 @@ def test_the_standard_library_gives_english_paragraphs():
     assert len(paragraphs) == len(set(paragraphs))
     assert not any("\n" in paragraph for paragraph in paragraphs)
     assert text.count(" the ") > 1000
+
+
+@pytest.mark.parametrize("space", ["\xa0", "\u3000", "\u2028", "\x0b", "\x85"])
+def test_only_spaces_and_tabs_stand_between_a_token_and_its_tag(write, space):
+    assert read_tagged(write("a.txt", f"ice{space}cream NOUN\n")).sentences == [
+        [f"ice{space}cream"]
+    ]
+    with pytest.raises(ValueError, match="in line 1, expected token<TAB>tag"):
+        read_tagged(write("b.txt", f"dog{space}NOUN\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "message"),
+    [
+        (b"one\r\ntwo\rthr\xe9e\n", "utf-8", r"0xe9 at byte 12 in line 3 "),
+        (b"\xef\xbb\xbfone\n\xff", "utf-8-sig", r"0xff at byte 7 in line 2 "),
+        ("one\n".encode("utf-16"), "utf-8", r"0xff at byte 0 in line 1 .*begins as utf-16 does"),
+        ("one\n".encode("utf-32"), "utf-8", r"0xff at byte 0 in line 1 .*begins as utf-32 does"),
+        ("one\ntwo".encode("utf-16") + b"x", "utf-16", r"0x78 at byte 16 in line 2 "),
+        (b"one\ntwo\xff", "ascii", r"0xff at byte 7 in line 2 "),
+    ],
+)
+def test_bytes_that_are_no_text_are_named_with_their_line(write, content, encoding, message):
+    with pytest.raises(ValueError, match=rf"a\.txt is not {encoding}: {message}"):
+        read_text(write("a.txt", content), encoding=encoding)
+
+
+def test_text_of_two_bytes_a_character_is_read_when_told(write):
+    path = write("a.txt", "caf\xe9\r\n".encode("utf-16"))
+    assert read_text(path, encoding="utf-16") == "caf\xe9\n"

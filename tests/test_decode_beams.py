@@ -18,7 +18,7 @@ from decoding import (
 
 import fastrnn
 from fastrnn import generate
-from fastrnn.decode import Trie
+from fastrnn.decode import Automaton, Trie
 
 
 def assert_same(generations, wanted):
@@ -95,6 +95,33 @@ def test_a_beam_branches_into_its_most_probable_tokens_only(seed, branches):
     assert ties[0].tokens == [0]
 
 
+ENDS = {
+    "end tokens": {"eos_token_id": [0, 1, 2, 3]},
+    "stop sequences": {"stop": [[0], [1], [2], [3]]},
+    "a constraint": {
+        "constraint": Automaton([{i: int(i < 4) for i in range(16)}, {}], accepting=[0, 1])
+    },
+    "all three": {
+        "eos_token_id": [0, 3],
+        "stop": [[1], [2]],
+        "constraint": Automaton([{i: 0 for i in range(16) if i not in (0, 3)}], accepting=[0]),
+    },
+}
+
+
+@pytest.mark.parametrize("ends", ENDS)
+@pytest.mark.parametrize("early", [False, True, "never"])
+def test_a_text_ends_alike_whatever_ends_it(early, ends):
+    """Enough candidates are looked at that some may end and as many beams are left."""
+    for seed in range(12):
+        model = random_table(16, seed, 1.0)
+        found = generate(
+            model, [1], max_new_tokens=6, num_beams=4, num_return_sequences=4,
+            early_stopping=early, **ENDS[ends],
+        )  # fmt: skip
+        assert_same(found, beam_search(model, [1], 4, 6, range(4), early=early))
+
+
 @pytest.mark.parametrize("early", [False, True, "never"])
 def test_searches_with_many_ends_equal_a_plain_float64_search(early):
     """The best of the unfinished decides when to stop; the last step finishes all that are left."""
@@ -111,6 +138,24 @@ def test_searches_with_many_ends_equal_a_plain_float64_search(early):
             early_stopping=early,
         )
         assert_same(found, beam_search(model, [1], 4, most, range(4), alpha=alpha, early=early))
+
+
+@pytest.mark.parametrize(("seed", "alpha"), [(36, -0.3), (50, -1.0), (54, -1.0)])
+def test_longer_texts_are_no_hope_where_length_costs(seed, alpha):
+    """With early_stopping "never" and a negative length_penalty the length now is the best one."""
+    model, options = random_table(8, seed, 2.5), {"alpha": alpha, "early": "never"}
+    found = generate(
+        model, [1], max_new_tokens=12, num_beams=3, num_return_sequences=3, eos_token_id=[0, 1, 2],
+        length_penalty=alpha, early_stopping="never",
+    )  # fmt: skip
+    assert_same(found, beam_search(model, [1], 3, 12, range(3), **options))
+
+
+def test_what_is_only_as_good_is_not_waited_for():
+    model = constant_table([0.0] * 4)
+    found = generate(model, [1], max_new_tokens=50, num_beams=2, eos_token_id=0)
+    assert found[0].tokens == [0]
+    assert len(model.rows_seen) == 2
 
 
 def test_a_vocabulary_wider_than_the_lanes_is_searched_whole():
@@ -196,6 +241,21 @@ def diverse_reference(model, prompt, groups, size, most, penalty):
             chosen += [tokens[-1] for _, tokens in live[g]]
     found = [(total / most, tokens) for group in live for total, tokens in group]
     return sorted(found, key=lambda pair: -pair[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_results_of_all_groups_come_by_falling_score(seed):
+    options = {"num_beams": 6, "num_beam_groups": 3, "num_return_sequences": 6}
+    found = generate(
+        random_table(15, seed), [1], max_new_tokens=4, diversity_penalty=0.1, **options
+    )
+    scores = [one.score for one in found]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_patience_counts_halves_as_whole():
+    options = {"num_beams": 2, "patience": 0.75, "num_return_sequences": 2}
+    assert len(generate(random_table(9), [1], max_new_tokens=3, **options)) == 2
 
 
 @pytest.mark.parametrize(("groups", "beams"), [(2, 4), (3, 3), (3, 6)])

@@ -188,6 +188,10 @@ def test_an_automaton_of_ones_own():
         (lambda: regex(3, "ab"), TypeError, "pattern is an int"),
         (lambda: regex("a", 3), TypeError, "vocabulary is an int"),
         (lambda: regex("a", [1, 2]), TypeError, "vocabulary holds an int"),
+        (lambda: regex("a", {"a": -1}), ValueError, "vocabulary holds id -1"),
+        (lambda: regex("a", {"a": 1, "b": 1}), ValueError, "several texts for one id"),
+        (lambda: Trie([[1, -2]]), ValueError, "words holds token -2, expected ids of 0 or more"),
+        (lambda: Trie([[[1]]]), ValueError, r"words has a part of shape \(1, 1\)"),
     ],
 )
 def test_wrong_constraints_are_refused(make, error, message):
@@ -203,7 +207,11 @@ def test_wrong_constraints_are_refused(make, error, message):
         ([[1, 2, 3, 4, 1, 2]], {}, "constraint needs 6 tokens at least, max_new_tokens is 5"),
         ([[]], {}, "constraint allows nothing but the empty sequence"),
         ([[1, 2]], {"suppress_tokens": [2]}, "no token is allowed of prompt 0 at new token 1"),
-        ([[1]], {"eos_token_id": 0, "min_new_tokens": 3}, "no token is allowed"),
+        (
+            [[1]],
+            {"eos_token_id": 0, "min_new_tokens": 3},
+            "constraint has no text of 3 to 5 tokens",
+        ),
     ],
 )
 def test_constraints_that_leave_nothing_are_refused(words, options, message, more):

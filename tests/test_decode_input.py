@@ -158,6 +158,7 @@ def test_a_hook_that_gives_nonsense_is_refused():
     for bad, message in (
         (lambda tokens, logits: logits[:3], r"logits_processor gave shape \(3,\)"),
         (lambda tokens, logits: logits * np.nan, "logits_processor gave NaN or infinity"),
+        (lambda tokens, logits: logits + np.inf, "logits_processor gave NaN or infinity"),
     ):
         with pytest.raises(ValueError, match=message):
             generate(MODEL, [1], max_new_tokens=5, logits_processor=bad)

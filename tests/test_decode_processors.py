@@ -60,6 +60,19 @@ def test_bad_words_never_appear():
     assert np.flatnonzero(np.isneginf(seen)).tolist() == [1, 3, 5]
 
 
+def test_a_bad_word_may_begin_in_the_prompt():
+    model = constant_table([0.0, 1.0, 2.0, 3.0])
+    bad = [[1, 2, 3], [3, 2]]
+    found = generate(model, [1], max_new_tokens=3, forced_tokens=[2], bad_words_ids=bad)[0]
+    assert found.tokens == [2, 2, 3]
+    found = generate(model, [0, 3], max_new_tokens=2, bad_words_ids=[[3, 3], [3, 2], [0, 3, 1, 3]])[
+        0
+    ]
+    assert found.tokens == [1, 2]
+    found = generate(model, [0], max_new_tokens=2, bad_words_ids=[[3, 3], [3, 2], [0, 3, 1]])[0]
+    assert found.tokens == [3, 0]
+
+
 def test_suppressed_tokens_never_appear_and_some_not_at_the_beginning():
     seen = processed(LOGITS, [0], suppress_tokens=[3], begin_suppress_tokens=[0])
     assert np.flatnonzero(np.isneginf(seen)).tolist() == [0, 3]

@@ -7,45 +7,20 @@ import math
 
 import numpy as np
 import pytest
-from decoding import Still, constant_table, log_probabilities, random_table
+from decoding import (
+    Still,
+    by_definition,
+    constant_table,
+    draws,
+    inverse_cdf,
+    log_probabilities,
+    random_table,
+    uniform,
+)
 from processes import run_python
 
 import fastrnn
 from fastrnn import _core, generate, stream_generate
-
-MASK = (1 << 64) - 1
-
-
-def mix(z):
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
-    return z ^ (z >> 31)
-
-
-def uniform(key, position):
-    return (mix((mix(key) + (position + 1) * 0x9E3779B97F4A7C15) & MASK) >> 11) / 2**53
-
-
-def by_definition(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0):
-    """Probabilities (V,) in float64 after all filters, each on what the one before has left."""
-    x = np.asarray(logits, np.float64)
-    allowed = x > -np.inf
-    d = np.where(allowed, (x - x.max()) / temperature if temperature < math.inf else 0.0, -np.inf)
-    order = np.lexsort((np.arange(len(x)), -x))
-    if top_k:
-        d[order[top_k:]] = -np.inf
-    p = np.exp(d) / np.exp(d).sum()
-    p[order[1:][np.cumsum(p[order])[:-1] >= top_p]] = 0
-    p = p / p.sum()
-    p[p < min_p * p.max()] = 0
-    p = p / p.sum()
-    if typical_p < 1:
-        logs = np.log(p, where=p > 0, out=np.zeros_like(p))
-        distance = np.where(p > 0, abs(-logs + (p * logs).sum()), np.inf)
-        order = np.argsort(distance, kind="stable")
-        p[order[1:][np.cumsum(p[order])[:-1] >= typical_p]] = 0
-    return p / p.sum()
-
 
 FILTERS = [
     {},
@@ -60,10 +35,6 @@ FILTERS = [
     {"temperature": 1e-6},
     {"temperature": 1e-39, "top_k": 3, "top_p": 0.5},
 ]
-
-
-def inverse_cdf(p, u):
-    return int(np.searchsorted(np.cumsum(p), u, side="right"))
 
 
 @pytest.mark.parametrize("options", FILTERS)
@@ -149,6 +120,39 @@ def test_top_k_keeps_exactly_k_and_the_lower_ids_of_equal_logits():
         Still([0.0, 1.0, 1.0, 1.0]), [0], max_new_tokens=400, do_sample=True, top_k=2, seed=0
     )
     assert set(found[0].tokens) == {1, 2}
+
+
+@pytest.mark.parametrize("option", ["top_p", "typical_p"])
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 1), (0.25, 1), (0.3, 2), (0.5, 2), (0.75, 3)])
+def test_a_share_that_is_met_exactly_takes_no_token_more(option, share, kept):
+    found = generate(
+        Still([1.0] * 4), [0], max_new_tokens=300, do_sample=True, seed=1, **{option: share}
+    )
+    assert set(found[0].tokens) == set(range(kept))
+
+
+def test_min_p_keeps_all_that_are_as_probable_as_the_best():
+    found = generate(
+        Still([1.0, 0.5, 1.0, 1.0]), [0], max_new_tokens=300, do_sample=True, seed=2, min_p=1.0
+    )
+    assert set(found[0].tokens) == {0, 2, 3}
+
+
+@pytest.mark.parametrize("k", [1, 4, 5, 6, 7])
+def test_top_k_may_leave_out_a_single_token(k):
+    found = generate(
+        Still([0.1, 0.5, 0.0, 0.3, 0.2, 0.4]), [0], max_new_tokens=400, do_sample=True, top_k=k,
+        seed=0,
+    )  # fmt: skip
+    assert set(found[0].tokens) == {1, 5, 3, 4, 0, 2} - {*[2, 0, 4, 3, 5][: max(0, 6 - k)]}
+
+
+def test_sequences_of_one_score_come_by_their_number():
+    model = constant_table([0.0] * 8)
+    options = {"max_new_tokens": 4, "do_sample": True, "seed": 3}
+    found = generate(model, [1], num_return_sequences=6, **options)
+    wanted = [draws(model, [1], 4, seed=3, sequence=number)[0] for number in range(6)]
+    assert [one.tokens for one in found] == wanted
 
 
 def test_logprobs_are_the_models_own():

@@ -105,6 +105,18 @@ def test_one_token_for_several_rows_is_refused():
     assert stream.step(2).shape == (5,)
 
 
+@pytest.mark.parametrize(
+    "token", [5, -1, 2**63, -(2**64), 10**400, -(10**5000)], ids=lambda n: f"{n.bit_length()} bits"
+)
+def test_a_token_of_any_size_is_refused_in_one_sentence(token):
+    stream = fastrnn.models.LanguageModel(5, 3, 4).stream()
+    state = stream.snapshot()
+    with pytest.raises(ValueError, match=r"x holds token .*, the vocabulary is 0 to 4") as caught:
+        stream.step(token)
+    assert len(str(caught.value)) < 120
+    assert stream.snapshot() == state
+
+
 @pytest.mark.parametrize("vocab_size", [11, 5000])
 def test_token_streams_reorder_too(vocab_size):
     """Small and large vocabularies take different ways into the first layer."""

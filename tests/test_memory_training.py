@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from processes import run_python
 from test_memory import c_bytes_in_use, resident_bytes
 
 import fastrnn
-from fastrnn.models import LanguageModel
+from fastrnn.data import TextStream
+from fastrnn.models import LanguageModel, Seq2Seq
 from fastrnn.optim import Adam
 from fastrnn.train import Trainer
 
@@ -96,10 +99,117 @@ def test_a_budget_that_cannot_be_kept_says_what_is_needed():
 def test_a_pullback_that_is_never_called_gives_its_tape_back(rng):
     layer = fastrnn.LSTM(32, 64, 2)
     x = normal(rng, 20, 4, 32)
-    for _ in range(3):
+    layer.vjp(x)
+    gc.collect()
+    kept = layer._stack.store.nbytes
+    assert kept > 2 * 20 * 4 * 64 * KEPT["lstm"] * 4
+    for _ in range(20):
         layer.vjp(x)
     gc.collect()
-    assert layer._stack.pending == 0
+    assert layer._stack.store.nbytes == kept
+
+
+SPARE = 32 << 20  # what a layer keeps of tapes, and of a workspace
+LARGE = (1000, 64, 8)  # a tape of 80 MB for 64 units
+
+
+def train(layer, x):
+    (y, _), pullback = layer.vjp(x)
+    pullback(y)
+
+
+@pytest.mark.skipif(c_bytes_in_use() is None, reason="the C library does not tell what is in use")
+def test_one_large_training_call_leaves_little_behind():
+    layer, x = fastrnn.LSTM(8, 64), np.ones(LARGE, np.float32)
+    before = c_bytes_in_use()
+    train(layer, x)
+    gc.collect()
+    assert layer._stack.store.nbytes <= SPARE
+    assert c_bytes_in_use() - before <= SPARE + layer._stack.num_packed_bytes * 3
+
+
+def test_large_tapes_stay_while_training_of_their_size_goes_on(rng):
+    layer, x = fastrnn.LSTM(8, 64), np.ones(LARGE, np.float32)
+    train(layer, x)
+    train(layer, x)
+    kept = layer._stack.store.nbytes
+    assert kept > 70_000_000
+    train(layer, x)
+    assert layer._stack.store.nbytes == kept
+    layer(x[:1, :1])  # no training any more
+    assert layer._stack.store.nbytes <= SPARE
+    train(layer, x)
+    assert layer._stack.store.nbytes <= 2 * SPARE
+
+
+def test_small_tapes_stay_whatever_comes_between(rng):
+    layer, x = fastrnn.GRU(8, 16, 3), normal(rng, 10, 4, 8)
+    train(layer, x)
+    kept = layer._stack.store.nbytes
+    assert kept > 3 * 10 * 4 * 16 * KEPT["gru"] * 4
+    layer(x)
+    layer.repack()
+    assert layer._stack.store.nbytes == kept
+
+
+@pytest.mark.parametrize(
+    "make_model",
+    [
+        lambda: LanguageModel(50, 32, 64, 2, weight_drop=0.1),
+        lambda: Seq2Seq(50, 60, 16, attention="additive", bidirectional=True),
+        lambda: fastrnn.WeightDrop(fastrnn.LSTM(32, 64)),
+        lambda: fastrnn.Linear(3, 4),
+        lambda: fastrnn.LSTMCell(3, 4),
+        lambda: fastrnn.LayerNorm(4),
+    ],
+    ids=["LanguageModel", "Seq2Seq", "WeightDrop", "Linear", "LSTMCell", "LayerNorm"],
+)
+def test_trim_lets_go_of_all_that_is_kept(make_model):
+    model = make_model()
+    before = model.state_dict()
+    for _ in range(2):
+        if isinstance(model, LanguageModel):
+            model.loss_vjp(np.ones((20, 8), int), np.ones((20, 8), int))[1]()
+        elif isinstance(model, Seq2Seq):
+            pair = np.ones((5, 4), int), np.ones((6, 4), int)
+            model.loss_vjp(pair, np.ones((6, 4), int))[1]()
+        elif isinstance(model, fastrnn.WeightDrop):
+            train(model, np.ones((20, 8, 32), np.float32))
+    trains = isinstance(model, (LanguageModel, Seq2Seq, fastrnn.WeightDrop))
+    assert any(store.nbytes for store in stores_of(model)) == trains
+    model.trim()
+    assert all(store.nbytes == 0 for store in stores_of(model))
+    for name, tensor in model.state_dict().items():
+        np.testing.assert_array_equal(tensor, before[name])
+
+
+def stores_of(module):
+    """The stores of all parts, spare twins included."""
+    for owner in (getattr(module, "_stack", None), getattr(module, "_dense", None)):
+        if owner is not None:
+            yield owner.store
+    for part in [*getattr(module, "_parts", {}).values(), *getattr(module, "_spare", [])]:
+        yield from stores_of(part)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["done", "failed"])
+def test_a_whole_training_lets_go_of_all_that_its_steps_kept(rng, ends):
+    model = LanguageModel(50, 32, 64, 2)
+    trainer = Trainer(model, Adam(model))
+    source, validation = (TextStream(rng.integers(0, 50, 2000), 8, 20) for _ in range(2))
+    kept = []
+
+    def loss(*batch):
+        kept.append(sum(store.nbytes for store in stores_of(model)))
+        if not ends:
+            raise RuntimeError("stop here")
+        return SimpleNamespace(loss=1.0, count=1, state=None, correct=None)
+
+    model.loss = loss
+    with nullcontext() if ends else pytest.raises(RuntimeError, match="stop here"):
+        trainer.fit(source, validation=validation, max_steps=3, progress=False)
+    assert kept[0] > 0
+    assert all(store.nbytes == 0 for store in stores_of(model))
 
 
 def test_steps_of_training_leave_nothing_behind(rng):

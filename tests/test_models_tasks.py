@@ -202,7 +202,7 @@ def test_a_stream_of_forecasts_takes_and_gives_the_units_of_the_series(rng):
         model = Forecaster(2, 5, 2, horizon=3, targets=[1, 0], scaler=scaler)
         series = units(rng, 10, 4)
         many, one = model.stream(4), model.stream()
-        out = np.empty((3, 2), np.float32)
+        out = np.empty((3, 2), np.float32 if scaler is None else np.float64)
         for t, step in enumerate(series):
             wanted = model.predict(series[: t + 1])
             assert np.array_equal(many.step(np.float32(step) if scaler is None else step), wanted)

@@ -33,13 +33,18 @@ def test_reordered_rows_go_on_as_copies_of_what_they_were(options):
     stream = model.decoder_stream(source, lengths[0], 6)
     for t in range(3):
         stream.step(target[t][np.minimum(np.arange(6), 3)])
-    order = np.array([3, 0, 0, 1])
+    order, looked = np.array([3, 0, 0, 1]), stream.weights
     stream.reorder(order)
     assert stream.rows == 4
+    if looked is not None:
+        np.testing.assert_array_equal(stream.weights, looked[order])
     expected = model(source[:, order], target[:, order], (lengths[0][order], None))
     for t in range(3, 6):
         np.testing.assert_array_equal(stream.step(target[t][order]), expected[t])
+    looked = stream.weights
     stream.reorder([2, 1])
+    if looked is not None:
+        np.testing.assert_array_equal(stream.weights, looked[[2, 1]])
     np.testing.assert_array_equal(stream.step(target[6][order[[2, 1]]]), expected[6][:, :][[2, 1]])
 
 

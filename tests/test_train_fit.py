@@ -183,6 +183,9 @@ def test_history_is_appended_to_and_a_line_cut_short_is_left_out(tmp_path):
     path.write_text("[1]\n")
     with pytest.raises(ValueError, match="line 1 is no JSON object"):
         read_history(path)
+    path.write_text("[" * 100_000 + "\n{}\n")
+    with pytest.raises(ValueError, match="line 1 is no JSON object: it is nested too deeply"):
+        read_history(path)
 
 
 def test_divergence_in_a_training_names_the_last_checkpoint(tmp_path):

@@ -74,16 +74,38 @@ cdef int check_range(str name, str kind, const int64_t *values, int64_t count, s
     return 0
 
 
-cdef int borrow_float32(object x, Py_buffer *view) except -1:
-    """The memory of x, which is first made a C-contiguous float32 array if it is none."""
-    if type(x) is ndarray:
-        PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
-        if (view.itemsize == 4 and view.format[0] == b"f" and not view.format[1]
-                and PyBuffer_IsContiguous(view, b"C") and <size_t>view.buf % 4 == 0):
-            return 0
-        PyBuffer_Release(view)
-    PyObject_GetBuffer(as_float32(x, "x"), view, PyBUF_FORMAT | PyBUF_ND | PyBUF_STRIDES)
-    return 0
+cdef cnp.ndarray floats(object x, str name):
+    """x itself if it is a C-contiguous float32 array, else x made one."""
+    if type(x) is ndarray and cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT and cnp.PyArray_ISCARRAY_RO(x):
+        return x
+    return as_float32(x, name)
+
+
+cdef cnp.ndarray integers(object x, str name):
+    """x itself if it is a C-contiguous int64 array, else x, one int or many, made one."""
+    if type(x) is ndarray and cnp.PyArray_TYPE(x) == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(x):
+        return x
+    if type(x) is int and -(1 << 62) < x < 1 << 62:
+        one = cnp.PyArray_EMPTY(0, NULL, cnp.NPY_INT64, 0)
+        (<int64_t *>cnp.PyArray_DATA(one))[0] = x
+        return one
+    return as_int64(x, name)
+
+
+cdef float *data_of(cnp.ndarray array) noexcept:
+    return <float *>cnp.PyArray_DATA(array)
+
+
+cdef cnp.ndarray new_floats(int ndim, const cnp.npy_intp *shape):
+    return cnp.PyArray_EMPTY(ndim, <cnp.npy_intp *>shape, cnp.NPY_FLOAT, 0)
+
+
+cdef cnp.ndarray new_like(cnp.ndarray x, cnp.npy_intp last):
+    """A new float32 array of x's shape, but with another last dimension."""
+    cdef cnp.npy_intp[MAX_DIMENSIONS] shape
+    memcpy(shape, cnp.PyArray_DIMS(x), x.ndim * sizeof(shape[0]))
+    shape[x.ndim - 1] = last
+    return new_floats(x.ndim, shape)
 
 
 cdef object copy_of_indices(object indices, str name, int64_t low, int64_t size):

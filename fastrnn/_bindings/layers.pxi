@@ -1,56 +1,57 @@
-# Recurrent stacks, their tapes and gradients; linear maps. Part of _core.pyx.
+# Recurrent stacks, their tapes and gradients. Part of _core.pyx.
 
 cdef class Stack:
-    """A stack of recurrent layers with packed weights; read-only while it computes."""
+    """A stack of recurrent layers with packed weights, which are written before anybody else sees it and never again.
 
-    def __cinit__(self, str cell, int input_size, int hidden_size, int num_layers, int num_directions,
-                  int proj_size, bint bias, bint merge_sum):
-        cdef const char *error
-        cdef fr_tensor tensor
-        cdef int index = 0
-        self.shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size, num_layers,
-                              num_directions, bias, merge_sum)
-        error = fr_shape_error(&self.shape)
+    So any number of threads may use it while its layer moves on to the next one (`renewed`).
+    """
+
+    def __cinit__(self, cell, int input_size=0, int hidden_size=0, int num_layers=0, int num_directions=0,
+                  int proj_size=0, bint bias=False, bint merge_sum=False):
+        """cell: a cell's name, or a stack, for another one of its shape that shares its store."""
+        if type(cell) is Stack:
+            self._resemble(cell)
+        else:
+            self.shape = fr_shape(fr_cell((<str?>cell).encode()), input_size, hidden_size, proj_size, num_layers,
+                                  num_directions, bias, merge_sum)
+            self._describe(cell)
+            self.store = Store(num_layers)
+        self.model = fr_model_create(&self.shape, self.store.block(&self.store.weights, self.num_packed_bytes))
+
+    cdef int _resemble(self, Stack other) except -1:
+        self.shape, self.kind, self.has_cell, self.tensors = other.shape, other.kind, other.has_cell, other.tensors
+        self.num_parameters, self.num_packed_bytes = other.num_parameters, other.num_packed_bytes
+        self.features, self.h_size, self.store = other.features, other.h_size, other.store
+        return 0
+
+    cdef int _describe(self, str cell) except -1:
+        """What follows from the shape."""
+        cdef const char *error = fr_shape_error(&self.shape)
         if error is not NULL:
             raise ValueError(error.decode())
         self.kind = cell.split("_")[0].upper()
+        self.has_cell = self.kind == "LSTM"
         self.num_parameters = fr_parameter_count(&self.shape)
-        self.tensors = []
-        while fr_parameter(&self.shape, index, &tensor):
-            shape = [tensor.rows] if tensor.columns < 0 else [tensor.rows, tensor.columns]
-            self.tensors.append((tensor.name.decode(), tuple(shape), tensor.offset))
-            index += 1
-        self.h_size = proj_size if proj_size else hidden_size
-        self.features = self.h_size * (2 if num_directions == 2 and not merge_sum else 1)
+        self.tensors = tensors_of(&self.shape)
+        self.h_size = self.shape.proj_size if self.shape.proj_size else self.shape.hidden_size
+        self.features = self.h_size * (2 if self.shape.num_directions == 2 and not self.shape.merge_sum else 1)
         self.num_packed_bytes = fr_model_size(&self.shape)
-        self.model = fr_model_create(&self.shape, allocate(self.num_packed_bytes))
-        self.spare_tapes = []
-
-    def __dealloc__(self):
-        free(self.model)
-        free(self.spare)
-
-    def pack(self, const float[::1] parameters not None):
-        """Copies the flat parameter vector (num_parameters,) into the packed layout."""
-        check_shape("parameters", (parameters.shape[0],), (self.num_parameters,))
-        with nogil:
-            fr_model_load(self.model, &parameters[0])
-
-    cdef int _borrow(self, size_t size, void **memory) except -1:
-        # The first cache line of a block holds its size.
-        cdef size_t *block = <size_t *>fr_swap(&self.spare, NULL)
-        if block is not NULL and block[0] < size:
-            free(block)
-            block = NULL
-        if block is NULL:
-            block = <size_t *>allocate(size + 64)
-            block[0] = size
-        memory[0] = <char *>block + 64
         return 0
 
-    cdef void _give_back(self, void *memory) noexcept:
-        cdef size_t *block = <size_t *>(<char *>memory - 64)
-        free(fr_swap(&self.spare, block) if block[0] <= SPARE_BYTES else block)
+    def __dealloc__(self):
+        if self.store is not None and self.model is not NULL:
+            self.store.put(&self.store.weights, self.model)
+        else:
+            free(self.model)
+
+    def renewed(self, const float[::1] parameters not None):
+        """A stack of the same shape with the flat parameter vector (num_parameters,) packed; it shares the store."""
+        cdef Stack new
+        check_shape("parameters", (parameters.shape[0],), (self.num_parameters,))
+        new = Stack(self)
+        with nogil:
+            fr_model_load(new.model, &parameters[0])
+        return new
 
     def forward(self, x, y, h0=None, c0=None, hn=None, cn=None, lengths=None, starts=None, bint batch_first=False):
         """Runs whole sequences; the arrays are those of fr_sequence in fastrnn.h.
@@ -67,6 +68,102 @@ cdef class Stack:
         q.x = <const float *>view.buf
         self._states(arrays, &q, h0, c0, hn, cn)
         self._run(&q)
+
+    def run(self, x, state, lengths, bint batch_first, owner):
+        """A new y and last state, h_n or (h_n, c_n), of all layers.
+
+        x (T, N, I), (N, T, I) if batch_first, or (T, I) for one row; state: h_0 (L*D, N, R), with c_0 (L*D, N, H) a
+        pair if there are cells, without N for one row, None for zeros; lengths (N,) or None. `owner`: the layer
+        whose arguments these are.
+        """
+        cdef fr_sequence q
+        cdef cnp.ndarray a = floats(x, "x"), y
+        cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
+        cdef bint flat = a.ndim == 2
+        memset(&q, 0, sizeof(q))
+        if not flat and a.ndim != 3:
+            raise ValueError(f"x has {a.ndim} dimensions, {this(owner)} expects 2 or 3")
+        if flat and lengths is not None:
+            raise ValueError("lengths needs a batch, but x has 2 dimensions")
+        self._check_features(shape[a.ndim - 1], owner)
+        q.steps, q.rows = shape[0 if flat else batch_first], 1 if flat else shape[not batch_first]
+        q.step_stride = 1 if batch_first else q.rows
+        q.row_stride = q.steps if batch_first else 1
+        if q.steps == 0:
+            raise ValueError(f"x has 0 steps, {this(owner)} expects at least 1")
+        if lengths is not None:
+            lengths = copy_of_lengths(lengths, q.rows, q.steps)
+            q.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
+        y = new_like(a, self.features)
+        q.x, q.y = data_of(a), data_of(y)
+        return y, self._run_from(&q, state, self.shape.num_layers * self.shape.num_directions, flat, owner)
+
+    def step(self, x, state, owner):
+        """A new h, or (h, c), after one step of a cell, which is one layer in one direction.
+
+        x (N, I) or (I,); state: h (N, H) or (H,), with c a pair if there are cells, None for zeros.
+        """
+        cdef fr_sequence q
+        cdef cnp.ndarray a = floats(x, "x"), y
+        cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
+        cdef bint flat = a.ndim == 1
+        memset(&q, 0, sizeof(q))
+        if not flat and a.ndim != 2:
+            raise ValueError(f"x has {a.ndim} dimensions, {this(owner)} expects 1 or 2")
+        self._check_features(shape[a.ndim - 1], owner)
+        q.steps, q.rows = 1, 1 if flat else shape[0]
+        q.step_stride, q.row_stride = q.rows, 1
+        y = new_like(a, self.features)
+        q.x, q.y = data_of(a), data_of(y)
+        c = self._run_from(&q, state, 0, flat, owner)
+        return (y, c) if self.has_cell else y
+
+    cdef int _check_features(self, cnp.npy_intp size, owner) except -1:
+        if size != self.shape.input_size:
+            raise ValueError(f"x has {size} features, {this(owner)} expects {self.shape.input_size}")
+        return 0
+
+    cdef object _run_from(self, fr_sequence *q, object state, int depth, bint flat, owner):
+        """Runs the sequence from a state; the new last state, (depth, N, *) or (depth, *) if `flat`.
+
+        depth 0: that of a cell, (N, *) or (*,); its last h is y, and c alone is returned.
+        """
+        cdef cnp.ndarray h_0, c_0, h_n = None, c_n = None
+        cdef int32_t H = self.shape.hidden_size
+        h = c = None
+        if self.has_cell:
+            h, c = as_pair(state, "state")
+        elif state is not None:
+            h = as_one(state, "h_0" if depth else "h")
+        if h is not None:
+            h_0 = self._state(h, "h_0" if depth else "h", depth, q.rows, self.h_size, flat, owner)
+            q.h0 = data_of(h_0)
+        if c is not None:
+            c_0 = self._state(c, "c_0" if depth else "c", depth, q.rows, H, flat, owner)
+            q.c0 = data_of(c_0)
+        if depth:
+            h_n = new_state(depth, q.rows, self.h_size, flat)
+            q.hn = data_of(h_n)
+        if self.has_cell:
+            c_n = new_state(depth, q.rows, H, flat)
+            q.cn = data_of(c_n)
+            self._run(q)
+            return (h_n, c_n) if depth else c_n
+        self._run(q)
+        return h_n
+
+    cdef cnp.ndarray _state(self, object value, str name, int depth, int64_t rows, int32_t size, bint flat, owner):
+        """An initial state as the core reads it."""
+        cdef cnp.ndarray a = floats(value, name)
+        cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(a)
+        cdef int ndim = (depth != 0) + (not flat) + 1
+        if a.ndim != ndim and depth and flat:
+            raise ValueError(f"{name} has {a.ndim} dimensions, an x of 2 dimensions expects 2")
+        if (a.ndim != ndim or shape[ndim - 1] != size or (not flat and shape[ndim - 2] != rows)
+                or (depth and shape[0] != depth)):
+            expected = (<object>new_state(depth, rows, size, flat)).shape
+            raise ValueError(f"{name} has shape {(<object>a).shape}, {this(owner)} expects {expected}")
+        return a
 
     def training_bytes(self, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps):
         """Bytes of the tape of one layer, and of the workspace that its training needs beside it."""
@@ -85,19 +182,6 @@ cdef class Stack:
         if fr_tape_size(self.model, &plan) == 0:
             raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
         return plan
-
-    cdef Memory _tape_memory(self, size_t size):
-        # Threads may train one stack at once: whoever comes first has the spare tape.
-        cdef Memory memory = None
-        try:
-            memory = self.spare_tapes.pop()
-        except IndexError:
-            pass
-        if memory is not None and size <= memory.size <= 2 * size:
-            return memory
-        memory = Memory()
-        memory.data, memory.size = allocate(size), size
-        return memory
 
     def record(self, int layer, Transpose transpose not None, x, y, h0=None, c0=None, hn=None, cn=None,
                lengths=None, starts=None, bint batch_first=False, int64_t kept_steps=0):
@@ -148,17 +232,15 @@ cdef class Stack:
         plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements, kept_steps or tape.sequence.steps)
         if tape.table is not None:
             plan.vocabulary = tape.table.tokens
-        tape.memory = self._tape_memory(fr_tape_size(self.model, &plan))
+        tape.memory = self.store.take_tape(fr_tape_size(self.model, &plan))
         tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
         tape.threads, tape.directions = plan.threads, self.shape.num_directions
         tape.workspace_size = fr_training_size(self.model, &plan)
-        self.pending += 1
-        transpose.pending += 1
         tape.used = 0
-        self._borrow(tape.workspace_size, &workspace)
+        workspace = self.store.borrow(tape.workspace_size)
         with nogil:
             fr_forward(self.model, &tape.sequence, workspace, plan.threads)
-        self._give_back(workspace)
+        self.store.give_back(workspace)
         return 0
 
     def forward_tokens(self, tokens, Table table not None, y, h0=None, c0=None, hn=None, cn=None):
@@ -225,52 +307,73 @@ cdef class Stack:
         size = fr_workspace_size(self.model, q.steps, q.rows, threads)
         if size == 0:
             raise MemoryError(f"{q.steps} steps of {q.rows} rows need more memory than there can be")
-        self._borrow(size, &workspace)
+        self.store.settle()
+        workspace = self.store.borrow(size)
         if work < RELEASE_GIL:
             fr_forward(self.model, q, workspace, 1)
         else:
             with nogil:
                 fr_forward(self.model, q, workspace, threads)
-        self._give_back(workspace)
+        self.store.give_back(workspace)
         return 0
 
 
-cdef class Memory:
-    """A block of memory."""
+cdef cnp.ndarray copy_of_lengths(object lengths, int64_t rows, int64_t steps):
+    """Lengths (rows,) of 0 to `steps`, copied: nobody may change them between check and use."""
+    cdef cnp.ndarray copy = cnp.PyArray_NewCopy(integers(lengths, "lengths"), cnp.NPY_CORDER)
+    if (copy.ndim != 1 or cnp.PyArray_DIMS(copy)[0] != rows
+            or fr_first_outside(<const int64_t *>cnp.PyArray_DATA(copy), rows, steps + 1) < rows):
+        return as_lengths(copy, rows, steps)  # says what is wrong
+    return copy
 
-    def __dealloc__(self):
-        free(self.data)
+
+cdef str this(object owner):
+    """How errors call a layer."""
+    return f"this {type(owner).__name__}"
+
+
+cdef cnp.ndarray new_state(int depth, int64_t rows, int32_t size, bint flat):
+    """A state of `depth` layers (0: a cell), without rows if `flat`."""
+    cdef cnp.npy_intp[3] shape
+    cdef int ndim = 0
+    if depth:
+        shape[ndim] = depth
+        ndim += 1
+    if not flat:
+        shape[ndim] = rows
+        ndim += 1
+    shape[ndim] = size
+    return new_floats(ndim + 1, shape)
 
 
 cdef class Transpose:
-    """The weights of a stack as its backward pass reads them; read-only while tapes are pending."""
+    """The weights of a stack as its backward pass reads them: as `parameters` (num_parameters,) are now."""
 
-    def __cinit__(self, Stack stack not None):
+    def __cinit__(self, Stack stack not None, const float[::1] parameters not None):
+        check_shape("parameters", (parameters.shape[0],), (stack.num_parameters,))
         self.stack = stack
-        self.transpose = fr_transpose_create(stack.model, allocate(fr_transpose_size(stack.model)))
+        stack.store.trained = True
+        self.transpose = fr_transpose_create(
+            stack.model, stack.store.block(&stack.store.transposed, fr_transpose_size(stack.model)))
+        with nogil:
+            fr_transpose_load(stack.model, self.transpose, &parameters[0])
 
     def __dealloc__(self):
-        free(self.transpose)
-
-    def pack(self, const float[::1] parameters not None):
-        """Copies the flat parameter vector (num_parameters,) into the layout of the backward pass."""
-        check_shape("parameters", (parameters.shape[0],), (self.stack.num_parameters,))
-        with nogil:
-            fr_transpose_load(self.stack.model, self.transpose, &parameters[0])
+        if self.stack is not None and self.transpose is not NULL:
+            self.stack.store.put(&self.stack.store.transposed, self.transpose)
+        else:
+            free(self.transpose)
 
 
 cdef class Tape:
     """What one layer's forward pass keeps; made by Stack.record, used up by one backward pass."""
 
     def __dealloc__(self):
-        if self.memory is not None:
+        if self.memory is not None and self.stack is not None:
             self._release()
 
     cdef int _release(self) except -1:
-        self.stack.pending -= 1
-        self.transpose.pending -= 1
-        if len(self.stack.spare_tapes) < self.stack.shape.num_layers:
-            self.stack.spare_tapes.append(self.memory)
+        self.stack.store.give_tape(self.memory)
         self.memory = None
         self.arrays = None
         return 0
@@ -313,10 +416,10 @@ cdef class Tape:
         except BaseException:
             fr_leave(&self.used)
             raise
-        self.stack._borrow(self.workspace_size, &workspace)
+        workspace = self.stack.store.borrow(self.workspace_size)
         with nogil:
             fr_backward(self.stack.model, self.transpose.transpose, &self.sequence, &g, workspace, threads)
-        self.stack._give_back(workspace)
+        self.stack.store.give_back(workspace)
         self._release()
 
 
@@ -328,75 +431,3 @@ cdef int check_packing(object starts, object lengths, Py_ssize_t total) except -
     if not (falling and numpy.array_equal(starts, ends - alive) and total == alive.sum()):
         raise ValueError("starts and lengths do not describe packed data of this size")
     return 0
-
-
-cdef class Dense:
-    """A packed weight matrix and bias: y = x W^T + b."""
-
-    def __cinit__(self, int in_features, int out_features, bint bias):
-        cdef size_t size = fr_linear_size(in_features, out_features)
-        if size == 0:
-            raise ValueError(f"no linear map from {in_features} to {out_features} features is possible")
-        self.in_features, self.out_features, self.bias = in_features, out_features, bias
-        self.num_packed_bytes = size
-        self.linear = fr_linear_create(in_features, out_features, allocate(size))
-
-    def __dealloc__(self):
-        free(self.linear)
-
-    def pack_transposed(self, weight):
-        """Copies weight (in, out) into the packed layout: then y = x weight."""
-        cdef Arrays arrays = Arrays()
-        if self.bias:
-            raise ValueError("a transposed map has no bias")
-        w = <const float *>arrays.take(weight, "weight", (self.in_features, self.out_features), False, False)
-        with nogil:
-            fr_linear_load_transposed(self.linear, w)
-
-    def pack(self, weight, bias=None):
-        """Copies weight (out, in) and bias (out,) into the packed layout."""
-        cdef Arrays arrays = Arrays()
-        if (bias is not None) != self.bias:
-            raise ValueError(f"bias must be {'given' if self.bias else 'None'}")
-        w = <const float *>arrays.take(weight, "weight", (self.out_features, self.in_features), False, False)
-        b = <const float *>arrays.take(bias, "bias", (self.out_features,), False, False)
-        with nogil:
-            fr_linear_load(self.linear, w, b)
-
-    def forward(self, x, y):
-        """x (M, in) -> y (M, out)."""
-        cdef Arrays arrays = Arrays()
-        cdef Py_buffer *view = arrays.add(x, "x", False, False)
-        cdef int64_t rows = view.shape[0] if view.ndim else 0
-        cdef int32_t threads = num_threads
-        check_shape("x", shape_of(view), (rows, self.in_features))
-        out = <float *>arrays.take(y, "y", (rows, self.out_features), False, True)
-        data = <const float *>view.buf
-        with nogil:
-            fr_linear_forward(self.linear, rows, data, self.in_features, out, self.out_features, threads)
-
-
-def linear_gradient(x, dy, dweight=None, dbias=None):
-    """dweight (out, in) += dy^T x and dbias (out,) += sums of dy, for x (T, N, in) and dy (T, N, out)."""
-    cdef Arrays arrays = Arrays()
-    cdef Py_buffer *view = arrays.add(x, "x", False, False)
-    cdef Py_buffer *grad = arrays.add(dy, "dy", False, False)
-    cdef void *memory
-    cdef int32_t threads = num_threads
-    if view.ndim != 3 or grad.ndim != 3 or shape_of(view)[:2] != shape_of(grad)[:2]:
-        raise ValueError(f"x has shape {shape_of(view)} and dy {shape_of(grad)}, expected (T, N, in) and (T, N, out)")
-    inputs, outputs = view.shape[2], grad.shape[2]
-    steps, rows = view.shape[0], view.shape[1]
-    weight = <float *>arrays.take(dweight, "dweight", (outputs, inputs), False, True)
-    bias = <float *>arrays.take(dbias, "dbias", (outputs,), False, True)
-    cdef size_t size = fr_linear_gradient_size(inputs, outputs, threads)
-    if size == 0:
-        raise ValueError(f"no linear map from {inputs} to {outputs} features is possible")
-    memory = allocate(size)
-    cdef const float *x_data = <const float *>view.buf
-    cdef const float *dy_data = <const float *>grad.buf
-    cdef int32_t in_features = inputs, out_features = outputs
-    cdef int64_t T = steps, N = rows
-    with nogil:
-        fr_linear_gradient(in_features, out_features, T, N, x_data, dy_data, weight, bias, memory, threads)
-    free(memory)

@@ -150,34 +150,33 @@ cdef class Stream:
         out: a float32 array that receives y; then nothing is allocated. The state changes only when
         every argument was right.
         """
-        cdef Py_buffer view
+        cdef cnp.ndarray a
+        cdef cnp.npy_intp *shape
         cdef bint flat
         self._check()
         if self.vocabulary:
             return self._step_tokens(x, out)
-        borrow_float32(x, &view)
-        try:
-            flat = view.ndim == 1 and self.rows == 1
-            if not ((flat or view.ndim == 2 and view.shape[0] == self.rows)
-                    and view.shape[view.ndim - 1] == self.stack.shape.input_size):
-                self._refuse(&view)
-            out = self._advance(<const float *>view.buf, NULL, out, flat, 1 if flat else view.shape[0])
-        finally:
-            PyBuffer_Release(&view)
-        return out
+        a = floats(x, "x")
+        shape = cnp.PyArray_DIMS(a)
+        flat = a.ndim == 1 and self.rows == 1
+        if not ((flat or a.ndim == 2 and shape[0] == self.rows) and shape[a.ndim - 1] == self.stack.shape.input_size):
+            self._refuse(a)
+        return self._advance(data_of(a), NULL, out, flat, 1 if flat else shape[0])
 
-    cdef int _refuse(self, Py_buffer *x) except -1:
-        size = self.stack.shape.input_size
-        if x.ndim and x.ndim < 3 and x.shape[x.ndim - 1] != size:
-            raise ValueError(f"x has {x.shape[x.ndim - 1]} features, this {self.stack.kind} expects {size}")
+    cdef int _refuse(self, cnp.ndarray x) except -1:
+        size, shape = self.stack.shape.input_size, (<object>x).shape
+        if 0 < x.ndim < 3 and shape[x.ndim - 1] != size:
+            raise ValueError(f"x has {shape[x.ndim - 1]} features, this {self.stack.kind} expects {size}")
         expected = f"({self.rows}, {size})" + (f" or ({size},)" if self.rows == 1 else "")
-        raise ValueError(f"x has shape {shape_of(x)}, this stream expects {expected}")
+        raise ValueError(f"x has shape {shape}, this stream expects {expected}")
 
     cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows):
         """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
         cdef Py_buffer target
+        cdef cnp.npy_intp[2] shape
         if out is None:
-            out = new_array(self._y_shape(flat), float32)
+            shape[0], shape[1] = self.rows, self.network.outputs
+            out = new_floats(1, shape + 1) if flat else new_floats(2, shape)
         acquire(&target, out, "out", False, True)
         try:
             if (target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.network.outputs
@@ -224,7 +223,7 @@ cdef class Stream:
             flat = x.ndim == 0
         if flat and self.rows == 1:
             if not 0 <= x < self.vocabulary:
-                raise ValueError(f"x holds token {x}, the vocabulary is 0 to {self.vocabulary - 1}")
+                raise ValueError(f"x holds token {shown(x)}, the vocabulary is 0 to {self.vocabulary - 1}")
             token = x
         else:
             arrays = Arrays()

@@ -6,13 +6,18 @@ import dataclasses
 import os
 from typing import Any
 
-from ._architecture import Architecture, find_recurrent, infer_recurrent
-from ._errors import shown
+from fastrnn._json import read_json
+from fastrnn._names import find_model
+
+from ._architecture import Architecture, FoundLayer, find_layer
+from ._errors import safe
+from ._layer_names import NameIndex, list_owner
 from ._open import FilePath, open_checkpoint
 from ._tensors import Array
 
 __all__ = ["format_inspection", "inspect_checkpoint"]
 
+_OWN = "fastrnn"  # where a model of ours has its description, in the metadata
 _EMBEDDING_WORDS = ("embed", "encoder", "emb")
 _LINEAR_WORDS = ("linear", "decoder", "head", "fc", "proj", "out", "dense", "classifier")
 
@@ -21,23 +26,27 @@ def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
     """What a checkpoint holds, as plain lists, strings and numbers that JSON can carry.
 
     Keys: `file`, `format`, `bytes` (of all tensors), `parameters` (number of elements), `tensors`
-    (name, shape, dtype, bytes), `recurrent` (per layer: prefix, the fields of Architecture,
-    `constructor`, `load`, `remark`, or `error`), `language_model` (the line that loads the whole
-    file as one, or ""), `remarks`, `skipped`, `notes`, `metadata`.
+    (name, shape, dtype, bytes), `model` (of a model that fastrnn saved: its kind, architecture and
+    the line that loads it, else None), `recurrent` (per layer: prefix, the fields of Architecture,
+    `constructor`, `load`, `remark`, or `error`), `language_model` (the line that loads another
+    library's file as one, or ""), `remarks`, `skipped`, `notes`, `metadata`.
     Raises what `read_checkpoint` raises.
     """
     checkpoint = open_checkpoint(path)
     tensors = checkpoint.tensors
     file = os.fsdecode(path)
-    recurrent = find_recurrent(tensors)
+    index = NameIndex(tensors)
+    model = _own_model(checkpoint.metadata, file)
+    layers = [_recurrent(tensors, index, prefix, file) for prefix in index.recurrent]
     return {
         "file": file,
         "format": checkpoint.format,
         "parameters": sum(array.size for array in tensors.values()),
         "bytes": sum(array.nbytes for array in tensors.values()),
         "tensors": [_describe(name, array) for name, array in tensors.items()],
-        "recurrent": [_recurrent(tensors, prefix, file) for prefix in recurrent],
-        "language_model": _language_model(tensors, recurrent, file),
+        "model": model,
+        "recurrent": layers + _stacks(tensors, index, file),
+        "language_model": "" if model else _language_model(tensors, file),
         "remarks": [r for name, array in tensors.items() if (r := _remark(name, array))],
         "skipped": checkpoint.skipped,
         "notes": list(checkpoint.notes),
@@ -54,36 +63,64 @@ def _describe(name: str, array: Array) -> dict[str, Any]:
     }
 
 
-def _recurrent(tensors: dict[str, Array], prefix: str, file: str) -> dict[str, Any]:
+def _own_model(metadata: dict[str, str], file: str) -> dict[str, Any] | None:
+    """What the description that `fastrnn.save` wrote says; None without one."""
+    if _OWN not in metadata:
+        return None
     try:
-        found = infer_recurrent(tensors, prefix)
+        described = read_json(metadata[_OWN])
+        kind, config = described["kind"], dict(described["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        return {"error": f"its description is damaged ({safe(error)})"}
+    parts = [_part(name, value) for name, value in config.items()]
+    load = f'fastrnn.load("{_quoted(file)}")'
+    return {"kind": safe(kind), "architecture": parts, "load": load}
+
+
+def _part(name: str, value: Any) -> str:
+    """A part, as in `rnn: LSTM(input_size=3, hidden_size=4)`, or an option, as in `dropout=0.0`."""
+    if isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict):
+        arguments = ", ".join(f"{key}={entry!r}" for key, entry in value[1].items())
+        return safe(f"{name}: {value[0]}({arguments})", 500)
+    return safe(f"{name}={value!r}", 500)
+
+
+def _recurrent(
+    tensors: dict[str, Array], index: NameIndex, prefix: str, file: str
+) -> dict[str, Any]:
+    try:
+        layer = find_layer(tensors, index, prefix)
     except ValueError as error:
         return {"prefix": prefix, "error": str(error)}
+    found = layer.architecture
     name = f"{found.cell}Cell" if found.single_step else found.cell
     return {
         "prefix": prefix,
         **dataclasses.asdict(found),
         "constructor": found.constructor(),
         "load": _load_line(name, prefix, file),
-        "remark": _doubt(found),
+        "remark": _doubt(layer),
     }
 
 
-def _language_model(tensors: dict[str, Array], recurrent: list[str], file: str) -> str:
-    """The line that loads embedding, recurrent layers and head together, if they are all there."""
-    from fastrnn._names import find_parts
-
-    if len(recurrent) != 1:
-        return ""
-    owners = recurrent[0].split(".")
-    for depth in range(len(owners)):
-        prefix = "".join(f"{owner}." for owner in owners[:depth])
-        try:
-            find_parts(tensors, prefix)
-        except ValueError:
+def _stacks(tensors: dict[str, Array], index: NameIndex, file: str) -> list[dict[str, Any]]:
+    """Lists of cells or of single layers that fit on top of each other."""
+    found = []
+    for prefix in index.recurrent:
+        owner = list_owner(prefix)
+        if owner is None:
             continue
-        return _load_line("models.LanguageModel", prefix, file)
-    return ""
+        layer = _recurrent(tensors, index, owner, file)
+        if layer.get("num_layers", 1) > 1:
+            layer["remark"] = f"as a stack, if each layer feeds the next; {layer['remark']}"
+            found.append(layer)
+    return found
+
+
+def _language_model(tensors: dict[str, Array], file: str) -> str:
+    """The line that loads embedding, recurrent layers and head together, if they are all there."""
+    prefix = find_model(tensors)
+    return "" if prefix is None else _load_line("models.LanguageModel", prefix, file)
 
 
 def _load_line(name: str, prefix: str, file: str) -> str:
@@ -93,11 +130,12 @@ def _load_line(name: str, prefix: str, file: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return shown(text.replace("\\", "\\\\").replace('"', '\\"'), 500)
+    return safe(text.replace("\\", "\\\\").replace('"', '\\"'), 500)
 
 
-def _doubt(found: Architecture) -> str:
-    """What names and shapes cannot tell."""
+def _doubt(layer: FoundLayer) -> str:
+    """What names and shapes cannot tell, and what is made up."""
+    found: Architecture = layer.architecture
     doubts = []
     if not found.single_step:
         doubts.append("batch_first (pass True if x is (N, T, I))")
@@ -105,7 +143,12 @@ def _doubt(found: Architecture) -> str:
         doubts.append("which nonlinearity (tanh is the default, else pass it)")
     if found.cell == "GRU":
         doubts.append('where the reset gate acts (PyTorch\'s is reset="after")')
-    return "the file does not say " + " or ".join(doubts) if doubts else ""
+    remark = "the file does not say " + " or ".join(doubts) if doubts else ""
+    zeros = [key for key, name in layer.sources.items() if name is None]
+    if zeros:
+        also = f"it has one bias, {zeros[0].partition('_l')[0]} is zero"
+        return f"{remark}; {also}" if remark else also
+    return remark
 
 
 def _remark(name: str, array: Array) -> str:
@@ -125,12 +168,13 @@ def _remark(name: str, array: Array) -> str:
 def format_inspection(info: dict[str, Any]) -> str:
     """The result of `inspect_checkpoint` as lines of text."""
     lines = [
-        f"{shown(info['file'], 500)}: {info['format']}, {len(info['tensors'])} tensors, "
+        f"{safe(info['file'], 500)}: {info['format']}, {len(info['tensors'])} tensors, "
         f"{info['parameters']} elements, {info['bytes']} bytes",
         "",
         *_table(info["tensors"]),
+        *_model_lines(info["model"], info["parameters"]),
     ]
-    for layer in info["recurrent"]:
+    for layer in () if _is_own(info) else info["recurrent"]:
         lines += ["", *_layer_lines(layer)]
     if not info["recurrent"]:
         lines += ["", "no recurrent layer found"]
@@ -140,17 +184,30 @@ def format_inspection(info: dict[str, Any]) -> str:
         ("Also", info["remarks"]),
         ("Skipped", [f"{name}: {why}" for name, why in info["skipped"].items()]),
         ("Notes", info["notes"]),
-        ("Metadata", [f"{key}: {value}" for key, value in info["metadata"].items()]),
+        ("Metadata", [f"{k}: {value}" for k, value in info["metadata"].items() if k != _OWN]),
     ):
         if entries:
-            lines += ["", f"{title}:", *(f"  {shown(entry, 200)}" for entry in entries)]
+            lines += ["", f"{title}:", *(f"  {safe(entry, 200)}" for entry in entries)]
     return "\n".join(lines)
+
+
+def _is_own(info: dict[str, Any]) -> bool:
+    """Whether `fastrnn.load` makes the model, so that its layers need no lines of their own."""
+    return info["model"] is not None and "error" not in info["model"]
+
+
+def _model_lines(model: dict[str, Any] | None, parameters: int) -> list[str]:
+    if model is None:
+        return []
+    if "error" in model:
+        return ["", f"A model of fastrnn, but {model['error']}"]
+    title = f"A model of fastrnn: {model['kind']}, {parameters:,} parameters"
+    return ["", title, *(f"  {part}" for part in model["architecture"]), f"  {model['load']}"]
 
 
 def _table(tensors: list[dict[str, Any]]) -> list[str]:
     rows = [
-        (shown(t["name"], 100), str(tuple(t["shape"])), t["dtype"], str(t["bytes"]))
-        for t in tensors
+        (safe(t["name"], 100), str(tuple(t["shape"])), t["dtype"], str(t["bytes"])) for t in tensors
     ]
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(4)]
     return [
@@ -160,7 +217,7 @@ def _table(tensors: list[dict[str, Any]]) -> list[str]:
 
 
 def _layer_lines(layer: dict[str, Any]) -> list[str]:
-    where = shown(layer["prefix"]) or "(no prefix)"
+    where = safe(layer["prefix"]) or "(no prefix)"
     if "error" in layer:
         return [f"{where}: recurrent weights, but {layer['error']}"]
     lines = [f"{where}: {layer['constructor']}", f"  {layer['load']}"]

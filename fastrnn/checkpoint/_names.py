@@ -8,20 +8,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from ._errors import CheckpointError, shown
+from ._errors import CheckpointError, safe
 from ._tensors import Array
 
 __all__ = ["clean_names", "fold_weight_norm", "take_raw_weights"]
 
 T = TypeVar("T")
 
-_OLD_NORM = re.compile(r"(?P<base>(?:.*\.)?weight[^.]*)_g", re.DOTALL)
-_NEW_NORM = re.compile(
-    r"(?P<owner>(?:.*\.)?)parametrizations\.(?P<name>[^.]+)\.original0", re.DOTALL
-)
-_RAW = re.compile(
-    r"(?P<owner>(?:.*\.)?)(?P<name>weight_(?:ih|hh|hr)_l[0-9]+(?:_reverse)?)_raw", re.DOTALL
-)
+_RAW = re.compile(r"(weight_(?:ih|hh|hr)_l[0-9]+(?:_reverse)?)_raw")
+_PARALLEL = "module."  # DataParallel's prefix, and that of fastai's weight dropout
 
 
 def clean_names(tensors: dict[str, T], notes: list[str]) -> dict[str, T]:
@@ -30,9 +25,16 @@ def clean_names(tensors: dict[str, T], notes: list[str]) -> dict[str, T]:
     A renaming that would give two tensors one name is left out, and noted.
     """
     tensors = _renamed(tensors, _without_compile, notes)
-    while tensors and all(name.startswith("module.") and len(name) > 7 for name in tensors):
-        tensors = _renamed(tensors, lambda name: name[7:], notes)
-    return tensors
+    shared = min(map(_parallel_length, tensors), default=0)
+    return {name[shared:]: tensor for name, tensor in tensors.items()} if shared else tensors
+
+
+def _parallel_length(name: str) -> int:
+    """How many characters of `module.module....` a name begins with, its last part excepted."""
+    end, step = 0, len(_PARALLEL)
+    while name.startswith(_PARALLEL, end) and len(name) > end + step:
+        end += step
+    return end
 
 
 def _without_compile(name: str) -> str:
@@ -64,7 +66,7 @@ def fold_weight_norm(tensors: dict[str, Array], notes: list[str]) -> dict[str, A
         partner, plain = pair
         g, v = tensors[name], tensors[partner]
         if plain in result or not _norm_fits(g, v):
-            notes.append(f"{shown(name)} and {shown(partner)} were kept: they are no weight norm")
+            notes.append(f"{safe(name)} and {safe(partner)} were kept: they are no weight norm")
             continue
         identity = (*_identity(g), *_identity(v))
         if identity not in done:
@@ -81,11 +83,16 @@ def fold_weight_norm(tensors: dict[str, Array], notes: list[str]) -> dict[str, A
 
 def _norm_pair(name: str) -> tuple[str, str] | None:
     """For the name of a magnitude: the name of its direction and of the plain weight."""
-    if old := _OLD_NORM.fullmatch(name):
-        return f"{old['base']}_v", old["base"]
-    if new := _NEW_NORM.fullmatch(name):
-        return f"{name[:-1]}1", f"{new['owner']}{new['name']}"
-    return None
+    owner, dot, last = name.rpartition(".")
+    if last.endswith("_g") and last.startswith("weight"):
+        return f"{name[:-1]}v", name[:-2]
+    if last != "original0":
+        return None
+    owner, _, plain = owner.rpartition(".")
+    above, dot, form = owner.rpartition(".")
+    if form != "parametrizations" or not plain:
+        return None
+    return f"{name[:-1]}1", f"{above}{dot}{plain}"
 
 
 def _norm_fits(g: Array, v: Array) -> bool:
@@ -122,28 +129,47 @@ def _stored_elements(tensors: dict[str, Array]) -> int:
 def take_raw_weights(tensors: dict[str, Array], notes: list[str]) -> dict[str, Array]:
     """Uses fastai's undropped `weight_hh_l0_raw` for `weight_hh_l0`.
 
-    The plain weight lies beside it or in `module.`; that inner prefix is then taken away, so that
-    all tensors of the layer share one prefix.
+    The plain weight lies beside it or in `module.`; that inner prefix is then taken away from the
+    tensors right inside it, so that all tensors of the layer share one prefix.
     """
     result = dict(tensors)
     owners: dict[str, None] = {}
     for name, tensor in tensors.items():
-        raw = _RAW.fullmatch(name)
+        owner, dot, last = name.rpartition(".")
+        raw = _RAW.fullmatch(last)
         if raw is None:
             continue
-        inner, plain = (f"{raw['owner']}{m}{raw['name']}" for m in ("module.", ""))
+        inner, plain = (f"{owner}{dot}{module}{raw[1]}" for module in (_PARALLEL, ""))
         target = inner if inner in result else plain
         if target in result and result[target].shape != tensor.shape:
-            notes.append(f"{shown(name)} was kept: {shown(target)} has another shape")
+            notes.append(f"{safe(name)} was kept: {safe(target)} has another shape")
             continue
         del result[name]
         result[target] = tensor
-        owners[raw["owner"]] = None
-        notes.append(f"{shown(target)} is taken from {shown(name)}, the weight before dropout")
-    for owner in owners:
-        result = _renamed(result, _replace_prefix(f"{owner}module.", owner), notes)
-    return result
+        owners[owner + dot] = None
+        notes.append(f"{safe(target)} is taken from {safe(name)}, the weight before dropout")
+    return _without_inner(result, owners, notes) if owners else result
 
 
-def _replace_prefix(old: str, new: str) -> Callable[[str], str]:
-    return lambda name: new + name[len(old) :] if name.startswith(old) else name
+def _without_inner(
+    tensors: dict[str, Array], owners: dict[str, None], notes: list[str]
+) -> dict[str, Array]:
+    """The tensors `{owner}module.{last}` as `{owner}{last}`, unless two would have one name."""
+    new: dict[str, str] = {}
+    taken: dict[str, str] = {}  # new name -> owner
+    clashing: set[str] = set()
+    for name in tensors:
+        inner, dot, last = name.rpartition(".")
+        owner = (inner + dot).removesuffix(_PARALLEL)
+        if owner != inner + dot and owner in owners:
+            new[name] = owner + last
+            taken[owner + last] = owner
+    for name in tensors:
+        if name in taken and name not in new:
+            clashing.add(taken[name])
+    for owner in clashing:
+        notes.append(f"{safe(owner)}{_PARALLEL} was kept: without it two tensors share a name")
+    return {
+        new[name] if name in new and taken[new[name]] not in clashing else name: tensor
+        for name, tensor in tensors.items()
+    }

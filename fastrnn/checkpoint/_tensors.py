@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import CheckpointError, shown
-from ._objects import MAX_EXTENT, TensorRecord
+from ._errors import CheckpointError, safe
+from ._ndarrays import ArrayRecord
+from ._objects import MAX_EXTENT, Storage, TensorRecord
 
-__all__ = ["Array", "Tensors", "decode", "item_size"]
+__all__ = ["Array", "Tensors", "decode", "item_size", "stored_size"]
 
 Array = NDArray[Any]
 MAX_EXPANSION = 1 << 28  # elements that the file's tensors may show beyond what it stores
@@ -23,11 +24,17 @@ _SIZES = {
     "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1,
     "bool": 1, "complex64": 8, "complex128": 16,
 }  # fmt: skip
+_QUANTISED_SIZES = {"qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1}
 
 
 def item_size(dtype: str) -> int:
     """Bytes per element of PyTorch's `dtype`; 0 when NumPy has nothing to hold it."""
     return _SIZES.get(dtype, 0)
+
+
+def stored_size(dtype: str) -> int:
+    """Bytes per element in a file, of quantised types too; 0 for a type that is unknown."""
+    return item_size(dtype) or _QUANTISED_SIZES.get(dtype, 0)
 
 
 def decode(raw: NDArray[np.uint8], dtype: str, byteorder: str = "little") -> Array:
@@ -53,13 +60,16 @@ class Tensors:
         self._fetch = fetch
         self._byteorder = byteorder
         self._vectors: dict[tuple[str, str], Array] = {}
+        self._contents: dict[int, NDArray[np.uint8]] = {}
         self._sizes: dict[str, tuple[str, int]] = {}
         self._expansion = 0
         self._expanded: set[int] = set()
         self.widened = 0
 
-    def array(self, record: TensorRecord) -> Array:
+    def array(self, record: TensorRecord | ArrayRecord) -> Array:
         """The tensor, writable, a view into its storage; CheckpointError if it does not fit."""
+        if isinstance(record, ArrayRecord):
+            return self._numpy_array(record)
         shape, strides = _checked_window(record)
         vector = self._vector(record)
         self._count_expansion(record, math.prod(shape))
@@ -71,21 +81,36 @@ class Tensors:
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"a tensor of shape {shape} does not fit: {error}") from error
 
+    def _numpy_array(self, record: ArrayRecord) -> Array:
+        """An array that the pickle itself holds; those of the same bytes share memory."""
+        if id(record.data) not in self._contents:
+            self._contents[id(record.data)] = np.frombuffer(record.data, np.uint8).copy()
+        return record.array(self._contents[id(record.data)])
+
     def _vector(self, record: TensorRecord) -> Array:
         storage = record.storage
         stored = storage.dtype, storage.root_numel
         if self._sizes.setdefault(storage.key, stored) != stored:
-            raise CheckpointError(f"storage {shown(storage.key)} is described in two ways")
+            raise CheckpointError(f"storage {safe(storage.key)} is described in two ways")
         name = storage.key, record.dtype
         if name not in self._vectors:
-            raw = self._fetch(storage.key, storage.root_numel * item_size(storage.dtype))
+            raw = self._raw(storage, storage.root_numel * item_size(storage.dtype))
             if len(raw) % item_size(record.dtype):
                 raise CheckpointError(
-                    f"storage {shown(storage.key)} has {len(raw)} bytes, "
+                    f"storage {safe(storage.key)} has {len(raw)} bytes, "
                     f"not a whole number of {record.dtype}"
                 )
             self._vectors[name] = decode(raw, record.dtype, self._byteorder)
         return self._vectors[name]
+
+    def _raw(self, storage: Storage, nbytes: int) -> NDArray[np.uint8]:
+        if storage.data is None:
+            return self._fetch(storage.key, nbytes)
+        if len(storage.data) != nbytes:
+            raise CheckpointError(
+                f"a storage in the pickle has {len(storage.data)} bytes, expected {nbytes}"
+            )
+        return np.frombuffer(storage.data, np.uint8).copy()
 
     def _count_expansion(self, record: TensorRecord, numel: int) -> None:
         if id(record) in self._expanded:
@@ -103,7 +128,7 @@ def _first(record: TensorRecord) -> int:
     """Where the record's storage begins in the file's storage, in elements of the tensor."""
     start = record.storage.start * item_size(record.storage.dtype)
     if start % item_size(record.dtype):
-        raise CheckpointError(f"storage {shown(record.storage.key)} starts inside an element")
+        raise CheckpointError(f"storage {safe(record.storage.key)} starts inside an element")
     return start // item_size(record.dtype)
 
 
@@ -121,7 +146,7 @@ def _checked_window(record: TensorRecord) -> tuple[tuple[int, ...], tuple[int, .
     room = storage.numel * item_size(storage.dtype) // item_size(record.dtype)
     if last >= room:
         raise CheckpointError(
-            f"a tensor of shape {shape} reaches element {last} of storage {shown(storage.key)}, "
+            f"a tensor of shape {shape} reaches element {last} of storage {safe(storage.key)}, "
             f"which has {room}"
         )
     return shape, strides

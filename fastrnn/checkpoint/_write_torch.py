@@ -17,7 +17,7 @@ import numpy as np
 from fastrnn._arrays import AnyArray, ArrayLike, as_array
 from fastrnn._atomic import FilePath, replacing
 
-from ._errors import shown
+from ._errors import safe
 
 __all__ = ["write_pytorch"]
 
@@ -59,7 +59,7 @@ def _storages(tensors: Mapping[str, ArrayLike]) -> dict[str, Storage]:
     storages: dict[str, Storage] = {}
     for name, value in tensors.items():
         if not isinstance(name, str):
-            raise TypeError(f"mapping has the key {shown(repr(name))}, expected names")
+            raise TypeError(f"mapping has the key {safe(repr(name))}, expected names")
         array = as_array(value, name)
         if array.dtype.newbyteorder("=").name not in _STORAGES:
             raise TypeError(f"{name} has dtype {array.dtype}, which PyTorch has no storage for")

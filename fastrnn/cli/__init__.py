@@ -82,15 +82,20 @@ def _sentence(summary: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    from fastrnn.cli._output import lenient_output
+
     words = sys.argv[1:] if arguments is None else list(arguments)
     chosen = next((word for word in words if word in _COMMANDS), None)
-    options = _parser(chosen).parse_args(words)
+    with lenient_output(goes_on=chosen == "train"):
+        return _run(_parser(chosen).parse_args(words))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         code = int(import_module(f"fastrnn.cli.{_COMMANDS[options.command][0]}").run(options))
         print(end="", flush=True)
         return code
     except BrokenPipeError:  # the reader has enough: `fastrnn inspect FILE | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 0
     except KeyboardInterrupt:
         return 130
@@ -103,10 +108,10 @@ def _reason(error: Exception) -> str:
     """The message, without the number of the system's error."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    from fastrnn.checkpoint._errors import shown
+    from fastrnn.checkpoint._errors import safe
 
     is_missing = isinstance(error, FileNotFoundError)
     reason = "no such file" if is_missing else error.strerror[0].lower() + error.strerror[1:]
     if error.filename is None:
         return reason
-    return f"{shown(os.fsdecode(error.filename), 500)}: {reason}"
+    return f"{safe(os.fsdecode(error.filename), 500)}: {reason}"

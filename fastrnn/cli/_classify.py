@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastrnn._arrays import shown
 from fastrnn.cli._labels import (
     class_table,
     classes_of,
@@ -28,7 +29,7 @@ def prepare(options: Namespace) -> Job:
     texts, labels = _read(options)
     classes = sorted(set(labels))
     if len(classes) < 2:
-        raise ValueError(f"all examples are of the class {classes[0]!r}, expected two or more")
+        raise ValueError(f"all examples are of the class {shown(classes[0])}, expected two or more")
     vocabulary = build_vocabulary(texts, options, ("pad", "unk"))
     examples = LabelledSequences(encode(vocabulary, texts), labels, classes=classes)
     model = SequenceClassifier(

@@ -6,14 +6,26 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from fastrnn._arrays import shown
 from fastrnn._atomic import replacing
 from fastrnn.cli._arguments import Parser
+from fastrnn.cli._parsing import parse_json, parse_toml
+from fastrnn.data._csv import csv_line
+from fastrnn.data.readers import read_one
 
 _NOT_SAVED = {"help", "config", "resume", "out", "command", "task", "refuse", "at_most"}
+
+# What may be other than it was when a training goes on: it is used, and saved for the next time.
+# The data and what is read from it are compared when they are read. Everything else is refused.
+USED_ON_RESUME = {
+    "data", "encoding", "order",
+    "epochs", "max_steps", "validate_every", "patience",
+    "lr", "momentum", "weight_decay", "schedule", "warmup", "clip_norm",
+    "threads", "memory_budget", "flow", "plot", "quiet",
+}  # fmt: skip
 
 
 class ConfigParser(Parser):
@@ -44,27 +56,35 @@ class ConfigParser(Parser):
             return {}
         values: dict[str, Any] = {}
         if found.resume and found.out and saved_options(found.out).exists():
-            values |= self._read(str(saved_options(found.out)))
-        return values | (self._read(found.config) if found.config else {})
+            values |= self._read(str(saved_options(found.out)), "--resume")
+        return values | (self._read(found.config, "--config") if found.config else {})
 
-    def _read(self, path: str) -> dict[str, Any]:
+    def _read(self, path: str, flag: str) -> dict[str, Any]:
         try:
-            read = _read_json if path.endswith(".json") else _read_toml
-            given = read(Path(path))
+            parse = parse_json if path.endswith(".json") else parse_toml
+            given = parse(read_one(Path(path)), path)
         except OSError as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
-            self.error(f"argument --config: {path}: {reason}")
+            self.error(f"argument {flag}: {path}: {reason}")
         except ValueError as error:
-            self.error(f"argument --config: {path}: {error}")
+            self.error(f"argument {flag}: {error}")
+        if not isinstance(given, dict):
+            self.error(f"argument {flag}: {path} is {shown(given)}, expected an object of options")
         values = {key.replace("-", "_"): value for key, value in given.items()}
+        if len(values) < len(given):
+            self.error(f"argument {flag}: {path} has a key twice, with - and with _ in it")
         known = {action.dest for action in self._actions} - _NOT_SAVED | {"out"}
         for key in values:
             if key not in known:
                 close = get_close_matches(key, known, 1)
                 hint = f", did you mean {close[0].replace('_', '-')}" if close else ""
-                self.error(f"argument --config: {path}: unknown key {key!r}{hint}")
+                self.error(f"argument {flag}: {path}: unknown key {shown(key)}{hint}")
         data = values.get("data", [])
         values["data"] = [data] if isinstance(data, str) else data
+        if not isinstance(values["data"], list) or not all(
+            isinstance(d, str) for d in values["data"]
+        ):
+            self.error(f"argument {flag}: {path}: data is {shown(data)}, expected names of files")
         return values
 
     def _words(self, values: Mapping[str, Any]) -> Iterator[str]:
@@ -79,35 +99,17 @@ class ConfigParser(Parser):
                     self.error(f"argument --config: {action.dest} is a truth value, not expected")
                 yield from (name,) if value else _negated(action)
             elif action.nargs == 0:
-                self.error(f"argument --config: {action.dest} is {value!r}, expected true or false")
+                self.error(
+                    f"argument --config: {action.dest} is {shown(value)}, expected true or false"
+                )
+            elif isinstance(value, list):
+                yield f"{name}={csv_line(map(str, value))}"
             else:
-                listed = value if isinstance(value, list) else [value]
-                yield f"{name}={','.join(map(str, listed))}"
+                yield f"{name}={value}"
 
 
 def _negated(action: argparse.Action) -> list[str]:
     return [name for name in action.option_strings if name.startswith("--no-")]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    found = json.loads(path.read_bytes())
-    if not isinstance(found, dict):
-        raise ValueError("expected an object of options")
-    return found
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    """By the standard library since Python 3.11, by the package tomli before."""
-    for name in ("tomllib", "tomli"):
-        try:
-            module = import_module(name)
-            break
-        except ImportError:
-            continue
-    else:
-        raise ValueError("TOML needs Python 3.11, or: pip install tomli; JSON works as well")
-    found: dict[str, Any] = module.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def saved_options(out: str) -> Path:
@@ -117,6 +119,25 @@ def saved_options(out: str) -> Path:
 
 def save_options(options: argparse.Namespace) -> None:
     """Write them beside the checkpoints."""
-    kept = {key: value for key, value in vars(options).items() if key not in _NOT_SAVED}
     with replacing(saved_options(options.out)) as file:
-        file.write(json.dumps(kept, indent=2).encode() + b"\n")
+        file.write(json.dumps(_kept(options), indent=2).encode() + b"\n")
+
+
+def check_resumed(options: argparse.Namespace) -> None:
+    """ValueError for options with which the training that goes on cannot have been begun."""
+    path = saved_options(options.out)
+    if not path.exists():
+        return
+    now = json.loads(json.dumps(_kept(options)))
+    saved = parse_json(read_one(path), str(path))
+    changed = [
+        f"--{name.replace('_', '-')} is {value}, there {saved[name]}"
+        for name, value in now.items()
+        if name in saved and saved[name] != value and name not in USED_ON_RESUME
+    ]
+    if changed:
+        raise ValueError(f"{path} is of another training: {'; '.join(changed)}")
+
+
+def _kept(options: argparse.Namespace) -> dict[str, Any]:
+    return {key: value for key, value in vars(options).items() if key not in _NOT_SAVED}

@@ -40,7 +40,7 @@ def add_decoding_options(parser: Parser) -> None:
     add("--max-new-tokens", type=whole(1), default=200, metavar="N", help="tokens at most "
         "(default: 200)")  # fmt: skip
     add("--min-new-tokens", type=whole(0), default=0, metavar="N", help="tokens before the text "
-        "may end by itself or by --stop (default: 0)")  # fmt: skip
+        "may end (default: 0)")  # fmt: skip
     add("--num-return-sequences", type=whole(1), default=1, metavar="N", help="texts for each one "
         "given, the best score first; drawn ones may be the same (default: 1)")  # fmt: skip
     add("--json", action="store_true", help="print JSON, for programs")
@@ -98,9 +98,10 @@ def _add_shape(parser: Parser) -> None:
     add("--suppress", type=some_text, metavar="TEXT", help="none of the tokens of "
         "this text occurs: no digits by --suppress 0123456789")  # fmt: skip
     add("--stop", action="append", type=some_text, metavar="TEXT", help="end after this text, "
-        "which is kept; may be given several times")  # fmt: skip
+        "which is kept; may be given several times; with --regex or --words only where the text is "
+        "whole")  # fmt: skip
     one.add_argument("--regex", metavar="PATTERN", help="the new text matches this regular "
-                     "expression as a whole")  # fmt: skip
+                     "expression as a whole, however it ends")  # fmt: skip
     one.add_argument("--words", metavar="FILE", help="the new text is one of the lines of this "
                      "file")  # fmt: skip
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray
+from fastrnn._arrays import MAX_ROWS, AnyArray, narrowed, shown
+from fastrnn.cli._input import as_file
 from fastrnn.cli._task import BATCH, Figures, Job
 from fastrnn.data import Scaler, Table, Windows, read_csv, read_numpy, split
-from fastrnn.data.readers import read_one
+from fastrnn.data._columns import HINT
 from fastrnn.data.scaling import as_series
+from fastrnn.data.tables import in_a_row, places_of
 from fastrnn.models import AutoRegression, Forecaster
 
 _MOST_SHOWN = 12  # targets with lines of their own
+_HINT = HINT.replace("`columns`", "--columns")
 _ORDER = 16  # past steps of the baseline
 _MOST_WEIGHTS = 1 << 18  # of a baseline, beyond which it is not kept: the file's header holds it
 
@@ -29,7 +31,7 @@ def prepare(options: Namespace) -> Job:
     """Scaling, windows, the fitted baseline and a new model."""
     series, columns = _read(options.data[0], options.columns, options.encoding)
     names = options.targets or list(columns)
-    targets = _places(names, columns)
+    targets = places_of(names, columns, "the data")
     parts = split(series, options.validation, 0.0, context=options.steps)
     _check_size(parts.train, options, "to train on")
     _check_size(parts.validation, options, "to validate on")
@@ -46,6 +48,7 @@ def prepare(options: Namespace) -> Job:
     )
     baseline = _baseline(parts.train, options, arguments)
     size = (options.steps, options.batch_size)
+    origin = "" if names == list(columns) else f" from {in_a_row(columns)}"
     stride = options.stride
     about = {"columns": list(columns), "targets": names, "steps": options.steps, "stride": stride}
     return Job(
@@ -53,51 +56,34 @@ def prepare(options: Namespace) -> Job:
         Windows(parts.train, *size, stride=stride, seed=options.seed, **arguments),
         Windows(parts.validation, *size, shuffle=False, **arguments),
         f"{len(parts.train):,} steps to learn from, {len(series) - len(parts.train):,} to "
-        f"validate on, {len(columns)} features, forecast: {', '.join(names)}",
+        f"validate on, {len(columns)} features, forecast: {in_a_row(names)}{origin}",
         shlex.quote(options.data[0]),
         {**about, "baseline": _kept(baseline)},
     )
 
 
-def _read(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
-    """A series and the names of its features, which are numbers where the file has none."""
+def _read(source: str | None, columns: Sequence[str] | None, encoding: str) -> Table:
+    """A series and the names of its features, which are numbers where the file has none.
+
+    `source`: a path, or None for standard input.
+    """
+    with as_file(source) as path:
+        return _read_file(path, columns, encoding)
+
+
+def _read_file(path: str, columns: Sequence[str] | None, encoding: str) -> Table:
     with Path(path).open("rb") as file:
         start = file.read(6)
     if start[:2] != b"PK" and start != b"\x93NUMPY":
-        chosen = _with_numbers(path, encoding) if columns is None else columns
         try:
-            return read_csv(path, chosen, encoding=encoding)
+            return read_csv(path, columns, encoding=encoding, skip_text=columns is None)
         except ValueError as error:
-            raise ValueError(str(error).replace("`columns`", "--columns")) from None
+            raise ValueError(str(error).replace(HINT, _HINT)) from None
     values = as_series(read_numpy(path), path)
     found = tuple(map(str, range(values.shape[1])))
     if columns is None:
         return Table(values, found)
-    return Table(values[:, _places(columns, found)], tuple(columns))
-
-
-def _with_numbers(path: str, encoding: str) -> list[str | int] | None:
-    """The columns of a CSV file that begin with a number, so that dates stay out; None: all."""
-    lines = [line for line in read_one(Path(path), encoding).split("\n") if line.strip()]
-    if len(lines) < 2:
-        return None
-    separator = max(",;\t", key=lines[0].count)
-    cells = next(csv.reader([lines[1]], delimiter=separator), [])
-    return [i for i, cell in enumerate(cells) if _is_number(cell)] or None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        return math.isfinite(float(cell))
-    except ValueError:
-        return False
-
-
-def _places(names: Sequence[str], columns: Sequence[str]) -> list[int]:
-    for name in names:
-        if name not in columns:
-            raise ValueError(f"there is no column {name!r}, the data has {', '.join(columns)}")
-    return [columns.index(name) for name in names]
+    return Table(values[:, places_of(columns, found, path)], tuple(columns))
 
 
 def _check_size(part: AnyArray, options: Namespace, use: str) -> None:
@@ -126,11 +112,20 @@ def _kept(baseline: AutoRegression) -> Figures:
 
 def baseline_of(model: Forecaster) -> AutoRegression | None:
     """The baseline that the model was compared with, from its file."""
-    kept = _about(model).get("baseline", {})
+    kept = _about(model).baseline
     if "parameters" not in kept:
         return None
-    baseline = AutoRegression(model.input_size, kept["order"], **_arguments(model))
-    baseline.flat[...] = np.asarray(kept["parameters"], np.float32)
+    damaged = "the model's baseline is damaged, expected its order and its parameters"
+    order, parameters = kept.get("order"), kept["parameters"]
+    if type(order) is not int or order < 1 or not isinstance(parameters, list):
+        raise ValueError(damaged)
+    needed = (order * model.input_size + 1) * model.horizon * len(model.targets)
+    if needed > len(parameters) or any(type(x) is not float for x in parameters):
+        raise ValueError(damaged)
+    baseline = AutoRegression(model.input_size, order, **_arguments(model))
+    if baseline.flat.size != len(parameters):  # padded to whole cache lines
+        raise ValueError(damaged)
+    baseline.flat[...] = narrowed(np.asarray(parameters), "the model's baseline")
     baseline.repack()
     return baseline
 
@@ -140,32 +135,61 @@ def _arguments(model: Forecaster) -> Figures:
     return {"horizon": model.horizon, "targets": model.targets, "scaler": model.scaler}
 
 
-def _about(model: Forecaster) -> Figures:
-    if not isinstance(model.extra, dict) or not {"columns", "steps"} <= set(model.extra):
+class _About(NamedTuple):
+    """What the model's file says beside its parameters; `baseline` as `_kept` makes it."""
+
+    columns: list[str]
+    targets: list[str]
+    steps: int
+    baseline: Figures
+
+
+def _about(model: Forecaster) -> _About:
+    extra = model.extra
+    if not isinstance(extra, dict) or not {"columns", "steps"} <= set(extra):
         raise ValueError("the model does not name its columns, expected one of fastrnn train")
-    return model.extra
+    targets = extra.get("targets", [str(i) for i in model.targets])
+    for key, names, count in (
+        ("columns", extra["columns"], model.input_size), ("targets", targets, len(model.targets)),
+    ):  # fmt: skip
+        if type(names) is not list or [type(name) for name in names] != [str] * count:
+            raise ValueError(f"the model's {key} are {shown(names)}, expected {count} names")
+    steps, baseline = extra["steps"], extra.get("baseline", {})
+    if type(steps) is not int or not 0 < steps <= MAX_ROWS:
+        raise ValueError(f"the model's steps are {shown(steps)}, expected an int from 1")
+    if not isinstance(baseline, dict):
+        raise ValueError(
+            f"the model's baseline is {shown(baseline)}, expected order and parameters"
+        )
+    return _About(extra["columns"], targets, steps, baseline)
 
 
-def _series_for(model: Forecaster, path: str, encoding: str) -> AnyArray:
-    """The columns that the model knows, from another file."""
-    names = _about(model)["columns"]
+def _series_for(model: Forecaster, path: str | None, encoding: str) -> AnyArray:
+    """The columns that the model knows, from another file or from standard input (None)."""
+    names = _about(model).columns
     is_numbered = all(name.isdecimal() for name in names)
-    series, found = _read(path, None if is_numbered else names, encoding)
+    try:
+        series, found = _read(path, None if is_numbered else names, encoding)
+    except ValueError as error:  # no option names columns here: the model does
+        raise ValueError(str(error).removesuffix(_HINT)) from error
+    if is_numbered and set(names) <= set(found):
+        series, found = series[:, places_of(names, found, "the data")], tuple(names)
     if len(found) != len(names):
-        raise ValueError(f"{path} has {len(found)} columns, the model expects {len(names)}")
+        given = path or "standard input"
+        raise ValueError(f"{given} has {len(found)} columns, the model expects {len(names)}")
     return series
 
 
 def evaluate(model: Forecaster, options: Namespace) -> Figures:
     """Errors on all windows of a series."""
     series = _series_for(model, options.data[0], options.encoding)
-    windows = Windows(series, _about(model)["steps"], BATCH, shuffle=False, **_arguments(model))
+    windows = Windows(series, _about(model).steps, BATCH, shuffle=False, **_arguments(model))
     return measure(model, windows)
 
 
 def measure(model: Forecaster, source: Any) -> Figures:
     """Errors of the model and of its baseline on the same windows, in the series' own units."""
-    names = _about(model).get("targets", [str(i) for i in model.targets])
+    names = _about(model).targets
     figures: Figures = {"windows": len(source), "targets": names, "model": _errors(model, source)}
     baseline = baseline_of(model)
     if baseline is not None:
@@ -179,7 +203,7 @@ def _errors(model: Forecaster | AutoRegression, source: Any) -> Figures:
     scale = 1.0 if model.scaler is None else model.scaler.select(model.targets).scale
     place = source.state_dict()
     for batch in source.batches():
-        scaled = (model(batch.inputs) - batch.targets).astype(np.float64)
+        scaled = model(batch.inputs).astype(np.float64) - batch.targets
         difference = scaled * scale
         squares = squares + (difference**2).sum(axis=(0, 1))
         sizes = sizes + np.abs(difference).sum(axis=(0, 1))
@@ -218,22 +242,22 @@ def _error_row(name: str, mse: float, mae: float) -> str:
     return f"{name:<28}{mse:>12.5g}{mse**0.5:>12.5g}{mae:>12.5g}"
 
 
-def predict(model: Forecaster, paths: Sequence[str], options: Namespace) -> list[Figures]:
+def predict(model: Forecaster, paths: Sequence[str | None], options: Namespace) -> list[Figures]:
     """The steps after the end of each series."""
-    names = _about(model).get("targets", [str(i) for i in model.targets])
+    names = _about(model).targets
     found = []
     for path in paths:
-        series = _series_for(model, path, options.encoding)
-        forecast = model.predict(series[-_about(model)["steps"] :], options.steps)
+        series = _series_for(model, path, options.encoding or "utf-8")
+        forecast = model.predict(series[-_about(model).steps :], options.steps)
         found.append({"columns": names, "forecast": forecast.astype(np.float64).tolist()})
     return found
 
 
 def show(found: list[Figures], options: Namespace) -> Iterator[str]:
-    """CSV with the names of the columns first."""
+    """CSV with the names of the columns first; all digits that read as the same float64."""
     for one in found:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(one["columns"])
-        writer.writerows([[f"{value:.7g}" for value in row] for row in one["forecast"]])
+        writer.writerows([[repr(value) for value in row] for row in one["forecast"]])
         yield text.getvalue().rstrip("\n")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._arrays import shown
 from fastrnn.cli._task import Figures, Job, as_rows, build_vocabulary, encode, sample
 from fastrnn.data import IGNORE_INDEX, Buckets, Pairs, Vocabulary, hold_out, read_text
 from fastrnn.models import Seq2Seq
@@ -58,17 +59,20 @@ def _model(options: Namespace, source: int, target: int) -> Seq2Seq:
 
 
 def _read(options: Namespace) -> tuple[list[str], list[str]]:
-    """Sources and targets, a pair with a tab between in each line that is not blank."""
-    lines = read_text(options.data, encoding=options.encoding).split("\n")
+    """Sources and targets, a pair with a tab between in each line, unless it is blank."""
     sources, targets = [], []
-    for place, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        cells = line.split("\t")
-        if len(cells) != 2 or not cells[0].strip():
-            raise ValueError(f"line {place} is {line[:60]!r}, expected source<TAB>target")
-        sources.append(cells[0])
-        targets.append(cells[1])
+    for path in options.data:
+        lines = read_text(path, encoding=options.encoding).split("\n")
+        for place, line in enumerate(lines, 1):
+            if not line.strip(" "):
+                continue
+            cells = line.split("\t")
+            if len(cells) != 2 or not cells[0].strip():
+                raise ValueError(
+                    f"{path} has {shown(line)} in line {place}, expected source<TAB>target"
+                )
+            sources.append(cells[0])
+            targets.append(cells[1])
     if len(sources) < 2:
         raise ValueError(f"the data has {len(sources)} pairs, too few to train and to validate")
     return sources, targets

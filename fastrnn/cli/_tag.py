@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
+from fastrnn._arrays import shown
 from fastrnn.cli._labels import class_table, classes_of, examples_for, labels_job, measure
 from fastrnn.cli._task import Figures, Job, as_rows, build_vocabulary, encode, sample, vocabulary_of
 from fastrnn.data import IGNORE_INDEX, Tagged, TaggedSequences, read_tagged
@@ -55,9 +56,11 @@ def _texts(sentences: Sequence[Sequence[str]], level: str) -> Iterator[str]:
     for sentence in sentences:
         for token in sentence:
             if level == "characters" and len(token) != 1:
-                raise ValueError(f"the data has the token {token!r}: use --level words")
+                raise ValueError(f"the data has the token {shown(token)}: use --level words")
             if level == "words" and token.split() != [token]:
-                raise ValueError(f"the data has the token {token!r}, expected no white space in it")
+                raise ValueError(
+                    f"the data has the token {shown(token)}, expected no white space in it"
+                )
         yield " ".join(sentence) if level == "words" else "".join(sentence)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fastrnn._arrays import shown
+from fastrnn.cli._parsing import parse_json
 from fastrnn.data import Vocabulary, read_text
 from fastrnn.decode import Automaton, Trie, regex
 from fastrnn.models import LanguageModel
@@ -60,8 +61,8 @@ class Tokens:
         if None in found:
             unknown = parts[found.index(None)]
             raise ValueError(
-                f"{name} has {unknown!r}, which is none of the {len(self.ids)} {self.level} that "
-                f"the model knows"
+                f"{name} has {shown(unknown)}, which is none of the {len(self.ids)} {self.level} "
+                f"that the model knows"
             )
         return [token for token in found if token is not None]
 
@@ -135,9 +136,10 @@ def _read_vocabulary(path: str) -> Tokens:
     text = read_text(path)
     if text.lstrip()[:1] in ("[", "{") and not path.endswith(".txt"):
         try:
-            return _as_tokens(json.loads(text), path)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: expected JSON or a token in each line ({error})") from error
+            described = parse_json(text, path)
+        except ValueError as error:
+            raise ValueError(f"{error}; expected JSON or a token in each line") from error
+        return _as_tokens(described, path)
     lines = text.removesuffix("\n").split("\n")
     if "" in lines:
         raise ValueError(f"{path}: line {lines.index('') + 1} is empty, expected a token")

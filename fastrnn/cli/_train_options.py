@@ -68,7 +68,9 @@ def _files(add: _Add) -> None:
     add(
         "--resume",
         "go on with the training of --out where it stopped, with its options; the result has the "
-        "same bits as without the interruption",
+        "same bits as without the interruption. Options given anew are used if they are about the "
+        "learning rate and gradient (but --optimizer), the end, when to validate, this machine or "
+        "the report; others that differ are refused",
         False,
         action="store_true",
     )
@@ -222,7 +224,7 @@ def _machine(add: _Add, task: str) -> None:
     shared = ", shared by encoder and decoder" if task == "seq2seq" else ""
     add("--memory-budget", f"MiB that the recurrent layers may keep for the way back{shared}; "
         "parts are computed again where they must, with the same bits (default: no limit)",
-        type=number(0, above=True), metavar="MIB")  # fmt: skip
+        type=number(0, 1 << 42, above=True), metavar="MIB")  # fmt: skip
 
 
 def _report(add: _Add, task: str) -> None:

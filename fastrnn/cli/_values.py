@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import math
+import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from fastrnn._arrays import shown
+
 MAX_THREADS = 256  # of fastrnn.set_num_threads
+_MOST_DIGITS = 40  # more than any bound here has, and fewer than Python refuses to read
 
 
 def whole(low: int, high: int = 1 << 31) -> Callable[[str], int]:
     """The type of ints from `low` to `high`."""
 
     def read(text: str) -> int:
+        digits = text.strip().removeprefix("+").lstrip("0") or "0"
+        is_beyond = digits.isdecimal() and len(digits) > _MOST_DIGITS
         try:
-            value = int(text)
+            value = high + 1 if is_beyond else int(text)
         except ValueError:
             value = low - 1
         if not low <= value <= high:
             most = f", at most {high}" if value > high else ""
-            raise ArgumentTypeError(f"must be a whole number of {low} or more{most}, got {text}")
+            raise ArgumentTypeError(
+                f"must be a whole number of {low} or more{most}, got {_given(text)}"
+            )
         return value
 
     return read
@@ -37,11 +45,16 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Callab
             value = math.nan
         if not (low < value if above else low <= value) or value > high or math.isinf(value):
             least = f"above {low:g}" if above else f"of {low:g} or more"
-            most = "" if math.isinf(high) else f", at most {high:g}"
-            raise ArgumentTypeError(f"must be a number {least}{most}, got {text}")
+            most = f", at most {min(high, sys.float_info.max):.3g}" if value > low else ""
+            raise ArgumentTypeError(f"must be a number {least}{most}, got {_given(text)}")
         return value
 
     return read
+
+
+def _given(text: str) -> str:
+    """The word as it came, if it is short and plain."""
+    return text if text.isprintable() and len(text) <= _MOST_DIGITS else shown(text)
 
 
 def some_text(text: str) -> str:
@@ -52,10 +65,16 @@ def some_text(text: str) -> str:
 
 
 def names(text: str) -> list[str]:
-    """The type of lists: names with commas between them."""
-    found = [name.strip() for name in text.split(",")]
-    if not all(found):
-        raise ArgumentTypeError(f"must be names with commas between them, got {text!r}")
+    """The type of lists: names with commas between them, in quotes where one has a comma."""
+    from fastrnn.data._csv import csv_rows
+
+    try:
+        rows = [row for _, row in csv_rows([text], "the list")]
+    except ValueError as error:
+        raise ArgumentTypeError(f"must be names with commas between them: {error}") from None
+    found = [name.strip() for name in rows[0]]
+    if not found or not all(found):
+        raise ArgumentTypeError(f"must be names with commas between them, got {shown(text)}")
     return found
 
 

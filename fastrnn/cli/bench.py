@@ -17,11 +17,12 @@ import fastrnn
 from fastrnn.cli._calibrate import cache_sizes, calibrate
 from fastrnn.cli._floor import GATES, Machine, Workload
 from fastrnn.cli._measure import Result, clock_seconds, format_seconds, measure
+from fastrnn.cli._values import whole
 
 _SECONDS = 0.4  # per workload
 _QUICK_SECONDS = 0.15
 _SEQUENCE = 100  # steps of a sequence where nothing else is asked for
-_MAX_SIZE = 1 << 20
+_size = whole(1, 1 << 20)
 
 # (cell, H, N, T), T = None: one step of a stream; True: also in a quick run
 _DEFAULT: tuple[tuple[str, int, int, int | None, bool], ...] = (
@@ -86,12 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             _print_table(threads, machines, clock, results)
     return 0
-
-
-def _size(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MAX_SIZE:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to {_MAX_SIZE}")
-    return int(text)
 
 
 def _workloads(arguments: argparse.Namespace) -> Iterable[Workload]:

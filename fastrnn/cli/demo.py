@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from importlib import import_module
 from importlib.resources import as_file, files
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn.checkpoint import Checkpoint, open_checkpoint
+from fastrnn.cli._values import number, whole
 from fastrnn.models import LanguageModel
 
 Floats = npt.NDArray[np.float32]
@@ -25,41 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default="The ", help='how the text starts (default: "The ")')
     parser.add_argument(
         "--temperature",
-        type=_temperature,
+        type=number(0),
         default=0.6,
         help="0 always takes the likeliest character, 1 samples as trained (default: 0.6)",
     )
     parser.add_argument(
-        "--characters", type=_int_from(1), default=400, help="how many to write (default: 400)"
+        "--characters", type=whole(1), default=400, help="how many to write (default: 400)"
     )
-    parser.add_argument("--seed", type=_int_from(0), default=0, help="of the sampling (default: 0)")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the sampling (default: 0)")
     parser.add_argument(
         "--steps",
-        type=_int_from(1, _MAX_STEPS),
+        type=whole(1, _MAX_STEPS),
         default=20000,
         help="timed afterwards (default: 20000)",
     )
     parser.set_defaults(refuse=parser.error)
-
-
-def _temperature(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number of 0 or more, got {text}")
-    return value
-
-
-def _int_from(low: int, high: int | None = None) -> Callable[[str], int]:
-    """The argument type for ints of `low` to `high`."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < low or (high is not None and value > high):
-            bounds = f"from {low} to {high}" if high else f"of {low} or more"
-            raise argparse.ArgumentTypeError(f"must be an int {bounds}, got {text}")
-        return value
-
-    return number
 
 
 def run(options: argparse.Namespace) -> int:

@@ -61,7 +61,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     import fastrnn
-    from fastrnn.cli._lines import lines_of_input
+    from fastrnn.cli._input import lines_of_input
     from fastrnn.cli._tokens import load_language_model
 
     check(options)

@@ -8,7 +8,9 @@ import json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "file", metavar="FILE", help=".pt or .pth (PyTorch), .safetensors or .npz, told by content"
+        "file",
+        metavar="FILE",
+        help=".pt or .pth (PyTorch), .pkl, .safetensors or .npz, told by content",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 

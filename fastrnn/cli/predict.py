@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from fastrnn.cli._arguments import Parser
 from fastrnn.cli._values import whole
@@ -44,7 +38,10 @@ def add_arguments(parser: Parser) -> None:
         "read, where each line is a text",
     )
     parser.add_argument("--file", help="read the texts from this file, a text in each line")
-    parser.add_argument("--encoding", default="utf-8", help="of files (default: utf-8)")
+    parser.add_argument(
+        "--encoding",
+        help="of files and of standard input (default: utf-8, or what the terminal uses)",
+    )
     parser.add_argument(
         "--top", type=whole(1), default=1, metavar="K", help="classes to show (default: 1)"
     )
@@ -72,8 +69,8 @@ def run(options: argparse.Namespace) -> int:
     for name, wanted in (("steps", "forecast"), ("tokens", "lm")):
         if getattr(options, name) and task != wanted:
             options.refuse(f"argument --{name}: this model is one of train {task}")
-    with _series(options) if task == "forecast" else _texts(options) as given:
-        found = module.predict(model, given, options)
+    given = _series(options) if task == "forecast" else _texts(options)
+    found = module.predict(model, given, options)
     if options.json:
         print(json.dumps(found, indent=2))
     else:
@@ -82,32 +79,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def _texts(options: argparse.Namespace) -> Iterator[list[str]]:
+def _texts(options: argparse.Namespace) -> list[str]:
     """Arguments, or the lines of a file or of standard input that are not blank."""
     if options.input:
-        yield options.input
-        return
-    if options.file is not None:
-        from fastrnn.data import read_text
+        return list(options.input)
+    if options.file is None:
+        from fastrnn.cli._input import lines_of_input
 
-        lines = read_text(options.file, encoding=options.encoding).split("\n")
-    else:
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        return lines_of_input(options.encoding)
+    from fastrnn.data import read_text
+
+    lines = read_text(options.file, encoding=options.encoding or "utf-8").split("\n")
     found = [line for line in lines if line.strip()]
     if not found:
-        raise ValueError("there is no text in the input")
-    yield found
+        raise ValueError(f"{options.file} has no text")
+    return found
 
 
-@contextmanager
-def _series(options: argparse.Namespace) -> Iterator[list[str]]:
-    """Paths; standard input becomes a file, as it may hold an array of NumPy."""
-    paths = options.input or ([options.file] if options.file is not None else [])
-    if paths:
-        yield paths
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "standard input")
-        Path(path).write_bytes(sys.stdin.buffer.read())
-        yield [path]
+def _series(options: argparse.Namespace) -> list[str | None]:
+    """Paths; None for standard input, which may hold an array of NumPy too."""
+    return options.input or [options.file]

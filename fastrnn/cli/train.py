@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import fastrnn
-from fastrnn.cli._config import ConfigParser, save_options
+from fastrnn.cli._config import ConfigParser, check_resumed, save_options
 from fastrnn.cli._task import Job
 from fastrnn.cli._train_options import add_train_options
 from fastrnn.cli._values import check_picture
@@ -75,6 +75,7 @@ TASKS: dict[str, tuple[str, str, str, str]] = {
     ),
 }
 
+_WITH_MOMENTUM = ("sgd", "rmsprop")
 _USAGE = {"*": "[DATA ...]", "+": "DATA [DATA ...]", "1": "DATA"}
 
 
@@ -121,11 +122,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    """One line; a training goes on when nobody reads it any more, as in `fastrnn train | head`."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """One line, at once."""
+    print(text, flush=True)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -138,6 +136,9 @@ def _check(options: argparse.Namespace) -> None:
         options.refuse(f"argument --out: {options.out} is a folder, expected the name of a file")
     if options.task == "lm" and options.random_truncation and options.accumulate > 1:
         options.refuse("argument --accumulate: the cuts of --random-truncation decide already")
+    if options.momentum and options.optimizer not in _WITH_MOMENTUM:
+        options.refuse(f"argument --momentum: {options.optimizer} has none, expected --optimizer "
+                       f"{' or '.join(_WITH_MOMENTUM)}")  # fmt: skip
     is_tied = options.task in ("lm", "seq2seq") and options.tie_weights
     if is_tied and (options.embedding or options.hidden) != options.hidden:
         options.refuse(f"argument --tie-weights: needs an --embedding as large as --hidden, "
@@ -159,6 +160,8 @@ def _check(options: argparse.Namespace) -> None:
                 )
     elif not last.exists():
         raise ValueError(f"{last}: no such file, so there is no training to resume")
+    else:
+        check_resumed(options)
     if options.plot:
         check_picture("--plot", options.plot)
 
@@ -185,8 +188,6 @@ def _fit(job: Job, options: argparse.Namespace) -> Any:
     )
     for path in filter(None, (options.out, options.plot)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not options.resume:  # or else after it has turned out that they fit the training
-        save_options(options)
     job.model.extra = job.about
     try:
         return trainer.fit(
@@ -199,6 +200,7 @@ def _fit(job: Job, options: argparse.Namespace) -> Any:
             validate_every=options.validate_every,
             resume=options.resume,
             progress=False if options.quiet else None,
+            on_begin=lambda: save_options(options),
         )
     except TrainingDiverged as error:
         named = str(error).replace("clip_norm=", "--clip-norm ")
@@ -208,7 +210,7 @@ def _fit(job: Job, options: argparse.Namespace) -> Any:
 def _optimizer(model: Any, options: argparse.Namespace) -> Any:
     from fastrnn import optim
 
-    more = {"momentum": options.momentum} if options.optimizer in ("sgd", "rmsprop") else {}
+    more = {"momentum": options.momentum} if options.optimizer in _WITH_MOMENTUM else {}
     kinds = {
         "adam": optim.Adam,
         "adamw": optim.AdamW,
@@ -237,7 +239,6 @@ def _schedule(per_epoch: int, options: argparse.Namespace) -> Any:
 
 def _finish(job: Job, task: ModuleType, result: Any, options: argparse.Namespace) -> None:
     """Save the best model with what is known of it, and tell."""
-    save_options(options)
     model = job.model if result.best is None else fastrnn.load(result.best)
     about = {"steps": result.steps, "epochs": result.epochs, "seconds": round(result.seconds, 1)}
     model.extra = {**job.about, "training": {**about, "best_step": result.best_step}}

@@ -64,7 +64,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     import fastrnn
-    from fastrnn.cli._lines import lines_of_input
+    from fastrnn.cli._input import lines_of_input
     from fastrnn.cli._seq2seq import marks, vocabularies_of
     from fastrnn.cli._task import encode
     from fastrnn.cli._tokens import Tokens

@@ -1,6 +1,7 @@
 """Data for recurrent networks: vocabularies, batches that can be resumed, series, files."""
 
 from fastrnn.data._batch import Batch, Source
+from fastrnn.data.arrays import read_numpy
 from fastrnn.data.buckets import Buckets
 from fastrnn.data.examples import (
     IGNORE_INDEX,
@@ -24,7 +25,7 @@ from fastrnn.data.sequences import Sequences
 from fastrnn.data.series import Split, Windows, split
 from fastrnn.data.streams import TextStream
 from fastrnn.data.subsets import Subset, hold_out
-from fastrnn.data.tables import Table, read_csv, read_numpy
+from fastrnn.data.tables import Table, read_csv
 from fastrnn.data.vocabulary import Vocabulary
 
 __all__ = [

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastrnn._arrays import as_int, as_seed, with_article
+from fastrnn._arrays import AnyArray, as_int, as_seed, with_article
+from fastrnn._digest import arrays_of, digest_of
+
+MOST_BATCHES = 1000  # of which a digest is made where a source does not name its arrays
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Batch(NamedTuple):
@@ -30,20 +37,28 @@ class Source:
 
     `epoch`: how many epochs are done. `position`: how many batches of the current one are done.
     An epoch is planned when it starts, with the source's own generator, so that its start and a
-    position say all that comes.
+    position say all that comes. `seed`: what the generator began with, None for anything.
     """
 
     epoch: int
     position: int
+    seed: int | None
 
     def __init__(self, seed: int | None) -> None:
-        self._generator = np.random.default_rng(as_seed(seed))
+        self.seed = as_seed(seed)
+        self._generator = np.random.default_rng(self.seed)
         self._begin(0)
 
     def _begin(self, epoch: int) -> None:
         self._start: Mapping[str, Any] = self._generator.bit_generator.state
         self._plan = self._draw(self._generator)
         self.epoch, self.position = epoch, 0
+
+    def __copy__(self) -> Self:
+        """A source over the same data that goes on by itself from here."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update(vars(self), _generator=deepcopy(self._generator))
+        return twin
 
     @property
     def num_batches(self) -> int:
@@ -90,6 +105,20 @@ class Source:
             )
         self._generator, self._start, self._plan = generator, start, plan
         self.epoch, self.position = epoch, position
+
+    def digest(self) -> dict[str, str]:
+        """Fingerprints of all that the batches are made of, by name.
+
+        2**26 values (half a second) of each array are read, of a larger one from everywhere in it.
+        """
+        return {name: digest_of(arrays) for name, arrays in self._held().items()}
+
+    def _held(self) -> Mapping[str, Iterable[AnyArray]]:
+        """The arrays, by the names of the arguments that they came in; by default some batches."""
+        count = self.num_batches
+        some = np.unique(np.linspace(0, count - 1, min(count, MOST_BATCHES)).astype(np.int64))
+        batches = (self._batch(self._plan, int(index)) for index in some)
+        return {"batches": (array for batch in batches for array in arrays_of(batch[:3]))}
 
     def __repr__(self) -> str:
         settings = {k: v for k, v in self._describe().items() if v is not None}

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn._arrays import IntArray, as_flag, as_size
+from fastrnn._arrays import AnyArray, IntArray, as_flag, as_size
 from fastrnn.data._batch import Batch, Source
-from fastrnn.data.examples import Examples
+from fastrnn.data.examples import Examples, held_by
 
 
 class _Plan(NamedTuple):
@@ -65,6 +65,9 @@ class Buckets(Source):
         sizes = {"examples": len(self._sizes), "positions": int(self._positions.sum())}
         settings = {"batch_size": self.batch_size, "tokens": self.tokens, "pool": self.pool}
         return {**sizes, **settings, "shuffle": self.shuffle}
+
+    def _held(self) -> dict[str, list[AnyArray]]:
+        return held_by(self.examples)
 
     def _draw(self, generator: np.random.Generator) -> _Plan:
         count = len(self._sizes)

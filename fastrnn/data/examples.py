@@ -12,10 +12,12 @@ from typing import Protocol
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64
-from fastrnn.data._batch import Batch
+from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64, shown
+from fastrnn._digest import arrays_of
+from fastrnn.data._batch import MOST_BATCHES, Batch
 from fastrnn.data.sequences import Sequences, as_id, check_from_zero
 
+_ROWS = 256  # of foreign examples that are gathered at a time
 IGNORE_INDEX = -100  # PyTorch's: a target that no loss counts
 
 
@@ -30,6 +32,17 @@ class Examples(Protocol):
         """The batch of the examples at `rows` (N,)."""
 
 
+def held_by(examples: Examples) -> dict[str, list[AnyArray]]:
+    """The arrays that examples are made of, by name; of foreign ones a sample, as batches."""
+    if hasattr(examples, "_held"):
+        held: dict[str, list[AnyArray]] = examples._held()
+        return held
+    count = len(examples.sizes)
+    starts = np.linspace(0, max(0, count - _ROWS), min(count, MOST_BATCHES)).astype(np.int64)
+    batches = [examples.gather(np.arange(at, min(at + _ROWS, count))) for at in starts.tolist()]
+    return {"examples": [array for batch in batches for array in arrays_of(tuple(batch[:3]))]}
+
+
 def encode_labels(labels: Iterable[str], classes: Sequence[str], name: str = "labels") -> IntArray:
     """Names of classes -> their positions in `classes`; ValueError for an unknown name."""
     numbers = {label: i for i, label in enumerate(classes)}
@@ -41,7 +54,7 @@ def encode_labels(labels: Iterable[str], classes: Sequence[str], name: str = "la
     except KeyError as error:
         at = listed.index(error.args[0])
         raise ValueError(
-            f"{name}[{at}] is {error.args[0]!r}, which is none of the {len(classes)} classes"
+            f"{name}[{at}] is {shown(error.args[0])}, which is none of the {len(classes)} classes"
         ) from None
 
 
@@ -72,6 +85,9 @@ class LabelledSequences:
 
     def __repr__(self) -> str:
         return f"LabelledSequences({self.sequences!r}{_counted(self.classes)})"
+
+    def _held(self) -> dict[str, list[AnyArray]]:
+        return {**self.sequences._held(), "labels": [self.labels], "pad": [np.array(self.pad)]}
 
     @property
     def sizes(self) -> IntArray:
@@ -111,6 +127,10 @@ class TaggedSequences:
 
     def __repr__(self) -> str:
         return f"TaggedSequences({self.sequences!r}{_counted(self.classes)})"
+
+    def _held(self) -> dict[str, list[AnyArray]]:
+        marks = {"pad": [np.array(self.pad)], "ignore_index": [np.array(self.ignore_index)]}
+        return {**self.sequences._held(), "tags": [self.tags.values], **marks}
 
     @property
     def sizes(self) -> IntArray:

@@ -11,6 +11,8 @@ from fastrnn.data._batch import Batch
 from fastrnn.data.examples import IGNORE_INDEX
 from fastrnn.data.sequences import Sequences, as_id, check_from_zero
 
+_MARKS = ("bos", "eos", "pad", "ignore_index")  # ids with a meaning of their own
+
 
 def shift(target_ids: ArrayLike, bos: int, eos: int) -> tuple[AnyArray, AnyArray]:
     """Teacher forcing: ids (T,) -> inputs [bos, *ids] and targets [*ids, eos], both (T + 1,).
@@ -58,6 +60,10 @@ class ShiftedSequences:
     def __repr__(self) -> str:
         return f"ShiftedSequences({self.sequences!r}, bos={self.bos}, eos={self.eos})"
 
+    def _held(self) -> dict[str, list[AnyArray]]:
+        marks = {name: [np.array(getattr(self, name))] for name in _MARKS}
+        return {**self.sequences._held(), **marks}
+
     @property
     def sizes(self) -> IntArray:
         return self.sequences.lengths[:, None] + 1
@@ -103,6 +109,11 @@ class Pairs:
 
     def __repr__(self) -> str:
         return f"Pairs({self.source!r}, {self.target!r})"
+
+    def _held(self) -> dict[str, list[AnyArray]]:
+        target = self.target._held()
+        texts = {"source": self.source._held()["sequences"], "target": target.pop("sequences")}
+        return {**texts, **target}
 
     @property
     def sizes(self) -> IntArray:

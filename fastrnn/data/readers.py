@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import csv
+import codecs
 import os
 import re
 from collections.abc import Iterable, Iterator
-from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
+
+from fastrnn._arrays import shown
+from fastrnn.data._csv import csv_rows
 
 PathLike: TypeAlias = str | os.PathLike[str]
+
+MARKS = (  # byte order marks, and the encodings that write them
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF8, "utf-8"),
+)
 
 
 class Labelled(NamedTuple):
@@ -61,20 +71,39 @@ def _files(paths: Iterable[Path], pattern: str) -> Iterator[Path]:
 
 def read_one(path: Path, encoding: str = "utf-8") -> str:
     """One file's text, its line ends made "\\n" and a byte order mark left out."""
-    raw = path.read_bytes()
+    return decoded(path.read_bytes(), str(path), encoding)
+
+
+def decoded(raw: bytes, name: str, encoding: str = "utf-8") -> str:
+    """Text of a file, or of a stream that `name` calls in errors: as `read_one` gives it.
+
+    ValueError names the line and the byte of what is not `encoding`.
+    """
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        wrong = ", ".join(f"0x{byte:02x}" for byte in raw[error.start : error.end])
-        raise ValueError(
-            f"{path} is not {encoding}: {wrong} at byte {error.start} ({error.reason}); "
-            f"is it in another encoding, as latin-1?"
-        ) from None
+        raise ValueError(_undecodable(raw, name, encoding, error)) from None
+    except UnicodeError as error:
+        raise ValueError(f"{name} is not {encoding}: {error}") from None
     except LookupError:
-        raise ValueError(f"encoding is {encoding!r}, which Python does not know") from None
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.removeprefix("\ufeff")
+        raise ValueError(f"encoding is {shown(encoding)}, which Python does not know") from None
+    return _with_newlines(text).removeprefix("\ufeff")
+
+
+def _with_newlines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _undecodable(raw: bytes, name: str, encoding: str, error: UnicodeDecodeError) -> str:
+    """What is wrong where, and what the encoding may be instead."""
+    wrong = ", ".join(f"0x{byte:02x}" for byte in error.object[error.start : error.end])
+    place = error.start + len(raw) - len(error.object)  # some codecs cut the byte order mark off
+    line = _with_newlines(raw[:place].decode(encoding, "replace")).count("\n") + 1
+    marked = next((name for mark, name in MARKS if raw.startswith(mark)), None)
+    hint = f"it begins as {marked} does" if marked else "is it in another encoding, as latin-1?"
+    return (
+        f"{name} is not {encoding}: {wrong} at byte {place} in line {line} ({error.reason}); {hint}"
+    )
 
 
 def read_labelled(
@@ -117,7 +146,7 @@ def _named_columns(
     wanted = "text" if text is None else text, "label" if label is None else label
     missing = [name for name in wanted if name not in names]
     if missing and (text is not None or label is not None):
-        raise ValueError(f"{path} has no column {missing[0]!r}, its first line is {names}")
+        raise ValueError(f"{path} has no column {missing[0]!r}, its first line is {shown(names)}")
     return None if missing else (names.index(wanted[0]), names.index(wanted[1]))
 
 
@@ -127,24 +156,10 @@ def _is_csv(path: Path) -> bool:
 
 def _rows(path: Path, encoding: str) -> list[tuple[int, list[str]]]:
     """The number and the cells of each line that is not blank."""
-    lines = list(StringIO(read_one(path, encoding)))
+    lines = read_one(path, encoding).split("\n")
     if _is_csv(path):
-        return list(csv_rows(lines, path, skipinitialspace=True))
-    split = [line.rstrip("\n").split("\t") for line in lines]
-    return [(i, row) for i, row in enumerate(split, 1) if row != [""]]
-
-
-def csv_rows(
-    lines: list[str], path: PathLike, above: int = 0, **options: Any
-) -> Iterator[tuple[int, list[str]]]:
-    """The number and the cells of each line that is not blank; `above` lines come before."""
-    reader = csv.reader(lines, **options)
-    try:
-        for row in reader:
-            if row:
-                yield above + reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{path} is no CSV in line {above + reader.line_num}: {error}") from None
+        return [(i, row) for i, row in csv_rows(lines, path) if row]
+    return [(i, line.split("\t")) for i, line in enumerate(lines, 1) if line.strip(" ")]
 
 
 def read_classes(folder: PathLike, *, encoding: str = "utf-8", pattern: str = "*.txt") -> Labelled:
@@ -164,10 +179,15 @@ def read_classes(folder: PathLike, *, encoding: str = "utf-8", pattern: str = "*
         if not items:
             raise ValueError(f"{path} has no items of its class")
         found.texts.extend(items)
-        found.labels.extend([path.name if folders else path.stem] * len(items))
+        found.labels.extend([_as_text(path.name if folders else path.stem)] * len(items))
     if not found.texts:
         raise ValueError(f"{folder} has no files {pattern} and no folders")
     return found
+
+
+def _as_text(name: str) -> str:
+    """The name of a file as UTF-8, whatever the system's locale makes of it."""
+    return os.fsencode(name).decode("utf-8", "surrogateescape")
 
 
 def _items(path: Path, encoding: str, pattern: str) -> list[str]:
@@ -190,9 +210,11 @@ def read_tagged(path: PathLike, *, encoding: str = "utf-8") -> Tagged:
     tags: list[str] = []
     for number, line in enumerate([*read_one(Path(path), encoding).split("\n"), ""], 1):
         if line.strip():
-            cells = line.split("\t") if "\t" in line else line.split()
+            cells = line.split("\t") if "\t" in line else line.strip(" ").split(" ")
             if len(cells) < 2 or not cells[0].strip() or not cells[-1].strip():
-                raise ValueError(f"{path} has {line!r} in line {number}, expected token<TAB>tag")
+                raise ValueError(
+                    f"{path} has {shown(line)} in line {number}, expected token<TAB>tag"
+                )
             tokens.append(cells[0].strip())
             tags.append(cells[-1].strip())
         elif tokens:

@@ -37,9 +37,11 @@ def as_id(value: object, name: str) -> int:
 
 
 def check_from_zero(ids: AnyArray, name: str) -> None:
-    """Ids and lengths are never negative."""
+    """Ids and lengths are never negative, and fit into the int64 that batches hold."""
     if ids.size and ids.min() < 0:
         raise ValueError(f"{name} holds {ids.min()}, expected ints of 0 or more")
+    if ids.dtype == np.uint64:
+        as_int64(ids, name)
 
 
 def _narrow(ids: AnyArray) -> AnyArray:
@@ -89,6 +91,9 @@ class Sequences:
                     f"{name}[{i}] has shape {part.shape}, expected "
                     f"{('steps', *filled[0].shape[1:])} like the others"
                 )
+        types = {part.dtype for part in filled}
+        if all(t.kind in "iu" for t in types) and np.result_type(*types).kind == "f":
+            filled = [as_int64(part, name) for part in filled]  # int64 beside uint64
         values = np.concatenate(filled)
         lengths = [len(part) for part in parts]
         return cls(_narrow(values) if values.dtype.kind in "iu" else values, lengths)
@@ -102,6 +107,9 @@ class Sequences:
 
     def __repr__(self) -> str:
         return f"Sequences({len(self)} with {len(self.values)} steps in all)"
+
+    def _held(self) -> dict[str, list[AnyArray]]:
+        return {"sequences": [self.values, self.lengths]}
 
     def check_filled(self, name: str) -> None:
         """There are sequences, each has a step, and ids are not negative."""

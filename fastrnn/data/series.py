@@ -8,7 +8,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fastrnn._arrays import AnyArray, ArrayLike, FloatArray, IntArray, as_flag, as_int, as_size
+from fastrnn._arrays import (
+    AnyArray,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_flag,
+    as_int,
+    as_size,
+    with_article,
+)
 from fastrnn._arrays import as_probability as as_share
 from fastrnn.data._batch import Batch, Source
 from fastrnn.data.scaling import Scaler, as_series
@@ -76,7 +85,12 @@ class Windows(Source):
         features = self.series.shape[1]
         self.targets = _checked_columns(targets, features)
         self.scaler = scaler
-        if scaler is not None and len(scaler.shift) != features:
+        if scaler is not None and not isinstance(scaler, Scaler):
+            kind = with_article(type(scaler).__name__)
+            raise TypeError(f"scaler is {kind}, expected a Scaler or None")
+        if scaler is None:
+            _check_float32(self.series)
+        elif len(scaler.shift) != features:
             raise ValueError(
                 f"scaler has {len(scaler.shift)} features, expected the series' {features}"
             )
@@ -98,6 +112,10 @@ class Windows(Source):
         sizes = {"stride": self.stride, "batch_size": self.batch_size}
         return {**shape, **sizes, "targets": list(self.targets), "shuffle": self.shuffle}
 
+    def _held(self) -> dict[str, list[AnyArray]]:
+        scaler = [] if self.scaler is None else [self.scaler.shift, self.scaler.scale]
+        return {"series": [self.series], "scaler": scaler}
+
     def _draw(self, generator: np.random.Generator) -> IntArray:
         return generator.permutation(len(self)) if self.shuffle else np.arange(len(self))
 
@@ -114,6 +132,18 @@ class Windows(Source):
         if self.scaler is None:
             return np.ascontiguousarray(windows, np.float32)
         return np.ascontiguousarray(self.scaler(windows))
+
+
+def _check_float32(series: AnyArray) -> None:
+    """Without a scaler numbers go to the network as they are."""
+    largest = np.finfo(np.float32).max
+    beyond = (series < -largest) | (series > largest)
+    if beyond.any():
+        step, feature = np.argwhere(beyond)[0]
+        raise ValueError(
+            f"series holds {series[step, feature]} at step {step}, feature {feature}, beyond "
+            f"float32's largest number: give a scaler"
+        )
 
 
 def _checked_columns(targets: Sequence[int] | None, features: int) -> list[int]:

@@ -54,6 +54,9 @@ class TextStream(Source):
         sizes = {"tokens": len(self.tokens), "batch_size": self.batch_size}
         return {**sizes, "steps": self.steps, "lengths": self.lengths}
 
+    def _held(self) -> dict[str, list[AnyArray]]:
+        return {"tokens": [self.tokens]}
+
     def _draw(self, generator: np.random.Generator) -> IntArray:
         """The steps at which windows start, and the end of the last one."""
         if self.lengths == "fixed":

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn._arrays import ArrayLike, IntArray, as_int64, as_probability, as_seed, check_indices
+from fastrnn._arrays import (
+    AnyArray,
+    ArrayLike,
+    IntArray,
+    as_int64,
+    as_probability,
+    as_seed,
+    check_indices,
+)
 from fastrnn.data._batch import Batch
-from fastrnn.data.examples import Examples
+from fastrnn.data.examples import Examples, held_by
 
 
 class Subset:
@@ -18,6 +26,9 @@ class Subset:
 
     def __repr__(self) -> str:
         return f"Subset({len(self.rows)} of {self.examples!r})"
+
+    def _held(self) -> dict[str, list[AnyArray]]:
+        return {**held_by(self.examples), "rows": [self.rows]}
 
     @property
     def sizes(self) -> IntArray:

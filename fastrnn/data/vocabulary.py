@@ -17,6 +17,7 @@ from fastrnn._arrays import (
     as_choice,
     as_size,
     check_indices,
+    shown,
     with_article,
 )
 from fastrnn.data.sequences import Sequences, smallest_dtype
@@ -173,7 +174,11 @@ class Vocabulary:
         """The vocabulary that `to_dict` described."""
         if not isinstance(values, Mapping) or set(values) != {"level", "specials", "tokens"}:
             raise ValueError("a vocabulary has level, specials and tokens, and nothing else")
-        return cls(values["tokens"], level=values["level"], specials=values["specials"])
+        tokens, specials = values["tokens"], values["specials"]
+        for name, given in (("tokens", tokens), ("specials", specials)):
+            if not isinstance(given, (str, list, tuple)) or any(type(t) is not str for t in given):
+                raise ValueError(f"a vocabulary's {name} are {shown(given)}, expected texts")
+        return cls(tokens, level=values["level"], specials=specials)
 
     def _make_table(self) -> IntArray:
         """Code point -> id; V marks the unknown, and the last entry stands for all beyond it."""
@@ -199,8 +204,8 @@ class Vocabulary:
             return np.fromiter(map(self._numbers.__getitem__, words), self._dtype, len(words))
         except KeyError as error:
             raise ValueError(
-                f"text has {error.args[0]!r} as word {list(words).index(error.args[0])}, which is "
-                f"none of the {len(self)} known words, and there is no unk"
+                f"text has {shown(error.args[0])} as word {list(words).index(error.args[0])}, "
+                f"which is none of the {len(self)} known words, and there is no unk"
             ) from None
 
 
@@ -243,7 +248,7 @@ def _check_tokens(tokens: tuple[str, ...], level: str) -> None:
         if not isinstance(token, str):
             raise TypeError(f"tokens has {with_article(type(token).__name__)}, expected str")
         if len(token) != 1 if level == "characters" else token.split() != [token]:
-            raise ValueError(f"tokens has {token!r}, expected single {level}")
+            raise ValueError(f"tokens has {shown(token)}, expected single {level}")
     if len(set(tokens)) != len(tokens):
         twice = next(token for token, count in Counter(tokens).items() if count > 1)
-        raise ValueError(f"tokens has {twice!r} twice")
+        raise ValueError(f"tokens has {shown(twice)} twice")

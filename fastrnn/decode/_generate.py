@@ -77,10 +77,12 @@ def generate(
     - `forced_tokens` are the first new ids, or a mapping from positions to ids; no rule before them
       in the order forbids them, and beams count them as 0. begin_suppress_tokens are those of the
       first position that is not forced. `stop` holds sequences of ids that end the text (from
-      min_new_tokens on) and stay in it.
+      min_new_tokens on) and stay in it; with a constraint only where that accepts the text.
     - logits_processor(tokens, logits): one function or several, called for every row with its
       prompt and new ids (T,) and logits (V,) to change or replace.
-    - `constraint`: new tokens are one of an automaton's sequences, complete within max_new_tokens.
+    - `constraint`: new tokens, without the end token, are one of an automaton's sequences, however
+      they end: complete within max_new_tokens, not before min_new_tokens. A ValueError where there
+      is none between the two.
 
     Unlike there: top_k is off unless given (there 50); top_k and typical_p keep no ties;
     forced_bos_token_id acts behind any prompt (there behind a single token only); bad_words_ids may

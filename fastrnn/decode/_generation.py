@@ -16,7 +16,8 @@ class Generation:
     `tokens` holds the new ids, the end token (or stop sequence) included when it was produced;
     `logprobs` the natural logarithm of each one's probability; `score` is their sum divided by
     length ** length_penalty (or the GNMT form). `finish_reason` is "eos", "stop" (a stop
-    sequence), "constraint" (nothing may follow) or "length".
+    sequence), "constraint" (nothing may follow) or "length" (nothing more fits). With a constraint,
+    whatever the reason, `tokens` without an end token are a text that it accepts.
     """
 
     tokens: list[int]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fastrnn._arrays import as_choice, as_flag, as_int, as_int64, with_article
-from fastrnn.decode._checks import as_id, as_ids, as_lists, as_number, at_least, within
+from fastrnn._arrays import as_choice, as_flag, as_int, as_int64, as_number, shown, with_article
+from fastrnn.decode._checks import as_id, as_ids, as_lists, at_least, within
 from fastrnn.decode.automaton import Automaton
 
 _GREEDY = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -110,8 +110,8 @@ def _check_sizes(o: Options) -> None:
         o.length_penalty_form, "length_penalty_form", ("power", "gnmt")
     )
     if o.seed is not None:
-        o.seed = as_int(o.seed, "seed")
-        if not 0 <= o.seed < 1 << 64:
+        o.seed = as_int(o.seed, "seed", 64)
+        if o.seed < 0:
             raise ValueError(f"seed is {o.seed}, expected an int from 0 to 2**64 - 1")
     o.coverage_penalty = within(0, 1e6, o.coverage_penalty, "coverage_penalty")
     if o.coverage_penalty and o.num_beams == 1:
@@ -152,8 +152,9 @@ def _check_beams(o: Options, vocab_size: int) -> None:
             f"diversity_penalty is {o.diversity_penalty} with num_beam_groups "
             f"{o.num_beam_groups}: groups need a penalty above 0, and a penalty needs groups"
         )
-    if o.early_stopping != "never" and not isinstance(o.early_stopping, bool):
-        raise ValueError(f"early_stopping is {o.early_stopping!r}, expected True, False or 'never'")
+    early = o.early_stopping
+    if not isinstance(early, bool) and not (isinstance(early, str) and early == "never"):
+        raise ValueError(f"early_stopping is {shown(early)}, expected True, False or 'never'")
     o.patience = as_number(o.patience, "patience")
     if not 0 < o.patience < 1e6:
         raise ValueError(f"patience is {o.patience}, expected a number above 0")

@@ -65,12 +65,15 @@ def _no_repeat(size: int) -> Step:
 def _bad_words(words: Words) -> Step:
     """The last token of a word is forbidden behind the others, and everywhere if it is alone."""
     always = np.array([word[0] for word in words if len(word) == 1], np.int64)
-    pairs = [(list(word[:-1]), word[-1]) for word in words if len(word) > 1]
+    behind: dict[int, list[tuple[list[int], int]]] = {}  # by the token before the last one
+    for word in words:
+        if len(word) > 1:
+            behind.setdefault(word[-2], []).append((list(word[:-1]), word[-1]))
 
     def step(x: FloatArray, prompt: list[int], tokens: list[int]) -> None:
         x[always] = -np.inf
         text = prompt + tokens
-        for before, last in pairs:
+        for before, last in behind.get(text[-1], ()):
             if text[-len(before) :] == before:
                 x[last] = -np.inf
 

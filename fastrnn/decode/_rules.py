@@ -8,10 +8,10 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import FloatArray
+from fastrnn.decode._compiled import Lengths, check_fit, compiled
 from fastrnn.decode._ending import Ending
 from fastrnn.decode._options import Options
 from fastrnn.decode._processors import processors
-from fastrnn.decode.automaton import compile_constraint
 
 Entry = tuple[int, list[int], list[int], int]  # row, prompt, new tokens, state of the constraint
 
@@ -21,14 +21,16 @@ class Rules:
 
     def __init__(self, o: Options, vocab_size: int) -> None:
         self._steps = processors(o)
-        self._compiled = None
+        self._compiled, self._lengths = None, None
         if o.constraint is not None:
-            self._compiled = compile_constraint(
-                o.constraint, vocab_size, o.eos_token_id, o.max_new_tokens
-            )
+            self._compiled = compiled(o.constraint, o.eos_token_id)
+            least, most = o.min_new_tokens, o.max_new_tokens
+            if least:
+                self._lengths = Lengths(self._compiled, o.eos_token_id, least, most)
+            check_fit(self._compiled, vocab_size, least, most, self._lengths)
         self._grammar: _core.Grammar | None = None
         self.ending = Ending(o, self._compiled)
-        self.start = self._compiled.start if self._compiled else 0
+        self.start = o.constraint.start if o.constraint is not None else 0
         self.change_logits = bool(self._steps or self._compiled)
 
     def bind(self, logits: FloatArray) -> None:
@@ -38,7 +40,7 @@ class Rules:
         if self._compiled is not None:
             c = self._compiled
             self._grammar = _core.Grammar(
-                c.offsets, c.tokens, c.needed, logits, self._states, self._remaining
+                c.arrows.offsets, c.arrows.symbols, c.needed, logits, self._states, self._remaining
             )
 
     def apply(self, entries: Iterable[Entry], rows: int) -> None:
@@ -47,6 +49,8 @@ class Rules:
         for row, prompt, tokens, state in entries:
             for step in self._steps:
                 step(self._logits[row], prompt, tokens)
+            if self._lengths is not None and len(tokens) < self.ending.least:
+                self._logits[row, self._lengths.forbidden(state, len(tokens))] = -np.inf
             self._states[row], self._remaining[row] = state, self.ending.most - 1 - len(tokens)
         if self._grammar is not None:
             self._grammar.apply(rows)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastrnn._arrays import IntArray, as_int, as_int64, with_article
-from fastrnn.decode._texts import over_tokens, token_texts
+from fastrnn.decode._arrows import Arrows, PrefixTree
+from fastrnn.decode._texts import Texts, as_bytes, over_tokens
+
+FAR = (1 << 63) - 1  # how far a state without a way to an accepting one is from it
+_DERIVED = ("_symbols", "kept")  # attributes that a copy makes anew from the others
 
 
 class Automaton:
@@ -22,6 +25,12 @@ class Automaton:
     be reached are never entered. An automaton that accepts nothing at all is a ValueError.
     """
 
+    arrows: Arrows  # none of them to a state without a way to an accepting one
+    needed: IntArray  # (S,): how many tokens every state is away from an accepting one
+    accepting: frozenset[int]
+    start: int
+    kept: tuple[tuple[int, ...], Any] | None = None  # end tokens, and what they make of this
+
     def __init__(
         self,
         transitions: Sequence[Mapping[int, int]],
@@ -29,26 +38,50 @@ class Automaton:
         start: int = 0,
     ) -> None:
         size = len(transitions)
-        self.accepting = frozenset(_as_state(s, "accepting", size) for s in accepting)
-        self.start = _as_state(start, "start", size) if size else 0
-        arrows = [_checked(arrows, size) for arrows in transitions]
-        self.needed = _distances(arrows, self.accepting)
-        if not size or math.isinf(self.needed[self.start]):
+        states = frozenset(_as_state(s, "accepting", size) for s in accepting)
+        start = _as_state(start, "start", size) if size else 0
+        checked = [_checked(arrows, size) for arrows in transitions]
+        self._take(Arrows.of_mappings(checked), states, start)
+
+    @classmethod
+    def of_arrows(cls, arrows: Arrows, accepting: Iterable[int], start: int = 0) -> Automaton:
+        """An automaton of arrows that fit its states."""
+        made = Automaton.__new__(Automaton)
+        made._take(arrows, frozenset(accepting), start)
+        return made
+
+    def _take(self, arrows: Arrows, accepting: frozenset[int], start: int) -> None:
+        self.accepting, self.start = accepting, start
+        self.needed = _distances(arrows, accepting)
+        if not len(arrows) or self.needed[start] == FAR:
             raise ValueError("the constraint allows nothing: no accepting state can be reached")
-        self.transitions = [
-            {token: arrows[token] for token in sorted(arrows) if self.needed[arrows[token]] < size}
-            for arrows in arrows
-        ]
+        self.arrows = arrows.where(self.needed[arrows.targets] < FAR)
+        self._symbols = self.arrows.symbols.data  # what bisect reads fastest
+
+    def follow(self, state: int, token: int) -> int:
+        """The state behind a token, -1 if it may not follow."""
+        low, high = self.arrows.offsets[state : state + 2].tolist()
+        at = bisect_left(self._symbols, token, low, high)
+        return int(self.arrows.targets[at]) if at < high and self._symbols[at] == token else -1
 
     def accepts(self, tokens: Iterable[int]) -> bool:
         """Whether this whole sequence is one of those the automaton describes."""
-        state: int | None = self.start
+        state = self.start
         for token in tokens:
-            state = self.transitions[state].get(int(token)) if state is not None else None
+            state = self.follow(state, int(token))
+            if state < 0:
+                return False
         return state in self.accepting
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in _DERIVED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._symbols = self.arrows.symbols.data
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self.transitions)} states)"
+        return f"{type(self).__name__}({len(self.arrows)} states)"
 
 
 class Trie(Automaton):
@@ -56,7 +89,8 @@ class Trie(Automaton):
 
     `vocabulary` (needed for texts only) gives the text of every id: a str or a sequence of texts
     in the order of the ids, a mapping from texts to ids, or a `fastrnn.data.Vocabulary` of
-    characters. Tokens may be longer than a character; every way to write a word is allowed.
+    characters. Tokens may be longer than a character, and every way to write a word is allowed; a
+    text may be bytes, for tokens that hold parts of characters: then all are taken as UTF-8.
     """
 
     def __init__(self, words: Iterable[str | Iterable[int]], vocabulary: Any = None) -> None:
@@ -66,32 +100,24 @@ class Trie(Automaton):
             raise TypeError(
                 "words are texts: expected texts only, and the vocabulary they are over"
             )
-        arrows: list[dict[Any, int]] = [{}]
-        ends = {_add(arrows, _symbols(word)) for word in words}
-        if any(are_texts):
-            super().__init__(over_tokens(arrows, token_texts(vocabulary)), ends)
-        else:
-            super().__init__(arrows, ends)
+        texts = Texts.of(vocabulary) if any(are_texts) else None
+        tree = PrefixTree()
+        ends = frozenset(tree.add(_symbols(word, texts)) for word in words)
+        arrows = tree.arrows()
+        if texts is not None:
+            arrows = over_tokens(arrows, texts.symbols(int if texts.are_bytes else ord))
+        self._take(arrows, ends, 0)
 
 
-def _symbols(word: Any) -> list[Any]:
-    if isinstance(word, str):
-        return list(word)
+def _symbols(word: Any, texts: Texts | None) -> Iterable[int]:
+    if texts is not None:
+        return as_bytes(word) if texts.are_bytes else map(ord, word)
     ids = as_int64(word, "words")
     if ids.ndim != 1:
         raise ValueError(f"words has a part of shape {ids.shape}, expected sequences of ids")
+    if ids.size and ids.min() < 0:
+        raise ValueError(f"words holds token {ids.min()}, expected ids of 0 or more")
     return list(ids.tolist())
-
-
-def _add(arrows: list[dict[Any, int]], word: list[Any]) -> int:
-    state = 0
-    for symbol in word:
-        following = arrows[state].get(symbol)
-        if following is None:
-            following = arrows[state][symbol] = len(arrows)
-            arrows.append({})
-        state = following
-    return state
 
 
 def _as_state(state: object, name: str, size: int) -> int:
@@ -108,95 +134,32 @@ def _checked(arrows: Mapping[int, int], size: int) -> dict[int, int]:
     checked = {
         as_int(t, "transitions"): _as_state(s, "transitions", size) for t, s in arrows.items()
     }
-    if checked and min(checked) < 0:
-        raise ValueError(f"transitions holds token {min(checked)}, expected ids of 0 or more")
+    wrong = [token for token in checked if not 0 <= token < 1 << 63]
+    if wrong:
+        raise ValueError(f"transitions holds token {min(wrong)}, expected ids of 0 or more")
     return checked
 
 
-def _distances(arrows: list[dict[int, int]], accepting: frozenset[int]) -> list[float]:
-    """How many tokens every state is away from an accepting one, inf if there is no way."""
-    before: list[set[int]] = [set() for _ in arrows]
-    for state, following in enumerate(arrows):
-        for target in following.values():
-            before[target].add(state)
-    distances = [math.inf] * len(arrows)
+def _distances(arrows: Arrows, accepting: frozenset[int]) -> IntArray:
+    """How many tokens every state is away from an accepting one, FAR if there is no way."""
+    backwards = backward_steps(arrows)
+    before, starts = backwards.targets.tolist(), backwards.offsets.tolist()
+    distances = [FAR] * len(arrows)
     queue = deque(sorted(accepting))
     for state in accepting:
         distances[state] = 0
     while queue:
         state = queue.popleft()
-        for previous in sorted(before[state]):
-            if math.isinf(distances[previous]):
+        for previous in before[starts[state] : starts[state + 1]]:
+            if distances[previous] == FAR:
                 distances[previous] = distances[state] + 1
                 queue.append(previous)
-    return distances
+    return np.array(distances, np.int64)
 
 
-ENDED = -2  # the state after an end token
-
-
-@dataclass(frozen=True, slots=True)
-class Compiled:
-    """An automaton for one vocabulary with its end tokens, as arrays for the kernel."""
-
-    start: int
-    following: list[dict[int, int]]
-    least: list[float]  # tokens still needed after the best token of a state; inf: none may follow
-    final_tokens: int  # most tokens of a state after which a sequence may be over
-    offsets: IntArray
-    tokens: IntArray
-    needed: IntArray
-
-    def is_over(self, state: int, remaining: int) -> bool:
-        """Whether nothing may follow when `remaining` more tokens fit."""
-        return state == ENDED or remaining <= self.least[state]
-
-
-def _ended_by(automaton: Automaton, eos: tuple[int, ...]) -> Automaton:
-    """Without the end tokens that are not the last of a sequence."""
-    arrows = [
-        {t: s for t, s in following.items() if t not in eos or s in automaton.accepting}
-        for following in automaton.transitions
-    ]
-    return Automaton(arrows, automaton.accepting, automaton.start)
-
-
-def compile_constraint(
-    automaton: Automaton, vocab_size: int, eos: tuple[int, ...], max_new_tokens: int
-) -> Compiled:
-    """Adds end tokens to accepting states; ValueError where nothing can be generated.
-
-    What the automaton puts behind an end token is out of reach: only a whole sequence may have one.
-    """
-    if any(token in eos for arrows in automaton.transitions for token in arrows):
-        automaton = _ended_by(automaton, eos)
-    largest = max((max(arrows, default=0) for arrows in automaton.transitions), default=0)
-    if largest >= vocab_size:
-        raise ValueError(
-            f"constraint holds token {largest}, the vocabulary is 0 to {vocab_size - 1}"
-        )
-    if automaton.needed[automaton.start] > max_new_tokens:
-        raise ValueError(
-            f"constraint needs {automaton.needed[automaton.start]:.0f} tokens at least, "
-            f"max_new_tokens is {max_new_tokens}"
-        )
-    ends = dict.fromkeys(eos, ENDED)
-    following = [
-        dict(sorted({**(ends if state in automaton.accepting else {}), **arrows}.items()))
-        for state, arrows in enumerate(automaton.transitions)
-    ]
-    if not following[automaton.start]:
-        raise ValueError("constraint allows nothing but the empty sequence")
-    needed = [
-        [0 if s == ENDED else int(automaton.needed[s]) for s in arrows.values()]
-        for arrows in following
-    ]
-    return Compiled(
-        start=automaton.start,
-        following=following,
-        least=[min(n, default=math.inf) for n in needed],
-        final_tokens=max(n.count(0) for n in needed),
-        offsets=np.cumsum([0, *map(len, following)]),
-        tokens=np.array([t for arrows in following for t in arrows], np.int64),
-        needed=np.array([n for part in needed for n in part], np.int64),
-    )
+def backward_steps(arrows: Arrows) -> Arrows:
+    """From every state to those before it, each once, whatever the tokens are."""
+    size = max(1, len(arrows))
+    pairs = np.unique(arrows.targets * size + arrows.sources)
+    after, before = pairs // size, pairs % size
+    return Arrows(np.searchsorted(after, np.arange(len(arrows) + 1)), before, before)

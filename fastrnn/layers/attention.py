@@ -26,7 +26,7 @@ from fastrnn._arrays import (
 )
 from fastrnn._composite import Composite
 from fastrnn._module import Module
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 from fastrnn.layers.linear import Linear
 
@@ -100,12 +100,13 @@ class Attention(Composite):
         So all beams of a sentence share one memory.
         """
         q = self._checked_queries(queries, memory, sources)
-        rows = None if sources is None else as_int64(sources, "sources")
-        if rows is not None:
+        rows: IntArray | None = None
+        if sources is not None:
+            rows = as_int64(sources, "sources")
             check_indices(rows, memory.values.shape[1], "sources")
             check_shape(rows, q.shape[1:2], "sources")  # type: ignore[arg-type]
-        context, weights, _ = self._run(self.query(q), memory, rows)
-        return context, weights
+        attended = self._run(self.query(q), memory, rows)
+        return attended.context, attended.weights
 
     def look(
         self, memory: Memory, sources: IntArray, combine: Linear, fed_size: int | None
@@ -176,7 +177,8 @@ class Attention(Composite):
     ) -> tuple[tuple[FloatArray, FloatArray], Callable[[ArrayLike, Memory], FloatArray]]:
         """`attend`, and pullback(dcontext, dprepared) -> dqueries, which adds to dprepared."""
         projected, to_queries = self.query.vjp(self._checked_queries(queries, memory, None))
-        context, weights, attended = self._run(projected, memory, None)
+        attended = self._run(projected, memory, None)
+        context, weights = attended.context, attended.weights
 
         def pullback(dcontext: ArrayLike, dprepared: Memory) -> FloatArray:
             dcontext = as_float32(dcontext, "dcontext")
@@ -189,17 +191,10 @@ class Attention(Composite):
 
     def _run(
         self, projected: FloatArray, memory: Memory, sources: IntArray | None
-    ) -> tuple[FloatArray, FloatArray, _core.Attended]:
-        steps, rows = projected.shape[:2]
-        positions, _, features = memory.values.shape
-        weights = np.empty((steps, rows, positions), np.float32)
-        context = np.empty((steps, rows, features), np.float32)
+    ) -> _core.Attended:
         v, scale = self._score()
-        attended = _core.Attended(
-            projected, memory.keys, memory.values, v, memory.lengths, sources, weights, context,
-            scale,
-        )  # fmt: skip
-        return context, weights, attended
+        keys, values, lengths = memory
+        return _core.Attended(projected, keys, values, v, lengths, sources, scale)
 
     def _back(
         self,
@@ -217,7 +212,8 @@ class Attention(Composite):
         attended.backward(dcontext, dqueries, dkeys, dvalues, dscore, workspace)
         if score is not None and dscore is not None and rows:
             ones = np.ones((1, rows, 1), np.float32)
-            _core.linear_gradient(dscore[None], ones, score.grads["weight"], None)
+            with adding_to(score.flat_grad):
+                _core.linear_gradient(dscore[None], ones, score.grads["weight"], None)
 
     def _checked(
         self, memory: ArrayLike, lengths: ArrayLike | None
@@ -236,8 +232,8 @@ class Attention(Composite):
         self, queries: ArrayLike, memory: Memory, sources: ArrayLike | None
     ) -> FloatArray:
         q = as_float32(queries, "queries")
-        rows = memory.values.shape[1]
-        if q.ndim != 3 or q.shape[2] != self.query_size or (sources is None and q.shape[1] != rows):
+        rows, shape = memory.values.shape[1], q.shape
+        if len(shape) != 3 or shape[2] != self.query_size or (sources is None and shape[1] != rows):
             wanted = rows if sources is None else "N"
             raise ValueError(
                 f"queries has shape {q.shape}, this Attention expects (T, {wanted}, "

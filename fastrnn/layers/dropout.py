@@ -134,6 +134,3 @@ class EmbeddingDropout(Composite):
             embedding_pullback(dy * mask)
 
         return y * mask, once(pullback, "an EmbeddingDropout")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.embedding, self.p)

@@ -17,10 +17,9 @@ from fastrnn._arrays import (
     as_int64,
     as_seed,
     as_size,
-    check_indices,
 )
 from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 
 
 class Embedding(Module):
@@ -52,23 +51,20 @@ class Embedding(Module):
 
     def __call__(self, indices: ArrayLike) -> FloatArray:
         """The vectors at `indices`, a copy; an index outside is a ValueError."""
-        return np.take(self.weight, self._checked(indices), axis=0)
+        return _core.take_rows(self.parameters["weight"], indices, "indices")
 
     def vjp(self, indices: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], None]]:
         """The vectors, and a pullback (*, dim) -> None that adds to the rows that were taken."""
-        positions = self._checked(indices)
+        positions = as_int64(indices, "indices").copy()  # what is added to is what was taken
+        y = _core.take_rows(self.parameters["weight"], positions, "indices")
 
         def pullback(dy: ArrayLike) -> None:
             dy = as_float32(dy, "dy")
             check_shape(dy, (*positions.shape, self.dim), "dy")
-            _add_rows(self.grads["weight"], positions, dy)
+            with adding_to(self.grads["weight"]):
+                _add_rows(self.grads["weight"], positions, dy)
 
-        return np.take(self.weight, positions, axis=0), once(pullback, "an Embedding")
-
-    def _checked(self, indices: ArrayLike) -> IntArray:
-        positions = as_int64(indices, "indices")
-        check_indices(positions, self.num, "indices")
-        return positions
+        return y, once(pullback, "an Embedding")
 
 
 def _add_rows(table: FloatArray, positions: IntArray, rows: FloatArray) -> None:

@@ -17,7 +17,7 @@ from fastrnn._arrays import (
     as_size,
 )
 from fastrnn._module import Module, fill_uniform, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 
 
@@ -27,18 +27,21 @@ class Linear(Module):
     Starts uniform in +-1/sqrt(in_features). Source: torch.nn.Linear.
     """
 
-    _tied: tuple[FloatArray, FloatArray] | None = None  # another module's weight and its gradient
-    _transposed: _core.Dense | None = None  # for the way back
-    _transposed_is_current = False
+    _derived = Module._derived | {"_dense", "_packed_version", "_transposed"}
+    _owner: Module | None = None  # of the weight, if that is tied
+    _packed_version = 0  # the owner's, when its weight was packed
+    _transposed: tuple[tuple[int, int], _core.Dense] | None = (
+        None  # for the way back: of which version
+    )
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
         self.out_features = as_size(out_features, "out_features", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
-        self._dense, self._dense_is_shared = self._new_dense(), False
         shape = (self.out_features, self.in_features)
         shapes: list[tuple[str, tuple[int, ...]]] = [("weight", shape)]
         self._allocate(one_after_another(shapes + [("bias", shape[:1])] * bias))
+        self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
         self._fill()
 
     @property
@@ -55,52 +58,65 @@ class Linear(Module):
         self.repack()
 
     def repack(self) -> None:
-        if self._dense_is_shared:  # by a stream, which keeps the weights it was made with
-            self._dense, self._dense_is_shared = self._new_dense(), False
-        self._dense.pack(self.parameters["weight"], self.parameters.get("bias"))
-        self._transposed_is_current = False
+        self._pack()
         super().repack()
 
-    def tie(self, weight: FloatArray, grad: FloatArray) -> None:
-        """From now on use `weight` (out_features, in_features), which another module owns."""
-        bias = self.parameters.get("bias")
-        self.share(weight, grad)
-        self._allocate(one_after_another([] if bias is None else [("bias", bias.shape)]))
-        if bias is not None:
-            self.parameters["bias"][...] = bias
-        self.repack()
+    def _pack(self) -> None:
+        version = 0 if self._owner is None else self._owner._version
+        weight, bias = self.parameters["weight"], self.parameters.get("bias")
+        self._dense = self._dense.renewed(weight, bias)  # streams and calls keep the old one
+        self._packed_version = version
 
-    def share(self, weight: FloatArray, grad: FloatArray) -> None:
-        """The tied weight has a new place."""
-        self._tied = weight, grad
-        self.parameters["weight"], self.grads["weight"] = weight, grad
+    def tie(self, owner: Module) -> None:
+        """From now on use the weight (out_features, in_features) of `owner`.
+
+        What changes it there and calls `owner.repack()` changes it here. Among the parts of a model
+        the owner comes first, so that its tensors have moved when this module's do.
+        """
+        bias, dbias = self.parameters.get("bias"), self.grads.get("bias")
+        self._owner = owner
+        self._allocate(one_after_another([] if bias is None else [("bias", bias.shape)]))
+        if bias is not None and dbias is not None:
+            self.parameters["bias"][...] = bias
+            self.grads["bias"][...] = dbias
+        self.repack()
 
     def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
         super()._live_in(flat, flat_grad)
-        if self._tied is not None:
-            weight, grad = self._tied
-            self.parameters = {"weight": weight, **self.parameters}
-            self.grads = {"weight": grad, **self.grads}
+        if self._owner is not None:
+            self.parameters = {"weight": self._owner.parameters["weight"], **self.parameters}
+            self.grads = {"weight": self._owner.grads["weight"], **self.grads}
+
+    def _follow(self) -> None:
+        """Pack a tied weight anew if its owner was changed by itself."""
+        if self._owner is not None and self._packed_version != self._owner._version:
+            self._pack()
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
+        super()._restore(parameters, gradients)
+
+    def trim(self) -> None:
+        self._dense.store.trim()
 
     def _shared_dense(self) -> _core.Dense:
-        """The packed weights, never to be written again."""
-        self._dense_is_shared = True
+        """The packed weights, which are never written again."""
+        self._follow()
         return self._dense
-
-    def _new_dense(self) -> _core.Dense:
-        return _core.Dense(self.in_features, self.out_features, self.bias)
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The map applied to every vector of x."""
-        return self._forward(self._checked(x))
+        self._follow()
+        return self._dense.run(x, self)
 
     def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
         """y as the call gives it, and a pullback (*, out_features) -> (*, in_features).
 
         x and the parameters must stay as they are until the pullback is called.
         """
-        x = self._checked(x)
-        y = self._forward(x)
+        x = as_float32(x, "x")
+        self._follow()
+        y = self._dense.run(x, self)
 
         def pullback(dy: ArrayLike) -> FloatArray:
             dy = as_float32(dy, "dy")
@@ -117,36 +133,25 @@ class Linear(Module):
         steps = len(x) if x.ndim > 1 else 1
         inputs = x.reshape(steps, -1, self.in_features)
         outputs = dy.reshape(steps, -1, self.out_features)
-        _core.linear_gradient(inputs, outputs, self.grads["weight"], self.grads.get("bias"))
+        weight, bias = self.grads["weight"], self.grads.get("bias")
+        with adding_to(weight, bias):
+            _core.linear_gradient(inputs, outputs, weight, bias)
         rows = dy.reshape(-1, self.out_features)
         self._back().forward(rows, dx.reshape(-1, self.in_features))
         return dx
 
     def _back(self) -> _core.Dense:
         """The map y -> y W, packed."""
-        if self._transposed is None:
-            self._transposed = _core.Dense(self.out_features, self.in_features, False)
-        if not self._transposed_is_current:
-            self._transposed.pack_transposed(self.parameters["weight"])
-            self._transposed_is_current = True
-        return self._transposed
-
-    def _checked(self, value: ArrayLike) -> FloatArray:
-        x = as_float32(value, "x")
-        if x.ndim == 0:
-            raise ValueError("x has 0 dimensions, this Linear expects at least 1")
-        if x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"x has {x.shape[-1]} features, this Linear expects {self.in_features}"
-            )
-        return x
-
-    def _forward(self, x: FloatArray) -> FloatArray:
-        y = np.empty((*x.shape[:-1], self.out_features), np.float32)
-        if y.size:
-            self._dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, self.out_features))
-        return y
+        self._follow()
+        version, found = (self._version, self._packed_version), self._transposed
+        if found is None or found[0] != version:
+            self._dense.store.trained = True
+            blank = _core.Dense(self.out_features, self.in_features) if found is None else found[1]
+            blank.store.trained = True
+            found = version, blank.renewed_transposed(self.parameters["weight"])
+            self._transposed = found
+        return found[1]
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.config.items())
-        return f"Linear({options})"
+        return f"{type(self).__name__}({options})"

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float32, as_size
+from fastrnn import _core
+from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float, as_float32, as_size, shown
 from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 
 
@@ -22,9 +23,9 @@ class LayerNorm(Module):
 
     def __init__(self, size: int, eps: float = 1e-5) -> None:
         self.size = as_size(size, "size", MAX_SIZE)
-        if not isinstance(eps, (int, float)) or not 0 < eps < 1:
-            raise ValueError(f"eps is {eps!r}, expected a number between 0 and 1")
-        self.eps = float(eps)
+        self.eps = as_float(eps)
+        if not 0 < self.eps < 1:
+            raise ValueError(f"eps is {shown(eps)}, expected a number between 0 and 1")
         self._allocate(one_after_another([("weight", (self.size,)), ("bias", (self.size,))]))
         self._fill()
 
@@ -40,19 +41,25 @@ class LayerNorm(Module):
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """Every vector of x, normalised."""
-        normal, _ = self._normalised(x)
-        return self._affine(normal)
+        p = self.parameters
+        return _core.layer_norm(x, p["weight"], p["bias"], self.eps, self)
 
     def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
         """y as the call gives it, and a pullback (*, size) -> (*, size)."""
-        normal, inverse = self._normalised(x)
-        weight = self.parameters["weight"]
+        x = as_float32(x, "x")
+        weight, bias = self.parameters["weight"], self.parameters["bias"]
+        normal = np.empty((x.size // self.size, self.size), np.float32)
+        inverse = np.empty(len(normal), np.float32)
+        y = _core.layer_norm(x, weight, bias, self.eps, self, normal, inverse)
+        normal, inverse = normal.reshape(x.shape), inverse.reshape(*x.shape[:-1], 1)
 
         def pullback(dy: ArrayLike) -> FloatArray:
             dy = as_float32(dy, "dy")
             check_shape(dy, normal.shape, "dy")
-            self.grads["weight"] += _sum_rows(dy * normal)
-            self.grads["bias"] += _sum_rows(dy)
+            dweight, dbias = _sum_rows(dy * normal), _sum_rows(dy)
+            with adding_to(self.flat_grad):
+                self.grads["weight"] += dweight
+                self.grads["bias"] += dbias
             # With n the normal vector: dx = inverse * (dn - mean(dn) - n mean(dn n)).
             d_normal: FloatArray = dy * weight
             slope = _mean(d_normal * normal)
@@ -61,25 +68,7 @@ class LayerNorm(Module):
             d_normal *= inverse
             return d_normal
 
-        return self._affine(normal), once(pullback, "a LayerNorm")
-
-    def _affine(self, normal: FloatArray) -> FloatArray:
-        y: FloatArray = normal * self.parameters["weight"]
-        y += self.parameters["bias"]
-        return y
-
-    def _normalised(self, x: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """(x - mean) / deviation, and 1 / deviation (*, 1)."""
-        x = as_float32(x, "x")
-        if x.ndim == 0 or x.shape[-1] != self.size:
-            raise ValueError(f"x has shape {x.shape}, this LayerNorm expects (*, {self.size})")
-        # The subtraction is exact where it matters: mean and x are close to each other there.
-        centred: FloatArray = (x - x.mean(axis=-1, keepdims=True, dtype=np.float64)).astype(
-            np.float32
-        )
-        variance = np.square(centred).mean(axis=-1, keepdims=True, dtype=np.float64)
-        inverse: FloatArray = (1 / np.sqrt(variance + self.eps)).astype(np.float32)
-        return centred * inverse, inverse
+        return y, once(pullback, "a LayerNorm")
 
 
 def _mean(x: FloatArray) -> FloatArray:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import _core
 from fastrnn._arrays import MAX_LAYERS, ArrayLike, FloatArray, as_float32, as_size
 from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import once
+from fastrnn._pullback import adding_to, once
 from fastrnn.layers.embedding import check_shape
 
 
@@ -20,6 +21,9 @@ class ScalarMix(Module):
     with equal shares and gamma 1. Parameters: weight (size,), gamma (1,). Source: Peters et al.,
     Deep contextualized word representations, 2018; AllenNLP's ScalarMix.
     """
+
+    _derived = Module._derived | {"_factors"}
+    _factors: tuple[int, list[float]] | None = None  # of which version
 
     def __init__(self, size: int) -> None:
         self.size = as_size(size, "size", MAX_LAYERS + 1)
@@ -46,13 +50,14 @@ class ScalarMix(Module):
 
     def __call__(self, layers: Sequence[ArrayLike]) -> FloatArray:
         """The mix of `size` arrays (*)."""
-        return self._mixed(self._checked(layers))
+        return self._mixed(layers if isinstance(layers, (list, tuple)) else list(layers))
 
     def vjp(
         self, layers: Sequence[ArrayLike]
     ) -> tuple[FloatArray, Callable[[ArrayLike], list[FloatArray]]]:
         """y as the call gives it, and pullback(dy) -> the gradients of all layers."""
-        x = self._checked(layers)
+        x = [as_float32(part, f"layers[{k}]") for k, part in enumerate(layers)]
+        y = self._mixed(x)
 
         def pullback(dy: ArrayLike) -> list[FloatArray]:
             dy = as_float32(dy, "dy")
@@ -60,26 +65,30 @@ class ScalarMix(Module):
             shares, gamma = self.shares, self.parameters["gamma"][0]
             slopes = np.array([(dy * part).sum(dtype=np.float64) for part in x])
             mean = (shares * slopes).sum()  # dy . sum_k s_k x_k
-            self.grads["gamma"] += np.float32(mean)
-            self.grads["weight"] += (gamma * shares * (slopes - mean)).astype(np.float32)
+            dweight = (gamma * shares * (slopes - mean)).astype(np.float32)
+            with adding_to(self.flat_grad):
+                self.grads["gamma"] += np.float32(mean)
+                self.grads["weight"] += dweight
             return [dy * factor for factor in gamma * shares]
 
-        return self._mixed(x), once(pullback, "a ScalarMix")
+        return y, once(pullback, "a ScalarMix")
 
-    def _mixed(self, x: list[FloatArray]) -> FloatArray:
-        factors = self.parameters["gamma"][0] * self.shares
-        y: FloatArray = x[0] * factors[0]
-        for part, factor in zip(x[1:], factors[1:], strict=True):
-            y += part * factor
+    def _mixed(self, layers: Sequence[ArrayLike]) -> FloatArray:
+        if len(layers) != self.size:
+            raise ValueError(f"layers has {len(layers)} arrays, this ScalarMix expects {self.size}")
+        y: FloatArray | None = None
+        for k, factor in enumerate(self._current_factors()):
+            y = _core.add_scaled(layers[k], factor, y, f"layers[{k}]")
+        assert y is not None
         return y
 
-    def _checked(self, layers: Sequence[ArrayLike]) -> list[FloatArray]:
-        x = [as_float32(part, f"layers[{k}]") for k, part in enumerate(layers)]
-        if len(x) != self.size:
-            raise ValueError(f"layers has {len(x)} arrays, this ScalarMix expects {self.size}")
-        for k, part in enumerate(x):
-            check_shape(part, x[0].shape, f"layers[{k}]")
-        return x
+    def _current_factors(self) -> list[float]:
+        """gamma times the shares, made anew after every `repack`."""
+        version, found = self._version, self._factors
+        if found is None or found[0] != version:
+            factors = (self.parameters["gamma"][0] * self.shares).tolist()
+            found = self._factors = version, factors
+        return found[1]
 
     def __repr__(self) -> str:
-        return f"ScalarMix({self.size})"
+        return f"{type(self).__name__}({self.size})"

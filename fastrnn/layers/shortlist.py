@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from typing import Any
+
 import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
-    as_float32,
     as_int64,
     check_indices,
     with_article,
@@ -35,19 +37,27 @@ class Shortlist:
             raise ValueError("ids holds an id twice, expected distinct ones")
         check_indices(self.ids, head.out_features, "ids")
         self.in_features, self.out_features = head.in_features, head.out_features
-        self.dense = _core.Dense(head.in_features, len(self.ids), head.bias)
         bias = head.parameters["bias"][self.ids] if head.bias else None
-        self.dense.pack(head.parameters["weight"][self.ids], bias)
+        self._pack(head.parameters["weight"][self.ids], bias)
+
+    def _pack(self, weight: FloatArray, bias: FloatArray | None) -> None:
+        self._weight, self._bias = weight, bias
+        blank = _core.Dense(self.in_features, len(self.ids), bias is not None)
+        self.dense = blank.renewed(weight, bias)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "dense"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._pack(self._weight, self._bias)
+
+    def __copy__(self) -> Shortlist:
+        return deepcopy(self)
 
     def __call__(self, x: ArrayLike) -> FloatArray:
         """The listed outputs."""
-        x = as_float32(x, "x")
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise ValueError(f"x has shape {x.shape}, expected (..., {self.in_features})")
-        y = np.empty((*x.shape[:-1], len(self.ids)), np.float32)
-        if y.size:
-            self.dense.forward(x.reshape(-1, self.in_features), y.reshape(-1, len(self.ids)))
-        return y
+        return self.dense.run(x, self)
 
     def full(self, x: ArrayLike) -> FloatArray:
         """The same among all outputs (*, out_features), -inf for those that are not listed."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_probability, with_article
 from fastrnn._composite import Composite
-from fastrnn._module import Module, unfilled
-from fastrnn._pullback import once
+from fastrnn._module import Module
+from fastrnn._pullback import adding_to, once
 from fastrnn._recurrent import Recurrent
 from fastrnn.layers.dropout import draw_mask
 
@@ -21,13 +22,15 @@ class WeightDrop(Composite):
     here. Source: Merity et al., Regularizing and optimizing LSTM language models, 2018.
     """
 
+    _derived = Composite._derived | {"_spare"}
+    _spare: list[Recurrent]  # twins between calls
+
     def __init__(self, rnn: Recurrent, p: float = 0.5) -> None:
         if not isinstance(rnn, Recurrent):
             kind = with_article(type(rnn).__name__)
             raise TypeError(f"rnn is {kind}, expected an RNN, an LSTM or a GRU")
         self.rnn = rnn
         self.p = as_probability(p, "p")
-        self._spare: list[Recurrent] = []
         self._assemble()
 
     @property
@@ -41,6 +44,9 @@ class WeightDrop(Composite):
     def _name_parameters(self) -> None:
         self.parameters, self.grads = dict(self.rnn.parameters), dict(self.rnn.grads)
 
+    def _forget(self) -> None:
+        self._spare = []
+
     def __call__(self, x: ArrayLike, state: ArrayLike | None = None, **options: Any) -> Any:
         """What `rnn` gives, with its raw weights."""
         return self.rnn(x, state, **options)  # type: ignore[operator]
@@ -50,9 +56,6 @@ class WeightDrop(Composite):
     ) -> tuple[Any, Callable[..., Any]]:
         """As the layer's own `vjp`, under a new mask of its recurrent weights."""
         return dropped_vjp(self.rnn, self.p, self._spare, x, state, **options)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.rnn, self.p)
 
 
 def dropped_vjp(
@@ -66,7 +69,10 @@ def dropped_vjp(
     """The vjp of `rnn` through a masked twin; `spare` keeps twins between calls."""
     if p == 0:
         return rnn.vjp(x, state, **options)
-    twin = spare.pop() if spare else _twin(rnn)
+    try:
+        twin = spare.pop()  # whichever thread comes first has it
+    except IndexError:
+        twin = _twin(rnn)
     masks = _mask_weights(rnn, twin, p)
     results, twin_pullback = twin.vjp(x, state, **options)
 
@@ -75,7 +81,8 @@ def dropped_vjp(
         found = twin_pullback(dy, dstate)
         for name, mask in masks.items():
             twin.grads[name] *= mask
-        rnn.flat_grad += twin.flat_grad
+        with adding_to(rnn.flat_grad):
+            rnn.flat_grad += twin.flat_grad
         rnn.last_flow, twin.last_flow = twin.last_flow or rnn.last_flow, None
         spare.append(twin)
         return found
@@ -84,12 +91,9 @@ def dropped_vjp(
 
 
 def _twin(rnn: Recurrent) -> Recurrent:
-    """A layer like `rnn` with parameters of its own, none of them set."""
-    config = rnn.config
-    if rnn.num_layers == 1:
-        config["dropout"] = 0.0  # acts between layers only, and would warn again
-    with unfilled():
-        twin: Recurrent = type(rnn)(**config)
+    """A layer like `rnn` with parameters and gradients of its own."""
+    twin = deepcopy(rnn)
+    twin.zero_grad()
     return twin
 
 

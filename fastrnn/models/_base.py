@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from fastrnn import files
-from fastrnn._arrays import FloatArray
+from fastrnn import _core, files
+from fastrnn._arrays import shown
 from fastrnn._atomic import FilePath
+from fastrnn._backward import as_budget
 from fastrnn._composite import Composite
-from fastrnn._module import Module, unfilled
+from fastrnn._module import Module, made, unfilled
 from fastrnn.layers import Embedding, Linear
 from fastrnn.rnn import GRU, LSTM, RNN
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Described = TypeVar("Described", bound="Model")
+Folded = tuple[tuple[int, ...], _core.Table]  # versions of the parameters, and what they give
 
 RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -33,6 +37,18 @@ _TABLE_BUDGET_BYTES = 4 << 20
 def fits_table(rnn: RNN | LSTM | GRU, vocab_size: int) -> bool:
     """Whether a folded embedding of V tokens for one direction stays within the budget."""
     return 4 * len(rnn.parameters["weight_ih_l0"]) * vocab_size <= _TABLE_BUDGET_BYTES
+
+
+def folded(
+    rnn: RNN | LSTM | GRU, embedding: Embedding, versions: tuple[int, ...], found: Folded | None
+) -> Folded:
+    """The embedding multiplied with the first layer's weights, and the versions it is made of.
+
+    `found`, what an earlier call gave, serves as long as the versions are the same.
+    """
+    if found is None or found[0] != versions:
+        found = versions, _core.Table(rnn._shared_stack(), embedding.weight)
+    return found
 
 
 class Model(Composite):
@@ -56,10 +72,11 @@ class Model(Composite):
 
         The shares are as their units over all layers and directions, as is what a step keeps.
         """
+        budget = as_budget(budget)
         layers = list(self.recurrent.values())
         units = [rnn.num_layers * rnn.num_directions * rnn.hidden_size for rnn in layers]
         for rnn, size in zip(layers, units, strict=True):
-            rnn.memory_budget = None if budget is None else budget * size // sum(units)
+            rnn.memory_budget = None if budget is None else max(1, budget * size // sum(units))
 
     # Takes parts, options and settings as they are, after checking that they fit together.
     _compose: Callable[..., None]
@@ -82,16 +99,13 @@ class Model(Composite):
     @classmethod
     def _from_description(cls, description: Mapping[str, Any]) -> Self:
         """The model that `_described` this, with zeros as parameters."""
-        config = dict(description["config"])
+        config, settings = dict(description["config"]), _settings_of(description)
         with unfilled():
             parts = {name: _part(name, config.pop(name)) for name in _KINDS if name in config}
             model = cls.__new__(cls)
-            model._compose(**parts, **config, **description["settings"])
+            made(model._compose, {**config, **settings, **parts}, "config")
         model.vocabulary, model.extra = description["vocabulary"], description["extra"]
         return model
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self._described(), self.state_dict())
 
 
 def _recurrent(module: Module, name: str) -> Iterator[tuple[str, RNN | LSTM | GRU]]:
@@ -102,14 +116,34 @@ def _recurrent(module: Module, name: str) -> Iterator[tuple[str, RNN | LSTM | GR
             yield from _recurrent(part, f"{name}.{key}" if name else key)
 
 
-def _remade(kind: type[Model], description: dict[str, Any], state: dict[str, FloatArray]) -> Model:
-    model = kind._from_description(description)
-    model.load_state_dict(state)
+def from_arguments(cls: type[Described], description: Mapping[str, Any]) -> Described:
+    """A model whose config and settings are its constructor's arguments, with zeros inside."""
+    arguments = {**description["config"], **_settings_of(description)}
+    with unfilled():
+        model = made(cls, arguments, "config")
+    model.vocabulary, model.extra = description["vocabulary"], description["extra"]
     return model
 
 
+def _settings_of(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings; ValueError for a field that is missing, or twice."""
+    for field in ("settings", "vocabulary", "extra"):
+        if field not in description:
+            raise ValueError(f"damaged: no {field!r} in it")
+    settings: dict[str, Any] = description["settings"]
+    for name in settings:
+        if name in description["config"]:
+            raise ValueError(f"damaged: config and settings both have {shown(name)}")
+    return settings
+
+
 def _part(name: str, description: Any) -> Module:
+    if not isinstance(description, (list, tuple)) or len(description) != 2:
+        raise ValueError(f"config: {name} is no pair of a kind and its arguments")
     kind, config = description
-    if kind not in _KINDS[name]:
-        raise ValueError(f"{name} is a {kind!r}, expected one of {', '.join(_KINDS[name])}")
-    return _KINDS[name][kind](**config)
+    if not isinstance(kind, str) or kind not in _KINDS[name]:
+        expected = ", ".join(_KINDS[name])
+        raise ValueError(f"config: {name} is a {shown(kind)}, expected one of {expected}")
+    if not isinstance(config, dict):
+        raise ValueError(f"config: {name} has no mapping of names to arguments")
+    return made(_KINDS[name][kind], config, f"config: {name}")

@@ -17,7 +17,7 @@ from fastrnn._module import Module, fill_uniform
 from fastrnn.layers import Embedding, Linear
 from fastrnn.layers.attention import Attention, Memory
 from fastrnn.layers.dropout import dropped
-from fastrnn.models._base import fits_table
+from fastrnn.models._base import Folded, fits_table, folded
 from fastrnn.rnn import GRU, LSTM, RNN
 
 
@@ -36,6 +36,8 @@ class Decoder(Composite):
     part. Without attention: head(y). Encoded: Luong, Pham and Manning 2015, without input feeding.
     """
 
+    _derived = Composite._derived | {"_table"}
+    _table: Folded | None
     feeds = False  # whether a step reads the attentional vector of the step before
 
     def __init__(
@@ -53,9 +55,8 @@ class Decoder(Composite):
         self.tie_weights, self.dropout = tie_weights, dropout
         if tie_weights:
             fill_uniform(embedding.weight, width**-0.5)
-            self.head.tie(embedding.weight, embedding.grads["weight"])
+            self.head.tie(embedding)
         self._assemble()
-        self._table: tuple[tuple[int, ...], _core.Table] | None = None
 
     @property
     def _parts(self) -> dict[str, Module]:
@@ -63,11 +64,6 @@ class Decoder(Composite):
         if self.attention is not None and self.combine is not None:
             parts |= {"attention": self.attention, "combine": self.combine}
         return {**parts, "head": self.head}
-
-    def _name_parameters(self) -> None:
-        if self.tie_weights:  # the table has moved
-            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
-        super()._name_parameters()
 
     def reset_parameters(self, seed: int | None = None) -> None:
         super().reset_parameters(seed)
@@ -157,11 +153,12 @@ class Decoder(Composite):
         """The embedding multiplied with the first layer's weights, where that is small."""
         if not fits_table(self.rnn, self.embedding.num):
             return None
-        versions = self._versions()
-        if self._table is None or self._table[0] != versions:
-            table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
-            self._table = versions, table
-        return self._table[1]
+        found = folded(self.rnn, self.embedding, self._versions(), self._table)
+        self._table = found
+        return found[1]
+
+    def _forget(self) -> None:
+        self._table = None
 
 
 def tanh(z: FloatArray) -> FloatArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastrnn._arrays import (
@@ -102,14 +104,27 @@ def _stream_of(
 class Conditioned:
     """A model together with its sources: what can be decoded, as a language model is.
 
-    `vocab_size`, and `stream(batch_size)`, whose row i starts from source i.
+    `vocab_size`, and `stream(batch_size)`, whose row i starts from source i. Sources are encoded
+    once, so that a model whose parameters have changed since refuses to go on from them.
     """
 
-    def __init__(self, decoder: Decoder, encoded: Encoded, shortlist: Shortlist | None) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        encoded: Encoded,
+        shortlist: Shortlist | None,
+        versions: Callable[[], tuple[int, ...]],
+    ) -> None:
         self._decoder, self._encoded, self._shortlist = decoder, encoded, shortlist
+        self._versions, self._seen = versions, versions()
         self.vocab_size = decoder.embedding.num
         self.num_sources: int = as_list(encoded.state)[0].shape[1]
 
     def stream(self, batch_size: int | None = None) -> DecoderStream:
         """A stream of `batch_size` rows, by default one for each source."""
+        if self._versions() != self._seen:
+            raise ValueError(
+                "the parameters have changed since given(source): expected a new given(source), "
+                "whose sources are encoded by what they are now"
+            )
         return DecoderStream(self._decoder, self._encoded, batch_size, self._shortlist)

@@ -2,12 +2,13 @@
 
 Letters: T steps, N rows, I features, F = len(targets) features that are forecast, K horizon.
 The network itself lives in scaled numbers, as `Windows` with the same scaler gives them: so do the
-call, `vjp`, `loss` and `loss_vjp`. `predict` and streams take and give the series' own units.
+call, `vjp`, `loss` and `loss_vjp`. `predict` and streams take and give the series' own units, in
+float64 where there is a scaler: its offset may have more digits than float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn.data.scaling import Scaler
+from fastrnn.data.scaling import Doubles, Scaler
 from fastrnn.layers import Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
@@ -40,6 +41,7 @@ class Forecasts(StatelessLoss, Model):
     horizon: int
     targets: tuple[int, ...]
     objective: str
+    _is_regression = True
 
     def _take_head(
         self,
@@ -55,8 +57,8 @@ class Forecasts(StatelessLoss, Model):
         self.targets = checked_targets(targets, input_size)
         if head.out_features != self.horizon * len(self.targets):
             raise ValueError(
-                f"the head gives {head.out_features} numbers, expected {self.horizon} steps of "
-                f"{len(self.targets)} features"
+                f"the head gives {head.out_features} numbers, expected {self.horizon} steps "
+                f"(horizon) of {len(self.targets)} features (targets)"
             )
         self.objective = as_choice(objective, "objective", tuple(REGRESSIONS))
         self._scaler: Scaler | None = None
@@ -113,12 +115,13 @@ class Forecasts(StatelessLoss, Model):
         lengths: ArrayLike | None,
         gradient: bool = True,
     ) -> tuple[LossResult, FloatArray]:
-        """The mean over all numbers; `lengths` has shaped the forecast already."""
-        return numbers(forecast, targets, self.objective)
+        """The mean over all numbers of rows that have steps."""
+        return numbers(forecast, targets, lengths, self.objective)
 
-    def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray:
+    def predict(self, series: ArrayLike, steps: int | None = None) -> FloatArray | Doubles:
         """The `steps` after a series (T, I) or (T, N, I), in its own units: (steps, [N,] F).
 
+        float64 with a scaler, otherwise the network's float32.
         Up to `horizon` steps (the default) are forecast directly. Forecasts further ahead are made
         from earlier ones, fed back as inputs, which needs all features to be forecast.
         """
@@ -146,7 +149,7 @@ class Forecasts(StatelessLoss, Model):
             raise ValueError(f"series has shape {x.shape}, expected {wanted} with T >= 1")
         return as_float32(x if self.scaler is None else self.scaler(x), "series")
 
-    def _unscaled(self, forecast: FloatArray) -> FloatArray:
+    def _unscaled(self, forecast: FloatArray) -> FloatArray | Doubles:
         if self.scaler is None:
             return forecast
         return self.scaler.select(self.targets).inverse(forecast)
@@ -156,6 +159,9 @@ def checked_targets(targets: Sequence[int] | None, input_size: int) -> tuple[int
     """Distinct features, all of them by default."""
     if targets is None:
         return tuple(range(input_size))
+    if isinstance(targets, (str, bytes)) or not isinstance(targets, Iterable):
+        kind = with_article(type(targets).__name__)
+        raise TypeError(f"targets is {kind}, expected the numbers of features, or None for all")
     columns = tuple(as_int(column, "targets") for column in targets)
     if not columns or len(set(columns)) < len(columns):
         raise ValueError(f"targets is {list(columns)}, expected some features, each once")

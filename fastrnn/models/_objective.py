@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastrnn import losses
 from fastrnn._arrays import (
+    MAX_ROWS,
     ArrayLike,
     FloatArray,
+    as_array,
+    as_float,
     as_float32,
     as_int,
     as_int64,
     as_lengths,
+    shown,
     with_article,
 )
 from fastrnn._pullback import once
@@ -32,9 +36,10 @@ REGRESSIONS: dict[str, Callable[..., tuple[Any, FloatArray]]] = {
 
 def as_smoothing(value: object) -> float:
     """How much of a target's probability is spread over all classes."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"label_smoothing is {value!r}, expected a number from 0 to below 1")
-    return float(value)
+    share = as_float(value)
+    if not 0 <= share < 1:
+        raise ValueError(f"label_smoothing is {shown(value)}, expected a number from 0 to below 1")
+    return share
 
 
 def as_ignored(value: int | None) -> int | None:
@@ -60,7 +65,9 @@ def classes(
 ) -> tuple[LossResult, Any]:
     """Cross-entropy over all targets (*) but padded and ignored ones, and dlogits (*, C).
 
-    The gradient takes the memory of the logits.
+    `lengths` (N,) are for targets (T, N): what is past a row's end is padding. For targets (N,),
+    one for a row, those of rows without steps do not count. The gradient takes the memory of the
+    logits.
     """
     wanted = as_int64(targets, "targets")
     return losses.classify(
@@ -74,13 +81,51 @@ def classes(
     )
 
 
-def numbers(prediction: FloatArray, targets: ArrayLike, kind: str) -> tuple[LossResult, FloatArray]:
-    """A regression's loss over all numbers, and the gradient by the prediction."""
+def numbers(
+    prediction: FloatArray, targets: ArrayLike, lengths: ArrayLike | None, kind: str
+) -> tuple[LossResult, FloatArray]:
+    """A regression's loss over all numbers but those of empty rows, and its gradient.
+
+    prediction and targets (K, N, F), lengths (N,) of the inputs.
+    """
     wanted = as_float32(targets, "targets")
     if wanted.shape != prediction.shape:
         raise ValueError(f"targets has shape {wanted.shape}, expected {prediction.shape}")
-    loss, gradient = REGRESSIONS[kind](prediction, wanted)
-    return LossResult(loss, wanted.size, None, None), gradient
+    mask = None
+    if lengths is not None:
+        mask = np.broadcast_to(filled_rows(lengths, wanted.shape[1]), wanted.shape[:2])
+    count = wanted.size if mask is None else int(mask.sum()) * wanted.shape[2]
+    if not count:
+        return LossResult(0.0, 0, None, None), np.zeros_like(prediction)
+    loss, gradient = REGRESSIONS[kind](prediction, wanted, mask=mask)
+    return LossResult(loss, count, None, None), gradient
+
+
+def filled_rows(lengths: ArrayLike, rows: int) -> npt.NDArray[np.bool_]:
+    """(N,): whether a row has steps; what has none says nothing, so that its target does not count.
+
+    The lengths (N,) have been checked against the steps before.
+    """
+    filled: npt.NDArray[np.bool_] = as_lengths(lengths, rows, MAX_ROWS) > 0
+    return filled
+
+
+def has_no_rows(inputs: Any, targets: ArrayLike) -> bool:
+    """Whether a batch is empty, so that there is nothing to run."""
+    parts = inputs if isinstance(inputs, tuple) else (inputs,)
+    return not any(as_array(part, "inputs").size for part in (*parts, targets))
+
+
+def nothing(
+    state: Any = None, *, owner: str, is_regression: bool = False
+) -> tuple[LossResult, Backward]:
+    """The loss of an empty batch, through which state and gradient go as they are."""
+
+    def backward(scale: float = 1.0, dstate: Any = None) -> Any:
+        return dstate
+
+    result = LossResult(0.0, 0, state, None if is_regression else 0)
+    return result, once(backward, f"{owner}'s loss")
 
 
 def scaled(gradient: FloatArray, scale: float) -> FloatArray:
@@ -109,6 +154,7 @@ class StatelessLoss:
     """
 
     _objective: Callable[..., tuple[LossResult, Any]]
+    _is_regression: ClassVar[bool] = False
 
     def __call__(self, inputs: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
         """The outputs, without dropout."""
@@ -129,6 +175,8 @@ class StatelessLoss:
     ) -> LossResult:
         """The mean loss of `targets` without dropout; their shape is in the class's description."""
         refuse_state(state, self)
+        if has_no_rows(inputs, targets):
+            return self._nothing()[0]
         return self._objective(self(inputs, lengths), targets, lengths, gradient=False)[0]
 
     def loss_vjp(
@@ -140,15 +188,23 @@ class StatelessLoss:
     ) -> tuple[LossResult, Backward]:
         """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
         refuse_state(state, self)
+        if has_no_rows(inputs, targets):
+            return self._nothing()
         outputs, pullback = self.vjp(inputs, lengths)
         result, gradient = self._objective(outputs, targets, lengths)
         return result, stateless_backward(pullback, gradient, with_article(type(self).__name__))
 
+    def _nothing(self) -> tuple[LossResult, Backward]:
+        owner = with_article(type(self).__name__)
+        return nothing(owner=owner, is_regression=self._is_regression)
+
 
 def _real_steps(lengths: ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """(T, N): whether a step is before its row's end."""
+    """(T, N): whether a step is before its row's end; (N,): whether a row has steps."""
+    if len(shape) == 1:
+        return filled_rows(lengths, shape[0])
     if len(shape) != 2:
-        raise ValueError("lengths needs a batch, expected targets (T, N)")
+        raise ValueError("lengths needs a batch, expected targets (T, N) or (N,)")
     ends = as_lengths(lengths, shape[1], shape[0])
     real: npt.NDArray[np.bool_] = np.arange(shape[0])[:, None] < ends
     return real

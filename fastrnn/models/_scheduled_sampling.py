@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from numbers import Real
 
 import numpy as np
 
-from fastrnn._arrays import AnyArray, FloatArray, IntArray, as_probability
+from fastrnn._arrays import (
+    AnyArray,
+    FloatArray,
+    IntArray,
+    as_float,
+    as_probability,
+    shown,
+)
 from fastrnn.models._decoder_stream import DecoderStream
 
 
@@ -36,9 +42,10 @@ class ScheduledSampling:
 
     @sampling_temperature.setter
     def sampling_temperature(self, value: float) -> None:
-        if not isinstance(value, Real) or isinstance(value, bool) or not value >= 0:
-            raise ValueError(f"sampling_temperature is {value!r}, expected a number from 0")
-        self._sampling_temperature = float(value)
+        temperature = as_float(value)
+        if not temperature >= 0:
+            raise ValueError(f"sampling_temperature is {shown(value)}, expected a number from 0")
+        self._sampling_temperature = temperature
 
     def _sampled(
         self, stream: DecoderStream, tokens: IntArray, generator: np.random.Generator

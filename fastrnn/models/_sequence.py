@@ -22,6 +22,7 @@ from fastrnn._arrays import (
     as_probability,
     as_size,
     check_indices,
+    shown,
 )
 from fastrnn._backward import Tokens
 from fastrnn._module import Module
@@ -76,7 +77,12 @@ class SequenceModel(Model):
         self.dropout = as_probability(dropout, "dropout")
         self.label_smoothing = as_smoothing(label_smoothing)
         self.ignore_index = as_ignored(ignore_index)
-        self._spare: list[Any] = []
+
+    _derived = Model._derived | {"_spare"}
+    _spare: list[Any]  # twins for weight dropout
+
+    def _forget(self) -> None:
+        self._spare = []
 
     @property
     def _parts(self) -> dict[str, Module]:
@@ -211,17 +217,19 @@ def new_parts(
     """An embedding where there is a vocabulary, and recurrent layers over it or over features."""
     if (vocab_size is None) == (input_size is None):
         raise ValueError(
-            f"vocab_size is {vocab_size} and input_size is {input_size}, expected one of them: "
-            f"vocab_size for tokens, input_size for features"
+            f"vocab_size is {shown(vocab_size)} and input_size is {shown(input_size)}, expected "
+            f"one of them: vocab_size for tokens, input_size for features"
         )
     if vocab_size is None and embedding_dim is not None:
         raise ValueError(f"embedding_dim is {embedding_dim}, but features have no embedding")
+    hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
     num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
     dropout = as_probability(dropout, "dropout")
     kind = RNNS[as_choice(cell, "cell", tuple(RNNS))]
     embedding = None
     if vocab_size is not None:
-        dim = as_size(embedding_dim or hidden_size, "embedding_dim", MAX_SIZE)
+        given = hidden_size if embedding_dim is None else embedding_dim
+        dim = as_size(given, "embedding_dim", MAX_SIZE)
         embedding = Embedding(as_size(vocab_size, "vocab_size", MAX_SIZE), dim)
     rnn = kind(
         input_size if embedding is None else embedding.dim,  # type: ignore[arg-type]

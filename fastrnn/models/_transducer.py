@@ -19,13 +19,14 @@ from fastrnn._arrays import (
     as_lengths,
     as_size,
     check_indices,
+    with_article,
 )
-from fastrnn._module import LoadReport, unfilled, with_shapes
+from fastrnn._module import LoadReport, with_shapes
 from fastrnn._pullback import once
 from fastrnn.layers.embedding import check_shape
 from fastrnn.layers.shortlist import Shortlist
 from fastrnn.losses import LossResult
-from fastrnn.models._base import Model
+from fastrnn.models._base import Model, from_arguments
 from fastrnn.models._bridge import as_list, as_state
 from fastrnn.models._decoder import Decoder, Encoded
 from fastrnn.models._decoder_stream import Conditioned, DecoderStream
@@ -34,6 +35,8 @@ from fastrnn.models._objective import (
     as_ignored,
     as_smoothing,
     classes,
+    has_no_rows,
+    nothing,
     refuse_state,
     stateless_backward,
 )
@@ -156,6 +159,8 @@ class Transducer(ScheduledSampling, Model):
         inputs: the pair (source, shifted target), as `fastrnn.data.Pairs` gives them.
         """
         refuse_state(state, self)
+        if has_no_rows(_inputs(inputs), targets):
+            return nothing(owner=with_article(type(self).__name__))[0]
         logits = self(*_inputs(inputs), lengths)
         return self._objective(logits, targets, lengths, gradient=False)[0]
 
@@ -164,6 +169,8 @@ class Transducer(ScheduledSampling, Model):
     ) -> tuple[LossResult, Backward]:
         """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
         refuse_state(state, self)
+        if has_no_rows(_inputs(inputs), targets):
+            return nothing(owner=with_article(type(self).__name__))
         logits, pullback = self.vjp(*_inputs(inputs), lengths)
         result, gradient = self._objective(logits, targets, lengths)
         return result, stateless_backward(pullback, gradient, f"a {type(self).__name__}")
@@ -189,11 +196,12 @@ class Transducer(ScheduledSampling, Model):
     ) -> Conditioned:
         """The model with its sources fixed, encoded once: what `fastrnn.generate` takes.
 
+        It serves until the parameters change, then it is a ValueError that asks for a new one.
         shortlist: the only tokens to be considered, ids (K,); the others get logits of -inf.
         """
         head = None if shortlist is None else Shortlist(self.decoder.head, shortlist)
         source, _ = self._with_rows(source, lengths)
-        return Conditioned(self.decoder, self._encode(source, lengths), head)
+        return Conditioned(self.decoder, self._encode(source, lengths), head, self._versions)
 
     def decoder_stream(
         self,
@@ -258,10 +266,7 @@ class Transducer(ScheduledSampling, Model):
 
     @classmethod
     def _from_description(cls, description: Any) -> Any:
-        with unfilled():
-            model = cls(**description["config"], **description["settings"])
-        model.vocabulary, model.extra = description["vocabulary"], description["extra"]
-        return model
+        return from_arguments(cls, description)
 
 
 def _pair(lengths: Lengths) -> tuple[Any, Any]:

@@ -63,7 +63,7 @@ class AutoRegression(Forecasts):
         self.order = as_size(order, "order", MAX_SIZE)
         if head.in_features % self.order:
             raise ValueError(
-                f"the head takes {head.in_features} numbers, expected {self.order} steps"
+                f"the head takes {head.in_features} numbers, expected {self.order} steps (order)"
             )
         size = head.in_features // self.order
         self._take_head(head, size, horizon, targets, scaler, objective)

@@ -27,12 +27,14 @@ from fastrnn._module import Module, unfilled
 from fastrnn.layers import Embedding, Linear
 from fastrnn.layers.dropout import dropped
 from fastrnn.losses import LossResult
-from fastrnn.models._base import RNNS, Model
+from fastrnn.models._base import RNNS, Model, from_arguments
 from fastrnn.models._objective import (
     Backward,
     as_ignored,
     as_smoothing,
     classes,
+    has_no_rows,
+    nothing,
     refuse_state,
     stateless_backward,
 )
@@ -97,10 +99,7 @@ class BidirectionalLanguageModel(Model):
 
     @classmethod
     def _from_description(cls, description: Any) -> Any:
-        with unfilled():
-            model = cls(**description["config"], **description["settings"])
-        model.vocabulary, model.extra = description["vocabulary"], description["extra"]
-        return model
+        return from_arguments(cls, description)
 
     def embed(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
         """The states (T, N, 2 * H) of tokens (T, N), forward half first; 0 past a row's end.
@@ -161,6 +160,8 @@ class BidirectionalLanguageModel(Model):
     ) -> LossResult:
         """The mean cross-entropy over both directions without dropout."""
         refuse_state(state, self)
+        if has_no_rows(inputs, targets):
+            return nothing(owner="a BidirectionalLanguageModel")[0]
         logits = np.concatenate(self(inputs, targets, lengths))
         return self._objective(logits, inputs, targets, lengths, gradient=False)[0]
 
@@ -173,6 +174,8 @@ class BidirectionalLanguageModel(Model):
     ) -> tuple[LossResult, Backward]:
         """The same in training mode, and backward(scale=1.0), which adds to `grads`."""
         refuse_state(state, self)
+        if has_no_rows(inputs, targets):
+            return nothing(owner="a BidirectionalLanguageModel")
         first, second, counts = self._both(inputs, targets, lengths)
         order = _reversed_steps(first.shape, counts)
         ahead, to_ahead = self._states_vjp(self.forward, first, counts)

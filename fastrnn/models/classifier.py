@@ -10,7 +10,6 @@ import numpy as np
 from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_choice, as_lengths, as_size
 from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
-from fastrnn.losses import LossResult
 from fastrnn.models._objective import StatelessLoss
 from fastrnn.models._pooling import POOLINGS
 from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
@@ -25,7 +24,8 @@ class SequenceClassifier(StatelessLoss, SequenceModel):
     `pooling`: "last" state of each direction, or "mean" or "max" over a row's own steps.
     `embedding_dim` is hidden_size by default. `dropout` acts in training only, on the embedding's
     output, between recurrent layers and before the head. The loss is the mean cross-entropy of
-    targets (N,) ints, with `label_smoothing` of every target spread over all classes.
+    targets (N,) ints of all rows that have steps, with `label_smoothing` of every target spread
+    over all classes.
     Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
     """
 
@@ -107,16 +107,6 @@ class SequenceClassifier(StatelessLoss, SequenceModel):
     def _dstate(self, dh: FloatArray | None, state: Any) -> Any:
         """The gradient of the layers' whole last state."""
         return (dh, np.zeros_like(state[1])) if dh is not None and self.rnn.has_cell else dh
-
-    def _objective(
-        self,
-        logits: FloatArray,
-        targets: ArrayLike,
-        lengths: ArrayLike | None,
-        gradient: bool = True,
-    ) -> tuple[LossResult, Any]:
-        """A row has one target, however long it is."""
-        return super()._objective(logits, targets, None, gradient)
 
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream whose `step` gives the logits of the sequence so far; "last" pooling only."""

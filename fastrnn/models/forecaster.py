@@ -7,10 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float32, as_probability, as_size
+from fastrnn._arrays import (
+    MAX_SIZE,
+    ArrayLike,
+    FloatArray,
+    as_array,
+    as_float32,
+    as_probability,
+    as_size,
+    with_article,
+)
 from fastrnn._module import Module
 from fastrnn._pullback import once
-from fastrnn.data.scaling import Scaler
+from fastrnn.data.scaling import Doubles, Scaler
 from fastrnn.layers import Linear
 from fastrnn.layers.dropout import dropped
 from fastrnn.models._forecasts import Forecasts, checked_targets
@@ -115,12 +124,12 @@ class Forecaster(Forecasts):
     def stream(self, batch_size: int = 1) -> Stream:
         """A stream whose `step(x)` gives the forecast (horizon, F) or (horizon, N, F) so far.
 
-        x and forecasts are in the series' own units.
+        x and forecasts are in the series' own units, forecasts as `predict` gives them.
         """
         arguments = (self.rnn, batch_size, self.fingerprint(), None, self.head._shared_dense())
         stream = ForecastStream.over(*arguments)
-        stream.forecasts = self
-        stream.scaler = self.scaler
+        stream.forecasts, stream.scaler = self, self.scaler
+        stream.unscaler = None if self.scaler is None else self.scaler.select(self.targets)
         return stream
 
 
@@ -129,15 +138,30 @@ class ForecastStream(Stream):
 
     forecasts: Forecaster
     scaler: Scaler | None
+    unscaler: Scaler | None
 
-    def step(self, x: ArrayLike, out: FloatArray | None = None) -> FloatArray:
-        """As `Stream.step`; forecasts are (horizon, F) or (horizon, N, F)."""
-        model = self.forecasts
+    def step(  # type: ignore[override]
+        self, x: ArrayLike, out: FloatArray | Doubles | None = None
+    ) -> FloatArray | Doubles:
+        """As `Stream.step`; forecasts are (horizon, F) or (horizon, N, F).
+
+        `out`: an array of this shape, float64 or, which rounds, float32.
+        """
+        if out is not None:
+            self._check_out(out, as_array(x, "x").shape[:-1])
         flat = super().step(x if self.scaler is None else self.scaler(x))
-        forecast = model._as_steps(as_float32(flat, "y"))
-        if self.scaler is not None:
-            forecast = self.scaler.select(model.targets).inverse(forecast)
+        steps = self.forecasts._as_steps(as_float32(flat, "y"))
+        forecast = steps if self.unscaler is None else self.unscaler.inverse(steps)
         if out is None:
             return forecast
         out[...] = forecast
         return out
+
+    def _check_out(self, out: Any, rows: tuple[int, ...]) -> None:
+        """Before the stream goes on: afterwards its state would be a step further."""
+        wanted = (self.forecasts.horizon, *rows, len(self.forecasts.targets))
+        if not isinstance(out, np.ndarray) or out.dtype not in (np.float32, np.float64):
+            kind = getattr(out, "dtype", with_article(type(out).__name__))
+            raise TypeError(f"out is {kind}, expected a float64 or float32 array")
+        if out.shape != wanted:
+            raise ValueError(f"out has shape {out.shape}, expected {wanted}")

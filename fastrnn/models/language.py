@@ -16,17 +16,18 @@ from fastrnn._arrays import (
     as_choice,
     as_flag,
     as_float32,
+    as_prefix,
     as_probability,
     as_seed,
     as_size,
 )
 from fastrnn._module import LoadReport, fill_uniform, unfilled, with_shapes
-from fastrnn._names import find_parts
+from fastrnn._names import find_parts, renamed
 from fastrnn._pullback import once
 from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
-from fastrnn.models._base import RNNS, fits_table
-from fastrnn.models._objective import Backward, scaled
+from fastrnn.models._base import RNNS, Folded, fits_table, folded
+from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.streams import Stream
 
@@ -46,6 +47,10 @@ class LanguageModel(SequenceModel):
     embedding: Embedding
     tie_weights: bool
     _inputs = "tokens"
+    _derived = SequenceModel._derived | {"_table", "_rows"}
+    # Of which versions of the parts, and made of them.
+    _table: Folded | None
+    _rows: tuple[tuple[int, ...], FloatArray] | None
     _options = ("dropout", "tie_weights")
     _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
 
@@ -117,21 +122,13 @@ class LanguageModel(SequenceModel):
         self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
         self.tie_weights = tie_weights
         if tie_weights:
-            head.tie(embedding.weight, embedding.grads["weight"])
+            head.tie(embedding)
         self._assemble()
-        self._table: _core.Table | None = None
-        self._rows: FloatArray | None = None
-        self._seen = self._versions()
 
     @property
     def vocab_size(self) -> int:
         """V, the number of tokens."""
         return self.embedding.num
-
-    def _name_parameters(self) -> None:
-        if self.tie_weights:  # the table has moved
-            self.head.share(self.embedding.weight, self.embedding.grads["weight"])
-        super()._name_parameters()
 
     def __call__(
         self,
@@ -145,7 +142,6 @@ class LanguageModel(SequenceModel):
         The state is that of the recurrent layers: h, or (h, c) for an LSTM; `lengths` as theirs.
         """
         tokens = self._checked(tokens)
-        self._refresh()
         if lengths is not None or tokens.size < self.vocab_size or not self._folds():
             y, state = self._run(tokens, state, lengths)
         else:  # fewer products with W_ih than steps, the same bits
@@ -161,7 +157,6 @@ class LanguageModel(SequenceModel):
     ) -> tuple[tuple[FloatArray, Any], Callable[..., tuple[None, Any]]]:
         """As the call, in training mode, and pullback(dlogits, dstate=None) -> None, dstate_0."""
         tokens = self._checked(tokens)
-        self._refresh()
         (y, state_n), to_tokens = self._run_vjp(tokens, state, lengths)
         logits, to_y = self._logits_vjp(y)
 
@@ -181,6 +176,8 @@ class LanguageModel(SequenceModel):
 
         `lengths` (N,): steps past a row's end do not count.
         """
+        if has_no_rows(tokens, targets):
+            return nothing(state, owner="a LanguageModel")[0]
         logits, state_n = self(tokens, state, lengths=lengths)
         result, _ = self._objective(logits, targets, lengths, gradient=False)
         return result._replace(state=state_n)
@@ -196,6 +193,8 @@ class LanguageModel(SequenceModel):
 
         backward adds scale times the loss's gradient to `grads`.
         """
+        if has_no_rows(tokens, targets):
+            return nothing(state, owner="a LanguageModel")
         (logits, state_n), pullback = self.vjp(tokens, state, lengths=lengths)
         result, gradient = self._objective(logits, targets, lengths)
 
@@ -211,23 +210,27 @@ class LanguageModel(SequenceModel):
         first layer's weights, with the same bits as a result.
         """
         self.rnn._check_streams()
-        self._refresh()
         arguments = (self.rnn, batch_size, self.fingerprint())
         head = self.head._shared_dense()
         if self._folds():
             return Stream.over(*arguments, self._folded(), head)
-        if self._rows is None:
-            self._rows = self.embedding.weight.copy()
-        return Stream.over(*arguments, None, head, self._rows)
+        versions, rows = self._versions(), self._rows
+        if rows is None or rows[0] != versions:
+            rows = self._rows = versions, self.embedding.weight.copy()
+        return Stream.over(*arguments, None, head, rows[1])
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""
         return not self.rnn.bidirectional and fits_table(self.rnn, self.vocab_size)
 
     def _folded(self) -> _core.Table:
-        if self._table is None:
-            self._table = _core.Table(self.rnn._shared_stack(), self.embedding.weight)
-        return self._table
+        found = folded(self.rnn, self.embedding, self._versions(), self._table)
+        self._table = found
+        return found[1]
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._table = self._rows = None
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew; tied weights start like a head's."""
@@ -235,15 +238,6 @@ class LanguageModel(SequenceModel):
         if self.tie_weights:
             fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, as_seed(seed))
         self.repack()
-
-    def _refresh(self) -> None:
-        """Follow changes that were made through a part, and not through the model."""
-        if self._versions() == self._seen:
-            return
-        if self.tie_weights:
-            self.head.repack()
-        self._table = self._rows = None
-        self._seen = self._versions()
 
     def load_state_dict(
         self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
@@ -255,21 +249,27 @@ class LanguageModel(SequenceModel):
 
     @classmethod
     def from_state_dict(
-        cls, mapping: Mapping[str, ArrayLike], prefix: str = "", **overrides: Any
+        cls,
+        mapping: Mapping[str, ArrayLike],
+        prefix: str = "",
+        *,
+        rename: Mapping[str, str] | None = None,
+        **overrides: Any,
     ) -> LanguageModel:
         """A model with the parameters of `mapping`, its sizes taken from their names and shapes.
 
         The parts may have other common names: embedding, encoder, embed, emb; head, decoder, fc,
-        linear, out; the recurrent layers any. Weights are tied if the head has none of its own or
-        the same. `overrides` are arguments of the recurrent layers that shapes do not show, but
-        not batch_first (ValueError): tokens are always (T, N).
+        linear, out; the recurrent layers any, and the forms that theirs takes. `rename`: exact
+        names, without `prefix`, to others, e.g. {"table": "embedding.weight"}. Weights are tied if
+        the head has none of its own or the same. `overrides` are arguments of the recurrent layers
+        that shapes do not show, but not batch_first (ValueError): tokens are always (T, N).
         """
         if overrides.get("batch_first", False) is not False:
             raise ValueError(
                 f"batch_first is {overrides['batch_first']!r}, but the tokens of a LanguageModel "
                 f"are always (T, N)"
             )
-        mapping = with_shapes(mapping)
+        mapping = renamed(with_shapes(mapping), rename, as_prefix(prefix))
         names = find_parts(mapping, prefix)
         rnn = RNNS[names.cell.lower()].from_state_dict(mapping, names.rnn, **overrides)
         table = as_float32(mapping[names.embedding], names.embedding)
@@ -281,10 +281,10 @@ class LanguageModel(SequenceModel):
         is_tied = own is None or np.array_equal(own, table)
         model._compose(embedding, rnn, head, tie_weights=is_tied, dropout=rnn.dropout)
         own_names = {"embedding.weight": names.embedding, "head.weight": names.head}
-        renamed = {f"rnn.{key}": mapping[names.rnn + key] for key in rnn.parameters}
+        found = {f"rnn.{key}": tensor for key, tensor in rnn.parameters.items()}
         for new, old in {**own_names, "head.bias": names.bias}.items():
-            renamed |= {} if old is None else {new: mapping[old]}
-        model.load_state_dict(renamed)
+            found |= {} if old is None else {new: mapping[old]}
+        model.load_state_dict(found)
         return model
 
 

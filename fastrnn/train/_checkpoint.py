@@ -1,38 +1,48 @@
 """Everything that a training is, in one .safetensors file, and back.
 
 Parameters have their own names, so that whatever reads weights can read this file; the other
-arrays are called training/...; all that is no array is JSON in the metadata.
+arrays are called training/...; all that is no array is JSON in the metadata, which begins with a
+checksum of the whole file.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastrnn._arrays import AnyArray
+from fastrnn._arrays import AnyArray, as_int
 
+from ._belongs import belongings, differences, parameters_of
+from ._data import change_of
 from ._errors import ResumeError
 from ._protocols import Model, Source
 from ._run import RunState
-from ._tree import arrays_of, join, split
+from ._tree import join, split
 
 if TYPE_CHECKING:
     from ._trainer import Trainer
 
 _KEY = "fastrnn_training"
-_VERSION = 1
+_VERSION = 2
+
+# What reading a file raises that has been changed, by whomever, in a way that its checksum hides.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 
 
-def save_training(path: Path, trainer: Trainer, source: Source, run: RunState) -> None:
+def save_training(
+    path: Path, trainer: Trainer, source: Source, validation: Source | None, run: RunState
+) -> None:
     """Write the checkpoint; the file at `path` is the old one or the new one at any moment."""
     arrays = parameters_of(trainer.model)
     states = {name: part.state_dict() for name, part in _stateful(trainer, source).items()}
     about = {
         "version": _VERSION,
-        "belongs": _belongs(trainer, source),
+        "belongs": belongings(trainer, source, validation),
         "states": split(states, "training", arrays),
+        "schedule": _described(trainer.schedule),
         "run": split(_plain(run), "training/run", arrays),
         "generator": split(_generator_state(trainer.model), "training/generator", arrays),
         "steps": trainer.steps,
@@ -56,67 +66,119 @@ def _write(path: Path, arrays: dict[str, AnyArray], about: dict[str, Any]) -> No
     from fastrnn.checkpoint._write_safetensors import write_safetensors
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_safetensors(arrays, {_KEY: json.dumps(about), "format": "np"}, path)
+    metadata = {_KEY: json.dumps(about), "format": "np"}
+    write_safetensors(arrays, metadata, path, checksum=True)
 
 
-def load_training(path: Path, trainer: Trainer, source: Source, restore_best: bool) -> RunState:
-    """Bring trainer, model and source to where the checkpoint was made.
+def load_training(
+    path: Path,
+    trainer: Trainer,
+    source: Source,
+    validation: Source | None,
+    restore_best: bool,
+) -> RunState:
+    """Bring trainer, model and source to where the checkpoint was made; options stay as given.
 
-    ResumeError if it belongs to others, or lacks the best parameters and they are to be restored;
-    whatever can be checked is checked before any change.
+    ResumeError, and nothing changed, if the file is damaged, belongs to others, or lacks the best
+    parameters and they are to be restored.
     """
-    arrays, about = _read(path)
-    _check(about["belongs"], _belongs(trainer, source), path)
-    states, run = join(about["states"], arrays), RunState(**join(about["run"], arrays))
-    if restore_best and run.best_loss is not None and run.best_flat is None:
+    try:
+        saved = _Saved(*_read(path), trainer.model)
+        _check(saved, trainer, source, validation, restore_best, path)
+    except ResumeError:
+        raise
+    except _UNREADABLE as error:
+        raise ResumeError(f"{path} holds no training that can go on: {error!r:.300}") from error
+    parts = _stateful(trainer, source)
+    if _described(trainer.schedule) != saved.schedule:
+        parts.pop("schedule", None)  # another one, or with other arguments: it begins with them
+    _load_parts(parts, saved.states, path)
+    for name, tensor in parameters_of(trainer.model).items():
+        tensor[...] = saved.parameters[name]
+    trainer.model.repack()
+    _restore_generator(trainer.model, saved.generator)
+    trainer.steps, trainer.first_loss = saved.steps, saved.first_loss
+    return saved.run
+
+
+class _Saved:
+    """What a checkpoint holds; KeyError and others where it is not what was written."""
+
+    def __init__(self, arrays: dict[str, AnyArray], about: dict[str, Any], model: Model) -> None:
+        self.belongs: dict[str, Any] = about["belongs"]
+        self.schedule = about["schedule"]
+        self.states: dict[str, Any] = join(about["states"], arrays)
+        self.run = RunState(**join(about["run"], arrays))
+        self.generator = _checked_generator(model, join(about["generator"], arrays))
+        self.steps = as_int(about["steps"], "steps")
+        loss = about["first_loss"]
+        self.first_loss = None if loss is None else float(loss)
+        self.parameters = {name: arrays[name] for name in parameters_of(model) if name in arrays}
+
+
+def _check(
+    saved: _Saved,
+    trainer: Trainer,
+    source: Source,
+    validation: Source | None,
+    restore_best: bool,
+    path: Path,
+) -> None:
+    """ResumeError if this training is not the one that was saved, or its data is other data."""
+    problems = list(differences(saved.belongs, belongings(trainer, source, validation)))
+    problems += _clashes(trainer, saved.states)
+    for what, given in {"source": source, "validation": validation}.items():
+        began = saved.run.data[what]
+        if given is None or began is None or any(p.startswith(what) for p in problems):
+            continue  # none to compare, or said already
+        change = change_of(began, given, what)
+        problems += [] if change is None else [change]
+    if problems:
+        raise ResumeError(f"{path} is of another training: {'; '.join(problems)}")
+    for name, tensor in parameters_of(trainer.model).items():
+        if saved.parameters[name].shape != tensor.shape:
+            raise ValueError(f"{name} has shape {saved.parameters[name].shape}")
+    if restore_best and saved.run.best_loss is not None and saved.run.best_flat is None:
         raise ResumeError(
             f"{path} has no best parameters to restore: restore_best was not asked for before"
         )
-    _check_data(run.data, source, path)
-    for name, part in _stateful(trainer, source).items():
+
+
+def _load_parts(parts: dict[str, Any], states: dict[str, Any], path: Path) -> None:
+    """All of them or none."""
+    before: dict[str, Any] = {}
+    for name, part in parts.items():
+        before[name] = part.state_dict()
         try:
-            part.load_state_dict(states[name])
-        except (ValueError, KeyError, TypeError) as error:
+            _load_part(part, states[name])
+        except _UNREADABLE as error:
+            for done, state in before.items():
+                parts[done].load_state_dict(state)
             raise ResumeError(f"{path} does not fit this {name}: {error}") from error
-    model = trainer.model
-    for name, tensor in parameters_of(model).items():
-        tensor[...] = arrays[name]
-    model.repack()
-    _restore_generator(model, join(about["generator"], arrays))
-    trainer.steps, trainer.first_loss = about["steps"], about["first_loss"]
-    trainer.optimizer.lr = about["lr"]
-    return run
 
 
-def beginning(source: Source) -> dict[str, Any]:
-    """Where the source stands, and a digest of the batch that comes next."""
-    from hashlib import blake2b  # loads OpenSSL: not at import
-
-    place = source.state_dict()
-    batch = next(iter(source.batches()), None)
-    source.load_state_dict(place)
-    digest = blake2b(digest_size=16)
-    for array in () if batch is None else arrays_of((batch.inputs, batch.targets, batch.lengths)):
-        digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-    return {"place": place, "digest": digest.hexdigest()}
-
-
-def _check_data(data: dict[str, Any], source: Source, path: Path) -> None:
-    """The source must give what it gave when the training began; it is then back there."""
-    try:
-        source.load_state_dict(data["place"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ResumeError(f"{path} does not fit this source: {error}") from error
-    if beginning(source)["digest"] != data["digest"]:
-        raise ResumeError(f"{path} is of another training: its source gave other batches")
+def _load_part(part: Any, state: Any) -> None:
+    """An optimiser's options are those that were given for this training, not the saved ones."""
+    if hasattr(part, "resume"):
+        part.resume(state)
+    elif hasattr(part, "lr") and not callable(part.lr):
+        lr = part.lr
+        part.load_state_dict(state)
+        part.lr = lr
+    else:
+        part.load_state_dict(state)
 
 
-def parameters_of(model: Model) -> dict[str, AnyArray]:
-    """Parameters by name; tied ones, which are the same memory, once."""
-    found: dict[tuple[int, int], str] = {}
-    for name, tensor in model.parameters.items():
-        found.setdefault((tensor.ctypes.data, tensor.size), name)
-    return {name: model.parameters[name] for name in found.values()}
+def _clashes(trainer: Trainer, states: Mapping[str, Any]) -> list[str]:
+    """Options of the optimiser that the saved state cannot go on with."""
+    clashes = getattr(trainer.optimizer, "clashes", None)
+    saved = states.get("optimizer", {})
+    if clashes is None or saved.get("kind") != type(trainer.optimizer).__name__:
+        return []
+    return [
+        f"{name} of the optimizer is {own!r}, there {theirs!r}"
+        for name, (own, theirs) in clashes(saved).items()
+    ]
 
 
 def _stateful(trainer: Trainer, source: Source) -> dict[str, Any]:
@@ -126,41 +188,29 @@ def _stateful(trainer: Trainer, source: Source) -> dict[str, Any]:
     return {name: part for name, part in parts.items() if part is not None}
 
 
+def _described(schedule: Any) -> Any:
+    """The kind of a schedule, with its arguments if it tells them; None without one."""
+    if schedule is None:
+        return None
+    describe = getattr(schedule, "describe", None)
+    return {"kind": type(schedule).__name__} if describe is None else describe()
+
+
 def _plain(run: RunState) -> dict[str, Any]:
     return {field.name: getattr(run, field.name) for field in fields(run)}
-
-
-def _belongs(trainer: Trainer, source: Source) -> dict[str, Any]:
-    """What a resumed training must have in common with the saved one."""
-    model, schedule = trainer.model, trainer.schedule
-    names = {name: list(tensor.shape) for name, tensor in model.parameters.items()}
-    config = getattr(model, "config", {})
-    return {
-        "model": type(model).__name__,
-        "architecture": json.loads(json.dumps(config, default=str)),
-        "parameters": names,
-        "optimizer": type(trainer.optimizer).__name__,
-        "schedule": None if schedule is None else type(schedule).__name__,
-        "truncation": trainer.truncation is not None,
-        "accumulate": trainer.accumulate,
-        "source": type(source).__name__,
-    }
-
-
-def _check(saved: dict[str, Any], ours: dict[str, Any], path: Path) -> None:
-    for what, own in ours.items():
-        theirs = saved.get(what)
-        if theirs == own:
-            continue
-        if isinstance(own, dict) and isinstance(theirs, dict):
-            key = next(k for k in [*theirs, *own] if theirs.get(k) != own.get(k))
-            what, theirs, own = f"{what} {key!r}", theirs.get(key), own.get(key)
-        raise ResumeError(f"{path} is of another training: {what} is {own!r}, there {theirs!r}")
 
 
 def _generator_state(model: Model) -> Any:
     generator = getattr(model, "generator", None)
     return None if generator is None else generator.bit_generator.state
+
+
+def _checked_generator(model: Model, state: Any) -> Any:
+    """The state, if a generator like the model's takes it."""
+    generator = getattr(model, "generator", None)
+    if generator is not None and state is not None:
+        type(generator.bit_generator)().state = state
+    return state
 
 
 def _restore_generator(model: Model, state: Any) -> None:
@@ -170,13 +220,34 @@ def _restore_generator(model: Model, state: Any) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, AnyArray], dict[str, Any]]:
+    """The arrays and the rest of a file that is whole and that `save_training` wrote."""
     from safetensors import SafetensorError, safe_open
 
+    from fastrnn.checkpoint._write_safetensors import is_whole
+
+    whole = is_whole(path)  # first: what is damaged may say anything
     try:
         with safe_open(path, "np") as file:
             about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-            if about.get("version") != _VERSION:
-                raise ResumeError(f"{path} holds no training to go on with, expected one of fit")
+            problem = _problem(whole, about.get("version"))
+            if problem is not None:
+                raise ResumeError(f"{path} {problem}")
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except SafetensorError as error:
-        raise ResumeError(f"{path} is truncated or corrupt: {error}") from error
+    except ResumeError:
+        raise
+    except (SafetensorError, *_UNREADABLE, RecursionError, MemoryError) as error:
+        raise ResumeError(f"{path} is truncated or corrupt: {error!s:.300}") from error
+
+
+def _problem(whole: bool | None, version: Any) -> str | None:
+    """Why a file is no training that can go on."""
+    if whole is False:
+        return "is damaged: its checksum is not that of its content"
+    if version == 1:
+        return (
+            "is a training of an earlier fastrnn, which this one cannot go on with: "
+            "fastrnn.read_checkpoint reads its parameters"
+        )
+    if version != _VERSION or not whole:
+        return "holds no training to go on with, expected one of fit"
+    return None

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._digest import arrays_of
+
 from ._protocols import Model
-from ._tree import arrays_of
 
 _SHOWN_NAMES = 5
 
 
 class ResumeError(ValueError):
-    """A checkpoint of a training that belongs to another model, optimiser or data."""
+    """A training that cannot go on: its file is damaged, in use, or of another training."""
 
 
 class TrainingDiverged(ArithmeticError):  # noqa: N818

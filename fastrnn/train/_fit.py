@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import math
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._checkpoint import beginning, load_training, save_best, save_training
+from ._checkpoint import load_training, save_best, save_training
+from ._data import beginning
 from ._errors import TrainingDiverged
 from ._gradient import Total, evaluated
+from ._lock import RunLock
 from ._protocols import Source
 from ._report import Report
 from ._run import FitResult, RunState, Settings
@@ -42,7 +47,7 @@ class Fit:
 
     def run(self) -> FitResult:
         try:
-            with self.report, self.stop:
+            with RunLock(self.last), self.report, self.stop:
                 self._begin()
                 stopped = self._loop()
                 self._save()
@@ -52,7 +57,15 @@ class Fit:
             if self.last is not None:
                 error.args = (f"{error} The last checkpoint is {self.last}.",)
             raise
+        finally:
+            self._let_go()
         return self._result(stopped)
+
+    def _let_go(self) -> None:
+        """Keep no memory for a next step, where the model can tell what it keeps."""
+        trim = getattr(self.trainer.model, "trim", None)
+        if callable(trim):
+            trim()
 
     def _begin(self) -> None:
         exists = self.last is not None and self.last.exists()
@@ -63,18 +76,27 @@ class Fit:
             )
         if exists and self.last is not None:
             self.run_state = load_training(
-                self.last, self.trainer, self.source, self.settings.restore_best
+                self.last, self.trainer, self.source, self.validation, self.settings.restore_best
             )
+            if self.validation is not None and self.run_state.data["validation"] is None:
+                self.run_state.data["validation"] = beginning(self.validation)
+            self._settle_best()
         else:
-            self.run_state.data = beginning(self.source)
-            self.run_state.first_step = self.trainer.steps
-            self.run_state.validations = self._validations_by_now()
-            self.run_state.validated_step = self.trainer.steps
+            self._start_state()
+        if self.settings.on_begin is not None:
+            self.settings.on_begin()
         self.report.open(self.run_state)
         self._saved = time.monotonic()
         if not exists:
             self._save()  # finds out now, and not in an hour, whether it can
         self.report.start(self._steps(), self._total_steps())
+
+    def _start_state(self) -> None:
+        run, steps = self.run_state, self.trainer.steps
+        run.first_step = run.validated_step = run.epoch_step = steps
+        if self.last is not None:
+            sources = {"source": self.source, "validation": self.validation}
+            run.data = {k: None if s is None else beginning(s) for k, s in sources.items()}
 
     def _loop(self) -> str:
         """Turn until the training ends; says why it did."""
@@ -103,13 +125,15 @@ class Fit:
         return None
 
     def _step(self, batches: Iterator[Any]) -> None:
-        """One optimiser step, unless the epoch turns out to have no batches left."""
+        """One optimiser step, unless the epoch has no batches left or nothing counts in them."""
         trainer, run = self.trainer, self.run_state
         total = trainer._step_from(self._rest(batches), run.carried, self.source.num_batches)
         if total is None:
             return
-        run.carried, run.loss = total.state, total.loss
-        run.epoch_steps += 1
+        run.carried, run.epoch_batches = total.state, True
+        if not total.count:
+            return
+        run.loss = total.loss
         self.report.step(trainer, total, self._targets)
         self._save_if_due()
 
@@ -121,19 +145,27 @@ class Fit:
         self.run_state.exhausted = True
 
     def _end_epoch(self) -> None:
-        run = self.run_state
-        if run.epoch_steps == 0:
+        run, steps = self.run_state, self.trainer.steps
+        if not run.epoch_batches:
             raise ValueError("source gave no batches in a whole epoch, expected at least one")
-        run.epoch, run.epoch_steps, run.exhausted = run.epoch + 1, 0, False
+        if run.epoch and run.epoch_step == steps and self.settings.epochs is None:
+            raise ValueError(  # the first one may have begun anywhere
+                "source gave no target that counts in a whole epoch, so max_steps is out of reach"
+            )
+        if run.validated_step == steps:  # what would be validated is already
+            run.validated_epoch = run.epoch + 1
+        run.epoch, run.epoch_step = run.epoch + 1, steps
+        run.epoch_batches = run.exhausted = False
 
     def _validation_is_due(self, finished: str | None) -> bool:
-        if self.validation is None or self.run_state.validated_step == self.trainer.steps:
+        run, every, steps = self.run_state, self.settings.validate_every, self.trainer.steps
+        if self.validation is None or run.validated_step == steps:
             return False
-        return finished is not None or self._validations_by_now() > self.run_state.validations
-
-    def _validations_by_now(self) -> int:
-        every = self.settings.validate_every
-        return self.run_state.epoch if every is None else self.trainer.steps // every
+        if finished is not None:
+            return True
+        if every is None:
+            return run.epoch > run.validated_epoch
+        return steps // every > run.validated_step // every
 
     def _validate(self) -> None:
         """The loss on validation data; when interrupted, as if it had not begun."""
@@ -155,18 +187,41 @@ class Fit:
             raise trainer._diverged(
                 "the validation loss is not finite", total.loss, None, trainer._next_lr()
             )
-        run.validations, run.validated_step = self._validations_by_now(), trainer.steps
+        run.validated_step, run.validated_epoch = trainer.steps, run.epoch
         is_best = run.best_loss is None or total.loss < run.best_loss
         run.without_gain = 0 if is_best else run.without_gain + 1
         if is_best:
             run.best_loss, run.best_step = total.loss, trainer.steps
             run.best_flat = trainer.model.flat.copy() if self.settings.restore_best else None
+            about = {"step": trainer.steps, "loss": total.loss}
             if self.best is not None:
-                save_best(self.best, trainer.model, {"step": trainer.steps, "loss": total.loss})
+                save_best(self._best_of(trainer.steps), trainer.model, about)
         self.report.validation(trainer, total, is_best)
         observe = getattr(trainer.schedule, "observe", None)
         if observe is not None:
             observe(total.loss)
+        if is_best and self.best is not None:
+            self._save()
+            self._settle_best()
+
+    def _best_of(self, step: int) -> Path:
+        """Where the best model waits until a checkpoint knows of it, so that both are of one run.
+
+        A run that is killed in between goes on from before it, perhaps to something else.
+        """
+        assert self.best is not None
+        return self.best.with_name(f".{self.best.name}.{step}")
+
+    def _settle_best(self) -> None:
+        """The best model that the checkpoint knows of takes its place; others that wait go."""
+        if self.best is None:
+            return
+        folder, name = self.best.parent, glob.escape(self.best.name)
+        known = self._best_of(self.run_state.best_step)
+        if self.run_state.best_loss is not None and known.exists():
+            os.replace(known, self.best)
+        for left in (*folder.glob(f".{name}.[0-9]*"), *folder.glob(f"..{name}.[0-9]*.part")):
+            left.unlink()
 
     def _save_if_due(self) -> None:
         every = self.settings.checkpoint_every
@@ -180,7 +235,7 @@ class Fit:
     def _save(self) -> None:
         if self.last is not None:
             self.report.sync()
-            save_training(self.last, self.trainer, self.source, self.run_state)
+            save_training(self.last, self.trainer, self.source, self.validation, self.run_state)
         self._saved = time.monotonic()
 
     def _restore_best(self) -> None:

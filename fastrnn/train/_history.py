@@ -9,7 +9,11 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
+from fastrnn._json import read_json
+
 Record = dict[str, Any]
+
+_BLOCK = 1 << 16  # bytes that are searched at a time
 
 
 class History:
@@ -20,13 +24,20 @@ class History:
         self._file: RawIOBase | None = None
 
     def open(self, size: int | None) -> None:
-        """Continue after the first `size` bytes, as what came later is done again; None: all."""
+        """Continue after the first `size` bytes, as what came later is done again; None: all.
+
+        A record that a kill cut short is taken out, lest the next one is appended to it.
+        """
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
-        if size is not None and self._file.tell() > size:
+        self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
+        end = self._file.seek(0, os.SEEK_END)
+        if size is None:
+            _end_line(self._file, end)
+        elif end > size:
             self._file.truncate(size)
+        self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
         """Called once, at the end."""
@@ -39,8 +50,10 @@ class History:
             self.records.append(record)
         if self._file is None:
             return
+        line = memoryview(json.dumps(record).encode() + b"\n")
         try:
-            self._file.write(json.dumps(record).encode() + b"\n")
+            while line:  # a signal or a full disk may cut a write short
+                line = line[self._file.write(line) or 0 :]
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
@@ -49,7 +62,35 @@ class History:
         if self._file is None:
             return 0
         os.fsync(self._file.fileno())
-        return self._file.tell()
+        return os.fstat(self._file.fileno()).st_size
+
+
+def _end_line(file: RawIOBase, end: int) -> None:
+    """Take out what is left of a record, or end a whole line that lacks its end."""
+    start = _line_start(file, end)
+    file.seek(start)
+    line = file.read(end - start) or b""
+    if not line:
+        return
+    try:
+        json.loads(line)
+    except ValueError:
+        if line.startswith(b"{"):
+            file.truncate(start)
+            return
+    file.write(b"\n")
+
+
+def _line_start(file: RawIOBase, end: int) -> int:
+    """Where the last line begins; at the end if that is the end of a line."""
+    while end > 0:
+        start = max(0, end - _BLOCK)
+        file.seek(start)
+        found = (file.read(end - start) or b"").rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
 
 
 def read_history(path: str | os.PathLike[str]) -> list[Record]:
@@ -65,7 +106,7 @@ def read_history(path: str | os.PathLike[str]) -> list[Record]:
 def _parsed(lines: list[str], path: str) -> Iterable[Record]:
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = read_json(line, finite=False)
         except ValueError as error:
             if number == len(lines) and not line.endswith("\n"):
                 return

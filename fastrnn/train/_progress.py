@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 _LINE_SECONDS = 10.0  # between two lines
@@ -48,7 +49,8 @@ class Lines(Silent):
         self.say(f"step {step}{of}  {described(facts)}{left}")
 
     def say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        with suppress(OSError, ValueError):  # a stream that is full, closed or without a reader
+            print(text, file=sys.stderr, flush=True)
 
 
 class Bar(Silent):

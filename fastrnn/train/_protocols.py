@@ -75,7 +75,11 @@ class OneBatch(NamedTuple):
 
 
 class Source(Protocol):
-    """Batches of one epoch after another; its state continues with the batch not yet given."""
+    """Batches of one epoch after another; its state continues with the batch not yet given.
+
+    A training that is saved first reads an epoch, at most 1000 batches of it, and goes back, to
+    know the data again on resume. One with `digest()`, texts by name, says itself what it holds.
+    """
 
     @property
     def num_batches(self) -> int | None: ...

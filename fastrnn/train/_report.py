@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ class Report:
     def __init__(self, settings: Settings) -> None:
         records = settings.history if isinstance(settings.history, list) else None
         self.path: Path | None = settings.history_file()
+        self._last = settings.file("last.safetensors")
         self._history = History(self.path, records)
         self._progress = progress(settings.progress)
         self._every = settings.log_every
@@ -37,7 +39,7 @@ class Report:
     def open(self, run: RunState) -> None:
         """Follow `run`; what it had put into this history since its checkpoint is taken out."""
         self._run = run
-        is_same = self.path is not None and self.path.name == run.history_name
+        is_same = bool(run.history_name) and self._name() == run.history_name
         self._history.open(run.history_bytes if is_same else None)
         self._clock = self._began = time.monotonic()
         self._units = run.units
@@ -77,8 +79,18 @@ class Report:
     def sync(self) -> None:
         """Bring the history to the disk and note its size and the time in the run's state."""
         self._run.seconds, self._clock = self.seconds(), time.monotonic()
-        self._run.history_name = "" if self.path is None else self.path.name
+        self._run.history_name = self._name()
         self._run.history_bytes = self._history.sync()
+
+    def _name(self) -> str:
+        """The history's place as seen from the checkpoint, so that both may move together."""
+        last = self._last
+        if self.path is None or last is None:
+            return ""
+        try:
+            return os.path.relpath(os.path.abspath(self.path), os.path.abspath(last.parent))
+        except ValueError:  # on another drive
+            return os.path.abspath(self.path)
 
     def seconds(self) -> float:
         """Time spent on this training, parts before an interruption included."""

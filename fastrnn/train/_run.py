@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fastrnn._arrays import AnyArray, as_flag, as_size
+from fastrnn._arrays import AnyArray, as_flag, as_size, with_article
 
 from ._protocols import State
 
@@ -47,6 +48,7 @@ class Settings:
     resume: bool
     history: str | os.PathLike[str] | list[dict[str, Any]] | None
     progress: bool | None
+    on_begin: Callable[[], None] | None
 
     def check(self, has_validation: bool) -> None:
         """TypeError or ValueError for what cannot be meant."""
@@ -61,6 +63,9 @@ class Settings:
         for name in ("patience", "validate_every", "restore_best"):
             if getattr(self, name) not in (None, False) and not has_validation:
                 raise ValueError(f"{name} needs validation, expected a source of batches for it")
+        if self.on_begin is not None and not callable(self.on_begin):
+            kind = with_article(type(self.on_begin).__name__)
+            raise TypeError(f"on_begin is {kind}, expected a function without arguments")
         if self.resume and self.out is None:
             raise ValueError("resume needs out, expected where the training was saved")
 
@@ -87,14 +92,15 @@ class RunState:
 
     first_step: int = 0  # where the trainer stood when it began
     epoch: int = 0
-    epoch_steps: int = 0
+    epoch_batches: bool = False  # whether the epoch has given any
+    epoch_step: int = 0  # where the trainer stood when it began
     exhausted: bool = False  # whether the source is in the next epoch already
     unit: str = "rows"  # what the loss counts: tokens, rows or numbers
     units: int = 0  # of them trained on
     seconds: float = 0.0
     loss: float = 0.0
-    validations: int = 0
     validated_step: int = 0
+    validated_epoch: int = 0
     best_loss: float | None = None
     best_step: int = 0
     best_flat: AnyArray | None = None  # the model's parameters then, if they are to be restored
@@ -103,4 +109,4 @@ class RunState:
     history_bytes: int = 0
     since_log: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum of losses, count
     carried: State = None  # of the recurrent layers
-    data: dict[str, Any] = field(default_factory=dict)  # where the source began, and with what
+    data: dict[str, Any] = field(default_factory=dict)  # where the sources began, and with what

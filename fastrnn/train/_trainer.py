@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Real
 from os import PathLike
 from typing import Any
 
 from fastrnn import _core
-from fastrnn._arrays import as_size, with_article
+from fastrnn._arrays import as_number, as_size
 from fastrnn.optim import clip_grad_norm, clip_grad_value
 
 from ._errors import TrainingDiverged, diverged
@@ -78,8 +77,10 @@ class Trainer:
         """One optimiser step on one batch; gives its loss and the detached last state.
 
         Passing the state on to the next step is truncated backpropagation through time. `last`
-        holds the norm and the learning rate. TrainingDiverged if the loss or the gradient is not
-        finite or explodes; the parameters are then as before.
+        holds the norm and the learning rate. A batch in which nothing counts (all targets ignored,
+        all lengths 0, no rows) is no step: its loss is 0, and `steps` and `last` stay.
+        TrainingDiverged if the loss or the gradient is not finite or explodes; the parameters are
+        then as before.
         """
         return self.step_on([OneBatch(inputs, targets, lengths)], state)
 
@@ -89,12 +90,14 @@ class Trainer:
         total = accumulated(self.model, batches, state, self._check_loss)
         if not total.batches:
             raise ValueError("batches is empty, expected at least one batch")
-        return self._apply(total).loss, total.state
+        self._apply(total)
+        return total.loss, total.state
 
     def evaluate(self, source: Source) -> Total:
         """The loss over the rest of the epoch of `source`, all of it if it is new; no dropout.
 
-        The source stays where it is. Gives loss, count, correct (None for regression) and state.
+        The source stays where it is. Gives loss, count, correct (None for regression) and state;
+        where nothing counts, loss and count are 0.
         """
         place = source.state_dict()
         total = evaluated(self.model, source.batches())
@@ -117,6 +120,7 @@ class Trainer:
         resume: bool = False,
         history: str | PathLike[str] | list[dict[str, Any]] | None = None,
         progress: bool | None = None,
+        on_begin: Callable[[], None] | None = None,
     ) -> FitResult:
         """Train until `epochs` or `max_steps` in all are done, or Ctrl-C, which saves and returns.
 
@@ -126,14 +130,24 @@ class Trainer:
         Keras' restore_best_weights does; the optimiser stays where it is. Until then checkpoints
         hold both, so an interrupted training keeps the last ones, and goes on from them.
         `out`: a folder (there, or written with a / at its end) or the start of file names, for
-        last.safetensors (every `checkpoint_every` steps, or once a minute), best.safetensors (the
-        lowest validation loss) and history.jsonl. `resume`: go on from last.safetensors, if there
-        is one, with the bits that the run would have had without the interruption.
+        last.safetensors (every `checkpoint_every` steps, or once a minute, and with every best),
+        best.safetensors (the lowest validation loss) and history.jsonl.
+        `resume`: go on from last.safetensors, if there is one, with the bits that the run would
+        have had without the interruption. What is given now is used: the optimiser's options, the
+        schedule (the same one goes on where it was, another or one with other arguments starts
+        from them), limits, ends, `patience`, and what is written when. What the saved state was
+        made with must be the same: the model and its loss, the optimiser's kind and vectors,
+        `accumulate`, truncation, batches and their data (all of it, or a sample from everywhere in
+        more than 2**26 values), and seeds that are given; else a ResumeError names it.
         `history`: another file for the JSON lines, or a list for their objects, one every
         `log_every` steps and one per validation. `progress`: False for none; by default a bar on
-        a terminal, lines elsewhere, on the standard error stream.
-        ResumeError if the checkpoint is of another model, optimiser or source; FileExistsError if
-        `out` holds a training and `resume` is not asked for.
+        a terminal, lines elsewhere, on the standard error stream. `on_begin`: called when it is
+        certain that the training begins or goes on, before anything is written.
+        Batches in which nothing counts are no steps; the state is carried over them. At the end the
+        model's memory for further steps is let go of (`trim`).
+        ResumeError if the checkpoint is damaged or of another training, or if another training
+        writes to `out` at this moment; FileExistsError if `out` holds a training and `resume` is
+        not asked for.
         """
         from ._fit import Fit
 
@@ -149,12 +163,16 @@ class Trainer:
             resume=resume,
             history=history,
             progress=progress,
+            on_begin=on_begin,
         )
         settings.check(validation is not None)
         return Fit(self, source, validation, settings).run()
 
     def _step_from(self, batches: Any, state: State, per_epoch: int | None) -> Total | None:
-        """One step on as many of `batches` as belong to it; None if there are none left."""
+        """One step on as many of `batches` as belong to it; None if there are none left.
+
+        Where nothing counts in them, there is no step; the state goes on.
+        """
         from itertools import islice
 
         self.model.zero_grad()
@@ -176,19 +194,18 @@ class Trainer:
         self._apply(total)
         return total
 
-    def _apply(self, total: Total) -> StepReport:
+    def _apply(self, total: Total) -> None:
         """Clip and take the step, unless nothing counted (all ignored or masked)."""
+        if not total.count:
+            return
         lr = self._next_lr()
-        norm = 0.0
-        if total.count:
-            norm = self._clip(total.loss, lr)
-            self.optimizer.lr = lr
-            self.optimizer.step()
-            if self.first_loss is None:
-                self.first_loss = total.loss
+        norm = self._clip(total.loss, lr)
+        self.optimizer.lr = lr
+        self.optimizer.step()
+        if self.first_loss is None:
+            self.first_loss = total.loss
         self.steps += 1
         self.last = StepReport(self.steps, total.loss, total.count, total.correct, norm, lr)
-        return self.last
 
     def _next_lr(self) -> float:
         lr = self.optimizer.lr if self.schedule is None else self.schedule.lr(self.steps)
@@ -239,9 +256,7 @@ class Trainer:
 def _as_limit(value: object, name: str) -> float | None:
     if value is None:
         return None
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {with_article(type(value).__name__)}, expected a number")
-    limit = float(value)
+    limit = as_number(value, name)
     if not limit > 0:
         raise ValueError(f"{name} is {limit:g}, expected a number above zero")
     return limit

@@ -29,15 +29,6 @@ def split(tree: Any, name: str, arrays: dict[str, AnyArray]) -> Any:
     raise TypeError(f"{name} is a {type(tree).__name__}, expected numbers, text and arrays")
 
 
-def arrays_of(tree: Any) -> list[AnyArray]:
-    """The arrays of a batch: of one value, or of nested tuples of them; None has none."""
-    if tree is None:
-        return []
-    if isinstance(tree, tuple):
-        return [array for part in tree for array in arrays_of(part)]
-    return [np.asarray(tree)]
-
-
 def join(tree: Any, arrays: Mapping[str, AnyArray]) -> Any:
     """The inverse of `split`."""
     if isinstance(tree, list):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,12 @@ class RandomTruncation:
 
     def __init__(self, probability: float, *, seed: int | None = None) -> None:
         self.probability = as_probability(probability, "probability")
-        self.generator = np.random.default_rng(as_seed(seed))
+        self.seed = as_seed(seed)
+        self.generator = np.random.default_rng(self.seed)
+
+    def __copy__(self) -> RandomTruncation:
+        """One that draws on its own."""
+        return deepcopy(self)
 
     @property
     def weight(self) -> float:

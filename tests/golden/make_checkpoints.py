@@ -130,7 +130,7 @@ def wrapped() -> None:
         np.savez(HERE / "weight_norm_folded.npz", weight_hh_l0=weight.numpy())
 
 
-def refused() -> None:
+def pickled() -> None:
     torch.save(nn.RNN(1, 1), HERE / "whole_module.pt")
     torch.jit.script(nn.Linear(1, 1)).save(  # type: ignore[no-untyped-call]
         str(HERE / "torchscript.pt")
@@ -145,5 +145,5 @@ def refused() -> None:
 
 
 if __name__ == "__main__":
-    for make in (layers, kinds, nested, wrapped, refused):
+    for make in (layers, kinds, nested, wrapped, pickled):
         make()

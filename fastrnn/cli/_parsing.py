@@ -1,0 +1,44 @@
+"""JSON and TOML from files: nothing in them is lost, and what is wrong is said in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from fastrnn._json import NestingError, read_json
+
+
+def parse_json(text: str, name: str) -> Any:
+    """The value of a JSON text; ValueError says what is wrong in the file that `name` calls.
+
+    A key that comes twice is an error: the first of its values would be lost. For the other bounds
+    see `fastrnn._json`.
+    """
+    return _parsed(lambda: read_json(text, finite=False), name, "JSON")
+
+
+def parse_toml(text: str, name: str) -> Any:
+    """The table of a TOML text, by the standard library since Python 3.11, by tomli before."""
+    for module in ("tomllib", "tomli"):
+        try:
+            loads = import_module(module).loads
+            break
+        except ImportError:
+            continue
+    else:
+        raise ValueError(
+            f"{name}: TOML needs Python 3.11, or: pip install tomli; JSON works as well"
+        )
+    return _parsed(lambda: loads(text), name, "TOML")
+
+
+def _parsed(read: Callable[[], Any], name: str, kind: str) -> Any:
+    try:
+        return read()
+    except (RecursionError, NestingError):
+        raise ValueError(f"{name} is no {kind} that can be read: it is nested too deeply") from None
+    except ValueError as error:
+        if "int_max_str_digits" in str(error) or "too many digits" in str(error):
+            raise ValueError(f"{name} holds an int of too many digits") from None
+        raise ValueError(f"{name} is no {kind}: {error}") from error

@@ -1,0 +1,117 @@
+"""Every argument of every constructor of a module refuses what it cannot be, by its name."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from test_copies import public_classes
+
+import fastrnn
+from fastrnn import models
+from fastrnn._module import Module
+
+# Arguments that make a small one of each class whose constructor takes no other module.
+SMALL = {
+    fastrnn.RNN: {"input_size": 2, "hidden_size": 3, "num_layers": 2},
+    fastrnn.LSTM: {"input_size": 2, "hidden_size": 3, "num_layers": 2},
+    fastrnn.GRU: {"input_size": 2, "hidden_size": 3, "num_layers": 2},
+    fastrnn.RNNCell: {"input_size": 2, "hidden_size": 3},
+    fastrnn.LSTMCell: {"input_size": 2, "hidden_size": 3},
+    fastrnn.GRUCell: {"input_size": 2, "hidden_size": 3},
+    fastrnn.Linear: {"in_features": 2, "out_features": 3},
+    fastrnn.Embedding: {"num": 2, "dim": 3},
+    fastrnn.LayerNorm: {"size": 2},
+    fastrnn.Dropout: {},
+    fastrnn.LockedDropout: {},
+    fastrnn.ScalarMix: {"size": 2},
+    fastrnn.Attention: {"kind": "additive", "query_size": 2, "memory_size": 3},
+    models.LanguageModel: {"vocab_size": 5, "embedding_dim": 3, "hidden_size": 3},
+    models.SequenceClassifier: {"num_classes": 3, "hidden_size": 3, "vocab_size": 5},
+    models.SequenceTagger: {"num_tags": 3, "hidden_size": 3, "input_size": 2},
+    models.Forecaster: {"input_size": 2, "hidden_size": 3},
+    models.AutoRegression: {"input_size": 2, "order": 3},
+    models.BidirectionalLanguageModel: {"vocab_size": 5, "embedding_dim": 3, "hidden_size": 3},
+    models.Seq2Seq: {"source_vocab": 5, "target_vocab": 5, "hidden_size": 3},
+    models.FeaturesToSequence: {"feature_size": 2, "target_vocab": 5, "hidden_size": 3},
+}
+AROUND_OTHERS = {fastrnn.WeightDrop, fastrnn.EmbeddingDropout, models.Model}
+TEMPERATURE = "sampling_temperature"
+WRONG = {
+    "10**400": 10**400,
+    "-10**400": -(10**400),
+    "2**63": 2**63,
+    "2**64 of NumPy": np.uint64(2**64 - 1),
+    "-0.5": -0.5,
+    "NaN": float("nan"),
+    "object": object(),
+}
+
+
+def test_every_module_is_made_here():
+    modules = {kind for kind in public_classes() if issubclass(kind, Module)}
+    assert modules == set(SMALL) | AROUND_OTHERS
+
+
+ARGUMENTS = [(kind, name) for kind in SMALL for name in inspect.signature(kind).parameters]
+
+
+REFUSED = [
+    (kind, name, wrong)
+    for kind, name in ARGUMENTS
+    for wrong in WRONG
+    if name != TEMPERATURE or wrong not in ("2**63", "2**64 of NumPy")  # a float holds them
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wrong"), REFUSED, ids=[f"{k.__name__}-{n}-{w}" for k, n, w in REFUSED]
+)
+def test_what_no_argument_can_be_is_refused_by_name(kind, name, wrong):
+    with pytest.raises((TypeError, ValueError)) as error:
+        kind(**{**SMALL[kind], name: WRONG[wrong]})
+    assert name.split("_")[0] in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), ARGUMENTS, ids=[f"{k.__name__}-{n}" for k, n in ARGUMENTS]
+)
+def test_true_is_no_number_and_one_is_no_flag(kind, name):
+    made = kind(**SMALL[kind])
+    default = inspect.signature(kind).parameters[name].default
+    usual = SMALL[kind].get(name, default)
+    wrong = 1 if isinstance(usual, bool) or name == "bridge" else True
+    with pytest.raises((TypeError, ValueError)) as error:
+        kind(**{**SMALL[kind], name: wrong})
+    assert name.split("_")[0] in str(error.value)
+    assert made.num_parameters >= 0
+
+
+@pytest.mark.parametrize("wrong", [w for w in WRONG if w != "2**63"])
+def test_budgets_seeds_and_rows_refuse_the_same(wrong):
+    value, layer = WRONG[wrong], fastrnn.GRU(2, 3)
+    model = models.LanguageModel(5, 3, 3)
+    for name, call in {
+        "batch_size": lambda: layer.stream(value),
+        "p is": lambda: fastrnn.WeightDrop(layer, value),
+    }.items():
+        with pytest.raises((TypeError, ValueError), match=name):
+            call()
+    if not isinstance(value, (int, np.integer)) or value < 0:
+        for name, call in {
+            "seed": lambda: layer.seed(value),
+            "memory_budget": lambda: setattr(layer, "memory_budget", value),
+            "budget": lambda: model.limit_memory(value),
+        }.items():
+            with pytest.raises((TypeError, ValueError), match=name):
+                call()
+    assert layer.memory_budget is None
+    assert model.rnn.memory_budget is None
+
+
+def test_a_budget_smaller_than_its_shares_is_kept_by_all_layers():
+    model = models.BidirectionalLanguageModel(5, 3, 3)
+    model.limit_memory(1)
+    assert [rnn.memory_budget for rnn in model.recurrent.values()] == [1, 1]
