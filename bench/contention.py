@@ -27,8 +27,8 @@ from fastrnn.cli._measure import format_seconds
 THREADS = 2
 BUSY = (0, 1, 2, 4)
 ENGINES = ("fastrnn", "torch")
-ROUNDS = 6
-TURN_SECONDS = 0.4  # many pauses after a late thread, and many time slices
+ROUNDS = 5
+TURN_SECONDS = 0.25  # many pauses after a late thread, and many time slices
 WORKLOADS: tuple[Work, ...] = (
     sequence("lstm", 128),
     sequence("lstm", 256),

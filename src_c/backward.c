@@ -1,14 +1,14 @@
-/* The backward pass of one layer: time again, last step first, and then the products over all steps.
- * Knows no gate and no intrinsic.
+/* The backward pass of one layer: time again, last step first, and then the products over all
+ * steps. Knows no gate and no intrinsic.
  *
  * A step turns the activated gates on the tape into the gradients of their pre-activations, dz, in
- * place, and dz W_hh is what the step before receives. Only this needs one step after the other. The
- * gradients of the weights and of x are products over all rows of all steps, done once at the end
- * (or once per chunk, when the tape keeps only a chunk and the rest is computed again), see
+ * place, and dz W_hh is what the step before receives. Only this needs one step after the other.
+ * The gradients of the weights and of x are products over all rows of all steps, done once at the
+ * end (or once per chunk, when the tape keeps only a chunk and the rest is computed again), see
  * gradients.c.
  *
- * A share of units (UNITS) is also a share of the same units of dh, so that its next step needs nothing
- * from others, and two phases per step are enough.
+ * A share of units (UNITS) is also a share of the same units of dh, so that its next step needs
+ * nothing from others, and two phases per step are enough.
  */
 #include "backward.h"
 #include "panel.h"
@@ -18,7 +18,7 @@ enum {
     PARTS_OF_U = FR_ROW, /* units are divided in whole blocks of the products' outputs */
 };
 
-/* ---- time ------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------ */
 
 /* The blocks of units that are the same units as a share of the products' outputs. */
 static struct range units_of(const struct fr_layer *l, int32_t i, int32_t shares) {
@@ -136,7 +136,7 @@ static void back_steps(const struct back *b, const struct pass *p, const struct 
     }
 }
 
-/* ---- the ends of time --------------------------------------------------------------------------- */
+/* ---- the ends of time ------------------------------------------------------------------------ */
 
 /* What comes from the last states; rows go on with it from their own last step. */
 static void start_gradients(const struct back *b, const struct pass *p, const struct work *w) {
@@ -173,9 +173,10 @@ static void clear_tails(const struct back *b, int32_t thread, int32_t threads) {
     }
 }
 
-/* ---- the call ----------------------------------------------------------------------------------- */
+/* ---- the call -------------------------------------------------------------------------------- */
 
-/* The steps [s0, s1) of one part in one direction, computed again first if the tape has not kept them. */
+/* The steps [s0, s1) of one part in one direction, computed again first if the tape has not kept
+ * them. */
 static void run_part(const struct back *b, int32_t part, int32_t d, int64_t s0, int64_t s1, int32_t thread,
                      struct fr_member *member) {
     const size_t at = (size_t)(part * b->D + d);
@@ -267,7 +268,7 @@ static void run_member(void *context, struct fr_member *member) {
     for (int32_t i; (i = fr_next_share(member)) >= 0;) finish(b, i, member->threads);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 static size_t padded(int32_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP * FR_GROUP); }
 

@@ -9,10 +9,10 @@ enum {
     RELAPSE_NS = 100000000, /* late again so soon after a pause: the next is twice as long */
 };
 
-/* ---- memory of late members --------------------------------------------------------------------- */
+/* ---- memory of late members ------------------------------------------------------------------ */
 
-/* When teams are tried again, and the last pause. Several callers may write: any of their values will
- * do. */
+/* When teams are tried again, and the last pause. Several callers may write: any of their values
+ * will do. */
 static uint64_t next_try, last_pause;
 static int missed_a_call; /* parked members did, and none came since */
 
@@ -34,14 +34,13 @@ int32_t fr_team_size(int32_t threads) {
     return threads > 1 && fr_threads_available() && !is_pausing() ? threads : 1;
 }
 
-/* ---- gathering ---------------------------------------------------------------------------------- */
+/* ---- gathering ------------------------------------------------------------------------------- */
 
 static struct fr_team *take_team(void) {
     for (int i = 0; i < FR_TEAMS; i++) {
         struct fr_team *team = &fr_teams[i];
-        if (__atomic_load_n(&team->taken, __ATOMIC_RELAXED) || __atomic_exchange_n(&team->taken, 1, __ATOMIC_ACQUIRE)) {
-            continue;
-        }
+        if (__atomic_load_n(&team->taken, __ATOMIC_RELAXED)) continue;
+        if (__atomic_exchange_n(&team->taken, 1, __ATOMIC_ACQUIRE)) continue;
         __atomic_store_n(&team->started, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&team->closed, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&team->done, 0, __ATOMIC_RELEASE);
@@ -63,8 +62,8 @@ static int becomes_idle(const struct fr_team *team, const struct fr_worker *work
     return 0;
 }
 
-/* Reserves idle workers for members 1, 2, ... of `threads`; returns how many members there can be. A
- * call that may not wait for a parked thread only wakes it: for the next call. */
+/* Reserves idle workers for members 1, 2, ... of `threads`; returns how many members there can
+ * be. A call that may not wait for a parked thread only wakes it: for the next call. */
 static int reserve(struct fr_team *team, int threads, int may_wait) {
     const int alive = fr_threads_ensure(threads - 1);
     int members = 1;
@@ -155,26 +154,28 @@ static int await_members(const struct fr_team *team, int members, uint64_t patie
     return count(team, members, ARRIVED) == members - 1;
 }
 
-/* Keeps as many of the members that came as fill the team, half of it, or a quarter, ...: memory is laid
- * out for these sizes. Returns how many. */
+/* Keeps as many of the members that came as fill the team, half of it, or a quarter, ...: memory
+ * is laid out for these sizes. Returns how many. */
 static int keep_members(struct fr_team *team, int threads, int members) {
     struct fr_worker *came[FR_MAX_THREADS];
     int size = threads, kept = 1, count = 1;
     for (int i = 1; i < members; i++) {
         struct fr_worker *worker = team->worker[i];
-        if (change(worker, claim_of(team, POSTED), claim_of(team, AWAY)) || set_free(worker, team)) continue;
+        if (change(worker, claim_of(team, POSTED), claim_of(team, AWAY))) continue;
+        if (set_free(worker, team)) continue;
         came[count++] = worker;
     }
     while (size > count) size /= 2;
     for (int i = 1; i < count; i++) {
         if (kept < size) team->worker[kept++] = came[i];
-        else if (!change(came[i], claim_of(team, ARRIVED), claim_of(team, AWAY))) set_free(came[i], team);
+        else if (change(came[i], claim_of(team, ARRIVED), claim_of(team, AWAY))) continue;
+        else set_free(came[i], team);
     }
     return size;
 }
 
-/* A parked thread may need longer than a call waits, even on a quiet machine: it is awake for the next
- * call then, and only one that misses that, too, is late. */
+/* A parked thread may need longer than a call waits, even on a quiet machine: it is awake for the
+ * next call then, and only one that misses that, too, is late. */
 static void judge_arrival(struct fr_team *team, int all_came, int parked) {
     if (all_came) __atomic_store_n(&missed_a_call, 0, __ATOMIC_RELAXED);
     else if (!parked || __atomic_exchange_n(&missed_a_call, 1, __ATOMIC_RELAXED)) team->late = 1;
@@ -217,7 +218,9 @@ static void run_divided(int threads, fr_team_function *function, void *context) 
 #else
 
 /* A worker is a slot that a thread of the region serves, if there is one. */
-static void free_slot(struct fr_worker *worker) { __atomic_store_n(&worker->claim, 0, __ATOMIC_RELEASE); }
+static void free_slot(struct fr_worker *worker) {
+    __atomic_store_n(&worker->claim, 0, __ATOMIC_RELEASE);
+}
 
 int fr_team_gather(struct fr_member *caller, int threads, double macs) {
     int members = 1;

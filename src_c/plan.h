@@ -1,7 +1,8 @@
 /* What a call works with: how it is divided, the rows of each part, and the memory of both.
  *
- * A call is planned before it runs: plan.c chooses a mode, lays out everything below in the caller's
- * memory, and deals the rows out. How rows are sorted and steps are counted stands in sequence.h.
+ * A call is planned before it runs: plan.c chooses a mode, lays out everything below in the
+ * caller's memory, and deals the rows out. How rows are sorted and steps are counted stands in
+ * sequence.h.
  */
 #ifndef FASTRNN_PLAN_H
 #define FASTRNN_PLAN_H
@@ -45,8 +46,8 @@ struct pointers {
 };
 
 /* Rows a multiple of 4 KiB apart share their sets of L1, and a tile reads six at once next to the
- * weights: products of 1024 inputs ran at two thirds of the speed of 1040. A copy costs one pass over
- * what is then read once per block. */
+ * weights: products of 1024 inputs ran at two thirds of the speed of 1040. A copy costs one pass
+ * over what is then read once per block. */
 static inline int rows_meet(const float *a, const float *b) {
     return (((uintptr_t)a - (uintptr_t)b) & 4095) == 0;
 }
@@ -78,7 +79,8 @@ static inline size_t record_row(const struct record *r, int64_t s) { return (siz
 
 enum mode { SERIAL, ROWS, DIRECTIONS, UNITS };
 
-/* A unit of independent work: the whole network for some rows (ROWS: one per thread), or all rows. */
+/* A unit of independent work: the whole network for some rows (ROWS: one per thread), or all
+ * rows. */
 struct part {
     struct group group;
     float *between[2]; /* (longest, rows, F): outputs of inner layers, in turn */
@@ -113,7 +115,7 @@ struct call {
     int64_t *sorted, *count; /* (N), (T + 2): for sorting */
 };
 
-/* ---- plan.c ------------------------------------------------------------------------------------ */
+/* ---- plan.c ---------------------------------------------------------------------------------- */
 
 /* How to divide a call. */
 enum mode fr_choose_mode(const fr_model *model, int64_t steps, int64_t rows, int32_t threads);
@@ -121,14 +123,14 @@ enum mode fr_choose_mode(const fr_model *model, int64_t steps, int64_t rows, int
 int32_t fr_useful_threads(const struct call *call, int64_t steps, int64_t rows, int32_t threads);
 /* Multiply-adds of so many steps of so many rows. */
 double fr_call_macs(const fr_model *model, int64_t steps, int64_t rows);
-/* Divides a call for a team of exactly `threads`, as its tape does if it has one, and lays its memory
- * out; with arena->base NULL it only counts. */
+/* Divides a call for a team of exactly `threads`, as its tape does if it has one, and lays its
+ * memory out; with arena->base NULL it only counts. */
 void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena);
 /* Sorts rows by falling length and deals them out to the parts in turn, so that each part has its
  * share of long ones. sorted (N), count (T + 2): scratch. */
 void fr_deal_rows(const fr_sequence *q, int32_t parts, struct part *part, int64_t *sorted, int64_t *count);
 
-/* ---- tape.c ------------------------------------------------------------------------------------ */
+/* ---- tape.c ---------------------------------------------------------------------------------- */
 
 /* Deals the rows of a training call out and finds where each part's are kept. */
 void fr_tape_begin(struct call *call);

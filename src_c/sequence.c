@@ -1,12 +1,12 @@
 /* Whole sequences: time, rows, layers, directions, teams. Knows no gate and no intrinsic.
  *
  * The x part of many steps is one product (a chunk of steps, at least CHUNK_ROWS rows together);
- * then the steps of that chunk run one after the other on the h part. How steps and rows are counted
- * stands in sequence.h.
+ * then the steps of that chunk run one after the other on the h part. How steps and rows are
+ * counted stands in sequence.h.
  */
 #include "sequence.h"
 
-/* ---- one pass --------------------------------------------------------------------------------- */
+/* ---- one pass -------------------------------------------------------------------------------- */
 
 /* The units of some blocks: floats of a row, from the first to behind the last. */
 static size_t first_unit(const struct fr_layer *l, int32_t block) { return (size_t)block * (size_t)l->unit; }
@@ -97,8 +97,9 @@ static void open_blocks(const struct pass *p, const struct share *share, const s
     }
 }
 
-/* One step, with the phases that need all blocks of the one before. Whoever does the first share of some
- * blocks also makes what the step needs of them: their c, and the x part of the chunk that it begins. */
+/* One step, with the phases that need all blocks of the one before. Whoever does the first share
+ * of some blocks also makes what the step needs of them: their c, and the x part of the chunk
+ * that it begins. */
 static void run_step(const struct pass *p, const struct share *share, struct fr_step *step, const struct opening *opening) {
     const struct fr_kernels *kernels = p->call->kernels;
     const struct fr_layer *l = p->layer;
@@ -203,7 +204,7 @@ static void run_pass(const struct pass *p, const struct share *share) {
     }
 }
 
-/* ---- the network ------------------------------------------------------------------------------ */
+/* ---- the network ----------------------------------------------------------------------------- */
 
 /* The output of a layer: the caller's y for the last one. */
 static struct view layer_output(const struct call *call, const struct part *part, int32_t layer, size_t offset) {
@@ -321,7 +322,7 @@ void fr_forward(const fr_model *model, const fr_sequence *sequence, void *worksp
     fr_team_run(&member, run_member, &call);
 }
 
-/* ---- the x part alone ------------------------------------------------------------------------- */
+/* ---- the x part alone ------------------------------------------------------------------------ */
 
 size_t fr_table_size(const fr_model *model, int64_t tokens) {
     const size_t bytes = fr_gate_row(&model->layers[0]) * sizeof(float);

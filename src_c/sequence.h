@@ -18,7 +18,7 @@
 
 #include "plan.h"
 
-/* ---- rows of an array ------------------------------------------------------------------------- */
+/* ---- rows of an array ------------------------------------------------------------------------ */
 
 /* Where step t of row r is. */
 struct view {
@@ -38,7 +38,7 @@ static inline float *view_at(const struct view *v, int64_t t, int64_t r) {
     return v->base + view_index(v, t, r) * v->width + v->offset;
 }
 
-/* ---- passes ------------------------------------------------------------------------------------ */
+/* ---- passes ---------------------------------------------------------------------------------- */
 
 struct pass {
     const struct call *call;
@@ -53,7 +53,8 @@ struct pass {
     const struct record *record; /* where the steps that run are recorded, or NULL */
 };
 
-/* Who runs a pass, and with what: the pointers are the thread's own, the scratch may be a team's. */
+/* Who runs a pass, and with what: the pointers are the thread's own, the scratch may be a team's.
+ */
 struct share {
     struct pointers *pointers;
     struct scratch scratch;

@@ -4,7 +4,7 @@ struct fr_team fr_teams[FR_TEAMS];
 
 _Static_assert(FR_SLEEP_NS >= FR_LATE_NS, "the caller sleeps when late members are dismissed");
 
-/* ---- phases ------------------------------------------------------------------------------------- */
+/* ---- phases ---------------------------------------------------------------------------------- */
 
 static void add_done(struct fr_team *team) {
     FR_AT(DONE);
@@ -18,9 +18,11 @@ static int is_over(const struct fr_member *m) {
     return (int32_t)(done - (uint32_t)(m->phase + 1) * (uint32_t)m->threads) >= 0;
 }
 
-/* ---- a worker ----------------------------------------------------------------------------------- */
+/* ---- a worker -------------------------------------------------------------------------------- */
 
-static void be_idle(struct fr_worker *worker) { __atomic_store_n(&worker->claim, 0, __ATOMIC_SEQ_CST); }
+static void be_idle(struct fr_worker *worker) {
+    __atomic_store_n(&worker->claim, 0, __ATOMIC_SEQ_CST);
+}
 
 /* A worker on the caller's processor would only keep it from the caller. */
 static int is_in_the_way(const struct fr_team *team) {
@@ -39,7 +41,7 @@ static int is_in_the_way(const struct fr_team *team) {
             if (state_of(claim_now((m)->worker)) == AWAY || is_in_the_way((m)->team)) return 0;   \
             const uint64_t now = fr_now();                                                    \
             if (!since) since = now;                                                          \
-            if (now - since > FR_RESIGN_NS) return 0;                                         \
+            if (now - since > FR_RESIGN_NS + (since - (m)->joined) / 2) return 0;             \
         }                                                                                     \
     } while (0)
 
@@ -71,6 +73,7 @@ static int32_t next_as_worker(struct fr_member *m) {
 static int join(struct fr_member *m) {
     struct fr_team *team = m->team;
     FR_AT(ARRIVE);
+    m->joined = fr_now();
     if (!change(m->worker, claim_of(team, POSTED), claim_of(team, ARRIVED))) return 0;
     WAIT_AS_WORKER(m, __atomic_load_n(&team->started, __ATOMIC_ACQUIRE));
     FR_AT(CLAIM);
@@ -102,10 +105,10 @@ int fr_team_serve(struct fr_worker *worker) {
     return 1;
 }
 
-/* ---- the caller --------------------------------------------------------------------------------- */
+/* ---- the caller ------------------------------------------------------------------------------ */
 
-/* Whether the caller must do the share of member i: it has left, or is sent away here because it has
- * not claimed the share and may not be waited for. */
+/* Whether the caller must do the share of member i: it has left, or is sent away here because it
+ * has not claimed the share and may not be waited for. */
 static int is_missing(const struct fr_member *m, int32_t i, int may_wait) {
     const struct fr_team *team = m->team;
     for (;;) { /* the worker may claim the share, or leave, at the same time */
@@ -184,4 +187,6 @@ static int32_t next_as_caller(struct fr_member *m) {
     return m->share;
 }
 
-int32_t fr_next_shared(struct fr_member *m) { return m->worker ? next_as_worker(m) : next_as_caller(m); }
+int32_t fr_next_shared(struct fr_member *m) {
+    return m->worker ? next_as_worker(m) : next_as_caller(m);
+}

@@ -24,7 +24,7 @@ struct fr_worker fr_workers[FR_MAX_THREADS];
 
 #include <pthread.h>
 
-/* ---- forks -------------------------------------------------------------------------------------- */
+/* ---- forks ----------------------------------------------------------------------------------- */
 
 /* A forked child has none of its parent's threads, and whatever they had claimed is free. */
 static void in_child(void);
@@ -36,7 +36,7 @@ static void forget_threads(void) {
     fr_team_forget();
 }
 
-/* ---- sleeping ----------------------------------------------------------------------------------- */
+/* ---- sleeping -------------------------------------------------------------------------------- */
 
 #if defined(__linux__)
 
@@ -48,7 +48,9 @@ void fr_sleep_on(uint32_t *word, uint32_t value) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 
-void fr_wake(uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, FR_MAX_THREADS, NULL, NULL, 0); }
+void fr_wake(uint32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, FR_MAX_THREADS, NULL, NULL, 0);
+}
 
 static void forget_sleepers(void) {}
 
@@ -87,16 +89,17 @@ int fr_threads_wake(struct fr_worker *worker) {
 
 #endif
 
-/* ---- a pool of our own -------------------------------------------------------------------------- */
+/* ---- a pool of our own ----------------------------------------------------------------------- */
 
 #if defined(FR_POOL)
 
 #include <signal.h>
 
-/* How long an idle worker looks out for the next call before it parks: longer than the time between
- * the calls of a training step, far shorter than OpenMP's 5 ms, for it takes the core from others. */
+/* How long an idle worker looks out for the next call before it parks: longer than a call takes
+ * that wakes it but may not wait for it (gather.c), and than the time between the calls of a
+ * training step; far shorter than OpenMP's 5 ms, for it takes the core from others. */
 #ifndef FR_LOOKOUT_NS
-#define FR_LOOKOUT_NS 300000
+#define FR_LOOKOUT_NS 1000000
 #endif
 
 static void look_out(const struct fr_worker *worker) {
@@ -120,7 +123,7 @@ static void park(struct fr_worker *worker) {
 
 static void *worker_main(void *argument) {
     struct fr_worker *worker = argument;
-    for (int kept_up = 1;;) { /* who came late had no core: it would only take it from others again */
+    for (int kept_up = 1;;) { /* who came late had no core: looking out would take it from others */
         if (kept_up) look_out(worker);
         if (!fr_team_wants(worker)) park(worker);
         kept_up = fr_team_wants(worker) ? fr_team_serve(worker) : 1;

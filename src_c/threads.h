@@ -1,7 +1,7 @@
 /* Where the members of a team come from (threads.c), and what they wait with.
  *
- * Three builds: -DFR_POOL keeps threads of its own from call to call, parked while they have nothing
- * to do; -fopenmp borrows OpenMP's for the time of a call; without either there are none.
+ * Three builds: -DFR_POOL keeps threads of its own from call to call, parked while they have
+ * nothing to do; -fopenmp borrows OpenMP's for the time of a call; without either there are none.
  */
 #ifndef FASTRNN_THREADS_H
 #define FASTRNN_THREADS_H
@@ -10,8 +10,8 @@
 
 #if defined(_OPENMP) && !defined(FR_POOL)
 #define FR_THREADS_PER_CALL 1
-/* Runs function(context, i) for i = 0 to n - 1 in threads of OpenMP, 0 in this one; returns n, `threads`
- * or fewer. */
+/* Runs function(context, i) for i = 0 to n - 1 in threads of OpenMP, 0 in this one; returns n,
+ * `threads` or fewer. */
 int fr_threads_run(int threads, void (*function)(void *context, int thread), void *context);
 #else
 #define FR_THREADS_PER_CALL 0
@@ -36,7 +36,8 @@ int fr_team_wants(const struct fr_worker *worker);
 /* Forgets all teams, in a forked child (team.c). */
 void fr_team_forget(void);
 
-/* Sleeps while *word is `value`, or wakes up for no reason; fr_wake wakes whoever sleeps on the word. */
+/* Sleeps while *word is `value`, or wakes up for no reason; fr_wake wakes whoever sleeps on the
+ * word. */
 void fr_sleep_on(uint32_t *word, uint32_t value);
 void fr_wake(uint32_t *word);
 /* Nanoseconds of a clock that never goes back. */
