@@ -170,14 +170,16 @@ cdef class Stack:
         cdef fr_tape_plan plan
         # The first layer and the others differ in their inputs.
         cdef int last = self.shape.num_layers - 1
-        plan = self._plan(last, steps, rows, elements, kept_steps)
+        # All threads: a call takes fewer, and less memory, while some were late.
+        plan = self._plan(last, steps, rows, elements, kept_steps, num_threads)
         workspace = fr_training_size(self.model, &plan)
         plan.layer = 0
         return fr_tape_size(self.model, &plan), max(workspace, fr_training_size(self.model, &plan))
 
-    cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps) except *:
+    cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps,
+                            int32_t threads) except *:
         cdef fr_tape_plan plan
-        plan.layer, plan.threads, plan.steps, plan.rows = layer, fr_team_size(num_threads), steps, rows
+        plan.layer, plan.threads, plan.steps, plan.rows = layer, threads, steps, rows
         plan.elements, plan.kept_steps, plan.vocabulary = elements, kept_steps, 0
         if fr_tape_size(self.model, &plan) == 0:
             raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
@@ -229,7 +231,8 @@ cdef class Stack:
         cdef void *workspace
         if tape.sequence.steps == 0 or tape.sequence.rows == 0:
             raise ValueError("x has 0 steps or rows, expected at least 1")
-        plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements, kept_steps or tape.sequence.steps)
+        plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements,
+                          kept_steps or tape.sequence.steps, fr_team_size(num_threads))
         if tape.table is not None:
             plan.vocabulary = tape.table.tokens
         tape.memory = self.store.take_tape(fr_tape_size(self.model, &plan))
