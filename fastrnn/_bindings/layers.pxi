@@ -229,16 +229,20 @@ cdef class Stack:
         """Makes the tape and runs the layer."""
         cdef fr_tape_plan plan
         cdef void *workspace
+        cdef size_t tape_size
         if tape.sequence.steps == 0 or tape.sequence.rows == 0:
             raise ValueError("x has 0 steps or rows, expected at least 1")
         plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements,
-                          kept_steps or tape.sequence.steps, fr_team_size(num_threads))
+                          kept_steps or tape.sequence.steps, num_threads)
         if tape.table is not None:
             plan.vocabulary = tape.table.tokens
-        tape.memory = self.store.take_tape(fr_tape_size(self.model, &plan))
+        # The same memory for every call, also while some of the threads are not asked.
+        tape_size, tape.workspace_size = fr_tape_size(self.model, &plan), fr_training_size(self.model, &plan)
+        plan.threads = fr_team_size(num_threads)
+        tape.memory = self.store.take_tape(max(tape_size, fr_tape_size(self.model, &plan)))
+        tape.workspace_size = max(tape.workspace_size, fr_training_size(self.model, &plan))
         tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
         tape.threads, tape.directions = plan.threads, self.shape.num_directions
-        tape.workspace_size = fr_training_size(self.model, &plan)
         tape.used = 0
         workspace = self.store.borrow(tape.workspace_size)
         with nogil:
