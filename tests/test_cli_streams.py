@@ -269,6 +269,7 @@ def shell(command: str, **environment: str) -> subprocess.CompletedProcess[bytes
     full = command.replace("FASTRNN", f"{sys.executable} -m fastrnn")
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {full}"],
+        cwd=Path(__file__).parent,  # at the top the source folder would hide an installed package
         env=BARE | environment,
         capture_output=True,
         timeout=60,
