@@ -182,15 +182,16 @@ static void judge_arrival(struct fr_team *team, int all_came, int parked) {
 }
 
 int fr_team_gather(struct fr_member *caller, int threads, double macs) {
-    /* Not a division of doubles: it would set the caller's flag of inexact results. */
-    const uint64_t patience = macs < 1e15 ? (uint64_t)macs / FR_JOIN_MACS : FR_JOIN_NS;
+    /* Neither a division of doubles nor an unsigned number of one: they may set the caller's flag of
+     * inexact results. */
+    const int64_t patience = macs < 1e15 ? (int64_t)macs / FR_JOIN_MACS : FR_JOIN_NS;
     const int may_wait = patience >= FR_JOIN_NS;
     int members = 1, parked = 0;
     struct fr_team *team = reserve_team(threads, may_wait, &members);
     *caller = FR_ALONE;
     if (!team) return 1;
     for (int i = 1; i < members; i++) parked |= post(team->worker[i], team);
-    const int all_came = await_members(team, members, may_wait ? FR_JOIN_NS : patience);
+    const int all_came = await_members(team, members, may_wait ? FR_JOIN_NS : (uint64_t)patience);
     judge_arrival(team, all_came, parked);
     *caller = lead(team, keep_members(team, threads, members), 1);
     return caller->threads;
