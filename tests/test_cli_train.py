@@ -461,6 +461,12 @@ def test_a_training_goes_on_when_nobody_reads_what_it_prints(data):
     assert fastrnn.load(data / "model").extra["validation"]
 
 
+@pytest.mark.parametrize("command", ["eval", "predict", "translate"])
+def test_only_what_is_required_is_said_to_be(command, capsys):
+    err = refused([command], capsys)
+    assert err.endswith("the following arguments are required: MODEL\n")
+
+
 def test_text_that_is_too_short_is_explained(data, capsys):
     (data / "short.txt").write_text("ab")
     arguments = words("lm", data)
