@@ -301,6 +301,14 @@ def test_files_without_a_language_model_are_refused(tmp_path, capsys):
     fails([tmp_path / "layers.pt", "--prompt", "a"], capsys, "layers.pt is no language model: ")
 
 
+@pytest.mark.parametrize("name", ["embedding.weight", "rnn.weight_hh_l0", "head.bias"])
+@pytest.mark.parametrize("dtype", ["bool", "complex64"])
+def test_weights_that_are_no_real_numbers_are_refused(name, dtype, tmp_path, capsys):
+    state = fastrnn.models.LanguageModel(5, 3, 4).state_dict()
+    fastrnn.save_pytorch(state | {name: state[name].astype(dtype)}, tmp_path / "a.pt")
+    fails([tmp_path / "a.pt", "--prompt", "a"], capsys, f"has dtype {dtype}, expected real numbers")
+
+
 WRONG = [
     (["--temperature", "-1"], "argument --temperature: must be a number of 0 or more"),
     (["--max-new-tokens", "0"], "argument --max-new-tokens: must be a whole number of 1"),

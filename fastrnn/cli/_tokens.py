@@ -126,7 +126,7 @@ def load_language_model(path: str, vocabulary: str | None) -> tuple[LanguageMode
 def _from_tensors(tensors: Mapping[str, Any], path: str) -> LanguageModel:
     try:
         return LanguageModel.from_state_dict(tensors)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # a wrong shape, or weights that are no real numbers
         reason = str(error).removeprefix("mapping ")
         raise ValueError(f"{path} is no language model: {reason}") from error
 
