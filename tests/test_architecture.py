@@ -20,7 +20,7 @@ INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neo
 # top down: a line names only parts below it.
 IMPORTS = {
     "__main__": "cli",
-    "cli": "decode models data checkpoint _core _atomic _json _arrays",
+    "cli": "decode models data checkpoint _core _atomic _json _names _arrays",
     "plot": "_flow _atomic _arrays",
     "__init__": "_startup process rnn layers packed streams _core",
     "train": "optim _core _flow _digest _json _arrays",

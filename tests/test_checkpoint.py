@@ -279,6 +279,10 @@ def test_the_packed_weights_of_a_quantised_model_are_skipped_with_advice() -> No
     assert set(found.tensors) == {"1.scale", "1.zero_point"}
     for name in ("0._all_weight_values.0.param", "1._packed_params._packed_params.0"):
         assert "save model.state_dict() of the float model" in found.skipped[name]
+    assert found.skipped["0._all_weight_values.0.param"] == (
+        "object (torch.ScriptObject) with 4 tensors, of a quantised model; save "
+        "model.state_dict() of the float model instead"
+    )
 
 
 def test_a_missing_file_is_the_ordinary_error(tmp_path: Path) -> None:

@@ -360,6 +360,7 @@ PICKLE = b"\x80\x02" + mapping(w=tensor()) + b"."
         (zipped(("a/data.pkl", PICKLE[:-1])), "truncated"),
         (zipped(("a/data.pkl", PICKLE), ("a/byteorder", b"middle")), "byte order 'middle'"),
         (zipped(("a/constants.pkl", b""), ("a/code/x.py", b"")), "TorchScript"),
+        (zipped(("a/archive_format", b"pt2"), ("a/models/model.json", b"{}")), "torch.export"),
         (archive(b"}", compression=zipfile.ZIP_BZIP2), "compressed by method 12"),
         (zipped(("a/data.pkl", bytes(1 << 24)), compression=zipfile.ZIP_DEFLATED), "at most 1"),
         (zipped(("w.npy", b"")), "corrupt"),

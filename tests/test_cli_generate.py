@@ -10,9 +10,11 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn.checkpoint import inspect_checkpoint
 from fastrnn.cli import main
 from fastrnn.data import Vocabulary
 from fastrnn.models import LanguageModel, SequenceClassifier
@@ -299,6 +301,26 @@ def test_files_without_a_language_model_are_refused(tmp_path, capsys):
     fails([tmp_path / "other", "--prompt", "a"], capsys, "holds a SequenceClassifier")
     fastrnn.save_pytorch(fastrnn.LSTM(3, 4), tmp_path / "layers.pt")
     fails([tmp_path / "layers.pt", "--prompt", "a"], capsys, "layers.pt is no language model: ")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.module."])
+def test_a_model_is_found_where_inspection_finds_it(prefix, tmp_path, capsys):
+    state = fastrnn.models.LanguageModel(5, 3, 4).state_dict()
+    named = {prefix + name: tensor for name, tensor in state.items()}
+    fastrnn.save_pytorch(named | {"n_averaged": np.array(3)}, tmp_path / "a.pt")
+    assert inspect_checkpoint(tmp_path / "a.pt")["language_model"]
+    (tmp_path / "vocabulary").write_text("a\nb\nc\nd\ne\n")
+    words = ["--prompt", "a", "--vocab", tmp_path / "vocabulary", "--max-new-tokens", "3"]
+    assert main([str(word) for word in ["generate", tmp_path / "a.pt", *words]]) == 0
+    assert len(capsys.readouterr().out.strip()) == 4
+
+
+@pytest.mark.parametrize("name", ["embedding.weight", "rnn.weight_hh_l0", "head.bias"])
+@pytest.mark.parametrize("dtype", ["bool", "complex64"])
+def test_weights_that_are_no_real_numbers_are_refused(name, dtype, tmp_path, capsys):
+    state = fastrnn.models.LanguageModel(5, 3, 4).state_dict()
+    fastrnn.save_pytorch(state | {name: state[name].astype(dtype)}, tmp_path / "a.pt")
+    fails([tmp_path / "a.pt", "--prompt", "a"], capsys, f"has dtype {dtype}, expected real numbers")
 
 
 WRONG = [

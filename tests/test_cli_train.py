@@ -196,6 +196,32 @@ def test_forecasts_are_fed_back_and_arrays_are_read(data, capsys):
     np.testing.assert_allclose(found["forecast"], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (np.zeros(200, bool), "series.npy has dtype bool, expected real numbers"),
+        (np.zeros(200, complex), "series.npy has dtype complex128, expected real numbers"),
+        (np.array(["a"]), "series.npy has dtype <U1, expected real numbers"),
+        (np.arange(200) * 1e200, "in feature 0, expected at most 1e+100: float64 could not hold"),
+    ],
+)  # fmt: skip
+def test_an_array_that_is_no_series_is_one_line_before_the_training(array, reason, data, capsys):
+    np.save(data / "series.npy", array)
+    arguments = words("forecast", data)
+    arguments[2:5] = [str(data / "series.npy")]
+    assert reason in run(arguments, capsys, 1).err
+    assert not list(data.glob("model*"))
+
+
+def test_a_series_of_large_numbers_is_learnt_as_one_of_small_ones(data, capsys):
+    np.save(data / "series.npy", np.sin(np.arange(200) / 5) * 1e99)
+    arguments = words("forecast", data)
+    arguments[2:5] = [str(data / "series.npy")]
+    run(arguments, capsys)
+    found = figures(data / "model", data / "series.npy", capsys)
+    assert 1e150 < found["baseline"]["mse"] < found["model"]["mse"] < 1e200
+
+
 def test_a_file_and_standard_input_are_read(data, capsys, monkeypatch):
     import io
 
@@ -459,6 +485,12 @@ def test_a_training_goes_on_when_nobody_reads_what_it_prints(data):
         assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 0
     assert fastrnn.load(data / "model").extra["validation"]
+
+
+@pytest.mark.parametrize("command", ["eval", "predict", "translate"])
+def test_only_what_is_required_is_said_to_be(command, capsys):
+    err = refused([command], capsys)
+    assert err.endswith("the following arguments are required: MODEL\n")
 
 
 def test_text_that_is_too_short_is_explained(data, capsys):

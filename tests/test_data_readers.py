@@ -82,6 +82,8 @@ def test_the_columns_of_labelled_lines_can_be_named(write):
     assert read_labelled(path, text="review", label="stars") == (["fine"], ["5"])
     with pytest.raises(ValueError, match=r"has no column 'rating', its first line is"):
         read_labelled(path, text="review", label="rating")
+    with pytest.raises(ValueError, match="text and label are both 'stars', expected two columns"):
+        read_labelled(path, text="stars", label="stars")
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,8 @@ def test_the_columns_of_labelled_lines_can_be_named(write):
         ("a\n", "has 1 columns in line 1, expected 2 columns"),
         ("a,b\n\n,d\n", "has an empty label in line 3"),
         ("a,b\nc,\n", "has an empty text in line 2"),
+        ("label,text\n", "has no lines below its header"),
+        ("label,text,text\nx,y,z\n", "has 2 columns 'text', expected one"),
     ],
 )
 def test_labelled_lines_that_are_wrong_are_named(write, content, message):

@@ -12,6 +12,7 @@ import pytest
 import fastrnn
 from fastrnn import models
 from fastrnn.checkpoint import format_inspection, inspect_checkpoint
+from fastrnn.checkpoint._describe import kind_of
 from fastrnn.checkpoint._write_safetensors import write_safetensors
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -121,6 +122,28 @@ def test_one_bias_and_a_learned_state_are_said(tmp_path):
     _, text = inspected(saved(tmp_path / "a.npz", state | {"h0": np.ones((1, 4))}))
     assert "fastrnn.GRU(3, 4, learned_state=True)" in text
     assert "it has one bias, bias_hh is zero" in text
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.bool_])
+def test_weights_that_no_layer_takes_are_said_instead_of_a_line_that_fails(dtype, tmp_path):
+    state = models.LanguageModel(11, 5, 6).state_dict()
+    state["rnn.weight_hh_l0"] = state["rnn.weight_hh_l0"].astype(dtype)
+    info, text = inspected(saved(tmp_path / "a.npz", state))
+    fault = f"rnn.weight_hh_l0 has dtype {np.dtype(dtype)}, expected real numbers"
+    assert info["recurrent"] == [{"prefix": "rnn.", "error": fault}]
+    assert "from_state_dict" not in text
+
+
+def test_layers_are_offered_without_a_model_whose_head_is_no_number(tmp_path):
+    state = models.LanguageModel(11, 5, 6).state_dict()
+    state["head.bias"] = state["head.bias"].astype(np.complex64)
+    info, _ = inspected(saved(tmp_path / "a.npz", state))
+    assert info["recurrent"][0]["cell"] == "LSTM"
+    assert info["language_model"] == ""
+
+
+def test_text_that_was_skipped_is_escaped_once():
+    assert kind_of("a\n'\\\ud800") == "str " + repr("a\n'\\\ud800")
 
 
 def test_what_was_skipped_is_listed():

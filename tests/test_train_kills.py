@@ -52,6 +52,18 @@ def test_a_history_knows_its_size_after_it_was_cut(tmp_path):
     assert read_history(path) == [{"step": 0}, {"step": 2}]
 
 
+@pytest.mark.parametrize("size", [None, 5, 13, 17, 24, 100])
+def test_no_record_is_appended_to_a_part_of_one(size, tmp_path):
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(b'{"step": 0}\n{"step": 1}')  # 12 and 11 bytes
+    history = History(path, None)
+    history.open(size)
+    history.add({"step": 2})
+    history.close()
+    first = [] if size == 5 else [0] if size in (13, 17) else [0, 1]
+    assert [record["step"] for record in read_history(path)] == [*first, 2]
+
+
 @pytest.mark.parametrize(
     ("before", "kept"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
+from fastrnn._arrays import cut
+
 from ._errors import outline, safe
 from ._ndarrays import ArrayRecord
 from ._objects import QUANTISED, OddKey, TensorRecord, is_quantised
@@ -14,20 +16,24 @@ __all__ = ["Record", "is_optimiser", "kind_of", "label_of", "problem_of"]
 Record = TensorRecord | ArrayRecord
 
 
-def kind_of(value: object) -> str:
-    """A short description of an inert object; looks into its arguments, not into containers."""
+def kind_of(value: object, held: int = 0) -> str:
+    """A short description of an inert object; looks into its arguments, not into containers.
+
+    `held`: the tensors inside, which are mentioned if there are any.
+    """
+    within = f" with {held} tensors" if held else ""
     if value is None:
         return "None"
     if isinstance(value, (bool, int, float)):
         return f"{type(value).__name__} {safe(value, 40)}"
     if isinstance(value, str):
-        return f"str {safe(value, 40)!r}"
+        return f"str {cut(value, 40)!r}"
     if isinstance(value, (list, tuple, dict, bytes)):
-        return outline(value, 0)
+        return outline(value, 0) + within
     if isinstance(value, (TensorRecord, ArrayRecord)):
         return value.outline(0)
     advice = QUANTISED if is_quantised(value) else ""
-    return f"object ({safe(outline(value), 200)}){advice}"
+    return f"object ({safe(outline(value), 200)}){within}{advice}"
 
 
 def label_of(key: object) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from typing import Any
 
+from fastrnn._arrays import is_real
 from fastrnn._json import read_json
 from fastrnn._names import find_model
 
@@ -90,6 +91,7 @@ def _recurrent(
 ) -> dict[str, Any]:
     try:
         layer = find_layer(tensors, index, prefix)
+        _check_real({name: tensors[name] for name in layer.sources.values() if name is not None})
     except ValueError as error:
         return {"prefix": prefix, "error": str(error)}
     found = layer.architecture
@@ -101,6 +103,13 @@ def _recurrent(
         "load": _load_line(name, prefix, file),
         "remark": _doubt(layer),
     }
+
+
+def _check_real(parameters: dict[str, Array]) -> None:
+    """ValueError for types that no layer takes, as names and shapes do not tell."""
+    for name, array in parameters.items():
+        if not is_real(array.dtype):
+            raise ValueError(f"{safe(name)} has dtype {array.dtype}, expected real numbers")
 
 
 def _stacks(tensors: dict[str, Array], index: NameIndex, file: str) -> list[dict[str, Any]]:
@@ -120,7 +129,13 @@ def _stacks(tensors: dict[str, Array], index: NameIndex, file: str) -> list[dict
 def _language_model(tensors: dict[str, Array], file: str) -> str:
     """The line that loads embedding, recurrent layers and head together, if they are all there."""
     prefix = find_model(tensors)
-    return "" if prefix is None else _load_line("models.LanguageModel", prefix, file)
+    if prefix is None:
+        return ""
+    try:
+        _check_real({name: array for name, array in tensors.items() if name.startswith(prefix)})
+    except ValueError:
+        return ""
+    return _load_line("models.LanguageModel", prefix, file)
 
 
 def _load_line(name: str, prefix: str, file: str) -> str:

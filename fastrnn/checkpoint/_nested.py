@@ -297,8 +297,7 @@ class Selection:
         if isinstance(value, (TensorRecord, ArrayRecord)):
             usual = "a tensor" if isinstance(value, TensorRecord) else "a NumPy array"
             return problem_of(value) or usual
-        held = self.views.count(value, lists=True)
-        return f"{kind_of(value)} with {held} tensors" if held else kind_of(value)
+        return kind_of(value, self.views.count(value, lists=True))
 
     def unused(self, name: str) -> str:
         """`name`, with a number where something of that name was skipped already."""

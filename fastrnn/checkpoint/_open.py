@@ -144,6 +144,11 @@ def _read_archive(archive: Archive, key: Key | None) -> Checkpoint:
     names = list(archive.entries)
     if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
         return _from_records(read_zip(archive), key)
+    if any(name.endswith("/archive_format") for name in names):
+        raise CheckpointError(
+            "a program of torch.export (.pt2), which is not supported; save model.state_dict() "
+            "instead"
+        )
     if any("/code/" in name or name.endswith(("constants.pkl", "model.json")) for name in names):
         raise CheckpointError(
             "a TorchScript archive from before PyTorch 1.4; load it in PyTorch and save "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastrnn._arrays import MAX_ROWS, AnyArray, narrowed, shown
 from fastrnn.cli._input import as_file
@@ -24,6 +25,8 @@ from fastrnn.models import AutoRegression, Forecaster
 _MOST_SHOWN = 12  # targets with lines of their own
 _HINT = HINT.replace("`columns`", "--columns")
 _ORDER = 16  # past steps of the baseline
+# Of a target: errors of float32 networks stay below 1e39 units, so that sums of squares are finite.
+_LARGEST_UNIT = 1e100
 _MOST_WEIGHTS = 1 << 18  # of a baseline, beyond which it is not kept: the file's header holds it
 
 
@@ -46,6 +49,7 @@ def prepare(options: Namespace) -> Job:
         objective=options.objective,
         **arguments,
     )
+    _units(model)
     baseline = _baseline(parts.train, options, arguments)
     size = (options.steps, options.batch_size)
     origin = "" if names == list(columns) else f" from {in_a_row(columns)}"
@@ -79,7 +83,10 @@ def _read_file(path: str, columns: Sequence[str] | None, encoding: str) -> Table
             return read_csv(path, columns, encoding=encoding, skip_text=columns is None)
         except ValueError as error:
             raise ValueError(str(error).replace(HINT, _HINT)) from None
-    values = as_series(read_numpy(path), path)
+    try:
+        values = as_series(read_numpy(path), path)
+    except TypeError as error:  # the fault of the file, not of a caller
+        raise ValueError(str(error)) from None
     found = tuple(map(str, range(values.shape[1])))
     if columns is None:
         return Table(values, found)
@@ -200,7 +207,7 @@ def measure(model: Forecaster, source: Any) -> Figures:
 def _errors(model: Forecaster | AutoRegression, source: Any) -> Figures:
     """Mean squared and absolute errors of each target, and of all."""
     squares, sizes, count, loss = 0.0, 0.0, 0, 0.0
-    scale = 1.0 if model.scaler is None else model.scaler.select(model.targets).scale
+    scale = _units(model)
     place = source.state_dict()
     for batch in source.batches():
         scaled = model(batch.inputs).astype(np.float64) - batch.targets
@@ -218,6 +225,20 @@ def _errors(model: Forecaster | AutoRegression, source: Any) -> Figures:
         "mse_per_target": mse.tolist(),
         "mae_per_target": mae.tolist(),
     }
+
+
+def _units(model: Forecaster | AutoRegression) -> npt.NDArray[np.float64] | float:
+    """The scale of each target; ValueError where float64 could not hold squared errors in it."""
+    if model.scaler is None:
+        return 1.0
+    scale = model.scaler.select(model.targets).scale
+    if scale.max() > _LARGEST_UNIT:
+        raise ValueError(
+            f"the series spreads over {scale.max():.3g} in feature "
+            f"{model.targets[int(scale.argmax())]}, expected at most {_LARGEST_UNIT:g}: float64 "
+            f"could not hold squared errors"
+        )
+    return scale
 
 
 def describe(figures: Figures) -> Iterator[str]:

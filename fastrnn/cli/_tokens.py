@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastrnn._arrays import shown
+from fastrnn._names import find_model
 from fastrnn.cli._parsing import parse_json
 from fastrnn.data import Vocabulary, read_text
 from fastrnn.decode import Automaton, Trie, regex
@@ -124,9 +125,10 @@ def load_language_model(path: str, vocabulary: str | None) -> tuple[LanguageMode
 
 
 def _from_tensors(tensors: Mapping[str, Any], path: str) -> LanguageModel:
+    """The model wherever it is among the names, as `fastrnn inspect` finds it."""
     try:
-        return LanguageModel.from_state_dict(tensors)
-    except ValueError as error:
+        return LanguageModel.from_state_dict(tensors, prefix=find_model(tensors) or "")
+    except (TypeError, ValueError) as error:  # a wrong shape, or weights that are no real numbers
         reason = str(error).removeprefix("mapping ")
         raise ValueError(f"{path} is no language model: {reason}") from error
 

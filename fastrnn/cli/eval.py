@@ -22,7 +22,11 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = EPILOG
     parser.add_argument("model", metavar="MODEL", help="what fastrnn train wrote")
     parser.add_argument(
-        "data", nargs="*", metavar="DATA", help="of the kind that the model was trained on"
+        "data",
+        nargs="*",
+        default=[],
+        metavar="DATA",
+        help="of the kind that the model was trained on",
     )
     parser.add_argument("--encoding", default="utf-8", help="of text files (default: utf-8)")
     parser.add_argument("--text-column", metavar="NAME", help="the text in a CSV or TSV file")

@@ -33,6 +33,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "input",
         nargs="*",
+        default=[],  # lest argparse says that it is required
         metavar="INPUT",
         help="texts, or for a forecast the file of the series; without any, standard input is "
         "read, where each line is a text",

@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,  # --config and --resume are looked for before all is read
         )
-        task.add_argument("data", nargs="*", metavar="DATA", help=data)
+        task.add_argument("data", nargs="*", default=[], metavar="DATA", help=data)
         add_train_options(task, name)
         task.set_defaults(refuse=task.error, at_most=1 if count == "1" else None)
 

@@ -50,8 +50,8 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = EPILOG
     add = parser.add_argument
     add("model", metavar="MODEL", help="what fastrnn train seq2seq wrote")
-    add("input", nargs="*", metavar="TEXT", help="sources; without any, each line of standard "
-        "input that is not blank is one")  # fmt: skip
+    add("input", nargs="*", default=[], metavar="TEXT", help="sources; without any, each line of "
+        "standard input that is not blank is one")  # fmt: skip
     add_decoding_options(parser)
     add("--coverage-penalty", type=number(0, 100), metavar="B", help="with --beams and attention: "
         "the cost of leaving parts of the source unread, made for words: 0.2 in Wu et al. 2016 "

@@ -126,6 +126,8 @@ def read_labelled(
     places = _named_columns(file, rows[0][1], text, label)
     if places:
         rows = rows[1:]
+    if not rows:
+        raise ValueError(f"{path} has no lines below its header")
     at_text, at_label = places or ((1, 0) if _is_csv(file) else (0, 1))
     for line, row in rows:
         if len(row) != width:
@@ -144,10 +146,17 @@ def _named_columns(
     """Where the first line says that text and label are, if it says so."""
     names = [name.strip() for name in first]
     wanted = "text" if text is None else text, "label" if label is None else label
+    if wanted[0] == wanted[1]:
+        raise ValueError(f"text and label are both {shown(wanted[0])}, expected two columns")
     missing = [name for name in wanted if name not in names]
     if missing and (text is not None or label is not None):
         raise ValueError(f"{path} has no column {missing[0]!r}, its first line is {shown(names)}")
-    return None if missing else (names.index(wanted[0]), names.index(wanted[1]))
+    if missing:
+        return None
+    for name in wanted:
+        if names.count(name) > 1:
+            raise ValueError(f"{path} has {names.count(name)} columns {shown(name)}, expected one")
+    return names.index(wanted[0]), names.index(wanted[1])
 
 
 def _is_csv(path: Path) -> bool:

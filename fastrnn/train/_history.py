@@ -26,17 +26,17 @@ class History:
     def open(self, size: int | None) -> None:
         """Continue after the first `size` bytes, as what came later is done again; None: all.
 
-        A record that a kill cut short is taken out, lest the next one is appended to it.
+        A record that a kill, or a copy that is not whole, cut short is taken out, lest the next
+        one is appended to it.
         """
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115
         end = self._file.seek(0, os.SEEK_END)
-        if size is None:
-            _end_line(self._file, end)
-        elif end > size:
-            self._file.truncate(size)
+        if size is not None and end > size:
+            end = self._file.truncate(size)
+        _end_line(self._file, end)
         self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
