@@ -161,11 +161,14 @@ static int32_t wait_as_caller(struct fr_member *m) {
             missing = i;
             break;
         }
+        if (now - since > FR_SLEEP_NS) {
+            sleep_for_share(m);
+            now = fr_now(); /* the phase may be over: the sleep counts, all the same */
+        }
         if (team->waited + (now - since) > FR_SLOW_NS + (now - team->start) / 2) {
             team->late = 1;
             __atomic_store_n(&team->closed, 1, __ATOMIC_RELAXED);
         }
-        if (now - since > FR_SLEEP_NS) sleep_for_share(m);
     }
     team->waited += now - since;
     return missing;

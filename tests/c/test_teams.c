@@ -1,0 +1,68 @@
+/* What a team does with members that are slow, and what the process remembers of it. Whether a worker
+ * gets a core at all is the system's affair: what needs one is tried until it had it. Link with all of
+ * the core except team.c and gather.c, which are parts of this file. */
+#define _GNU_SOURCE
+#define fr_now test_now /* the clock may be set */
+#include "../../src_c/gather.c"
+#include "../../src_c/team.c"
+
+#include "support.h"
+
+#include <time.h>
+#include <unistd.h>
+
+enum { TRIES = 1000, PHASES = 40 };
+
+static uint64_t set_clock; /* 0: it runs */
+
+uint64_t test_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return set_clock ? set_clock : (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void forget_pauses(void) { next_try = last_pause = 0, missed_a_call = 0; }
+
+/* ---- a member that sleeps in its shares ------------------------------------------------------- */
+
+struct phases {
+    int done[PHASES][2];
+    int by_worker;
+};
+
+static void run_phases(void *context, struct fr_member *m) {
+    struct phases *p = context;
+    for (int phase = 0; phase < PHASES; phase++) {
+        for (int32_t i; (i = fr_next_share(m)) >= 0;) {
+            __atomic_fetch_add(&p->done[phase][i], 1, __ATOMIC_RELAXED);
+            if (!m->worker) continue;
+            __atomic_fetch_add(&p->by_worker, 1, __ATOMIC_RELAXED);
+            usleep(2000);
+        }
+        if (m->gone) return;
+    }
+}
+
+static void check_slow_member(void) {
+    struct phases p;
+    int tries = 0, wrong = 0;
+    do {
+        struct fr_member caller;
+        memset(&p, 0, sizeof p);
+        forget_pauses();
+        fr_threads_wake(&fr_workers[0]);
+        usleep(500); /* it looks out now */
+        const int members = fr_team_gather(&caller, 2, 1e9);
+        fr_team_run(&caller, run_phases, &p);
+        for (int i = 0; i < PHASES * members; i++) wrong += p.done[i / members][i % members] != 1;
+    } while (p.by_worker == 0 && ++tries < TRIES);
+    CHECK(wrong == 0, "%d shares were not run exactly once", wrong);
+    CHECK(tries < TRIES, "no worker ever had a core");
+    CHECK(p.by_worker <= 5, "the caller slept for %d of %d slow shares", p.by_worker, PHASES);
+    CHECK(fr_team_size(2) == 1 || last_pause, "a slow member is remembered");
+}
+
+int main(void) {
+    check_slow_member();
+    return report("test_teams");
+}
