@@ -44,7 +44,7 @@ struct fr_team {
     int32_t next; /* shares of this phase from here on were not looked at */
     int late;     /* a member was */
     int gathered; /* members came before the run began */
-    uint64_t start;  /* when the run began */
+    uint64_t start;  /* when the run began; before it, the gathering */
     uint64_t waited; /* for members that had a share at hand */
     struct fr_worker *worker[FR_MAX_THREADS]; /* by member, from 1 on */
     uint8_t absent[FR_MAX_THREADS];           /* by member: the caller does its shares */

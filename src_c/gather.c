@@ -6,7 +6,7 @@
 
 enum {
     LONGEST_PAUSE_NS = 1000000000,
-    RELAPSE_NS = 100000000, /* late again so soon after a pause: the next is twice as long */
+    RELAPSE_NS = 100000000, /* late in a call so soon after a pause: the next is twice as long */
 };
 
 /* ---- memory of late members ------------------------------------------------------------------ */
@@ -21,13 +21,16 @@ static int is_pausing(void) {
     return until && fr_now() < until;
 }
 
-static void remember_late(void) {
-    const uint64_t now = fr_now(), tried = __atomic_load_n(&next_try, __ATOMIC_RELAXED);
+/* `start`: when the call with the late member began. One that began before the last pause ended
+ * tells nothing new: a call beside it has told. */
+static void remember_late(uint64_t start) {
+    const uint64_t tried = __atomic_load_n(&next_try, __ATOMIC_RELAXED);
     uint64_t pause = __atomic_load_n(&last_pause, __ATOMIC_RELAXED);
-    pause = pause && now - tried < RELAPSE_NS ? 2 * pause : FR_PAUSE_NS;
+    if (start < tried) return;
+    pause = pause && start - tried < RELAPSE_NS ? 2 * pause : FR_PAUSE_NS;
     if (pause > LONGEST_PAUSE_NS) pause = LONGEST_PAUSE_NS;
     __atomic_store_n(&last_pause, pause, __ATOMIC_RELAXED);
-    __atomic_store_n(&next_try, now + pause, __ATOMIC_RELAXED);
+    __atomic_store_n(&next_try, fr_now() + pause, __ATOMIC_RELAXED);
 }
 
 int32_t fr_team_size(int32_t threads) {
@@ -46,6 +49,7 @@ static struct fr_team *take_team(void) {
         __atomic_store_n(&team->done, 0, __ATOMIC_RELEASE);
         __atomic_store_n(&team->processor, fr_processor(), __ATOMIC_RELAXED);
         team->late = 0, team->waited = 0;
+        team->start = fr_now();
         return team;
     }
     return NULL;
@@ -92,7 +96,7 @@ static int set_free(struct fr_worker *worker, const struct fr_team *team) {
 
 static void leave_team(struct fr_team *team, int members) {
     for (int i = 1; i < members; i++) set_free(team->worker[i], team);
-    if (team->late) remember_late();
+    if (team->late) remember_late(team->start);
     __atomic_store_n(&team->taken, 0, __ATOMIC_RELEASE);
 }
 

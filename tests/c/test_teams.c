@@ -62,7 +62,37 @@ static void check_slow_member(void) {
     CHECK(fr_team_size(2) == 1 || last_pause, "a slow member is remembered");
 }
 
+/* ---- pauses ----------------------------------------------------------------------------------- */
+
+enum { MS = 1000000 };
+
+/* A call from `start` to `end`, in milliseconds, with a late member; returns the last pause. */
+static int late_call(int start, int end) {
+    set_clock = (uint64_t)end * MS;
+    remember_late((uint64_t)start * MS);
+    return (int)(last_pause / MS);
+}
+
+static void check_pauses(void) {
+    forget_pauses();
+    CHECK(late_call(1000, 1001) == 1, "the first pause"); /* until 1002 */
+    CHECK(late_call(1003, 1005) == 2, "late again");      /* until 1007 */
+    CHECK(late_call(1010, 1500) == 4, "late again, in a long call"); /* until 1504 */
+    CHECK(late_call(1504, 1505) == 8 && is_pausing(), "and again");  /* until 1513 */
+    CHECK(late_call(1504, 1506) == 8, "a call beside it");
+    set_clock = 1512ull * MS;
+    CHECK(is_pausing(), "the call beside it has not cut the pause");
+    set_clock = 1513ull * MS;
+    CHECK(!is_pausing(), "the pause has an end");
+    CHECK(late_call(1700, 1701) == 1, "members kept up for a while");
+    for (int i = 0, at = 1702; i < 12; i++) late_call(at, at), at = (int)(next_try / MS);
+    CHECK(last_pause == LONGEST_PAUSE_NS, "pauses have a longest");
+    set_clock = 0;
+    forget_pauses();
+}
+
 int main(void) {
     check_slow_member();
+    check_pauses();
     return report("test_teams");
 }
