@@ -3,6 +3,15 @@
  * the core except team.c and gather.c, which are parts of this file. */
 #define _GNU_SOURCE
 #define fr_now test_now /* the clock may be set */
+/* Patient enough for a machine on which both threads often wait for a core. */
+#define FR_JOIN_NS 20000000
+#define FR_JOIN_MACS 160
+#define FR_LATE_NS 3000000
+#define FR_RESIGN_NS 1000000000
+#define FR_SLOW_NS 200000
+#define FR_SLEEP_NS 3000000
+#define FR_PAUSE_NS 1000000
+#define FR_MIND_PROCESSOR 0
 #include "../../src_c/gather.c"
 #include "../../src_c/team.c"
 
@@ -37,7 +46,7 @@ static void run_phases(void *context, struct fr_member *m) {
             __atomic_fetch_add(&p->done[phase][i], 1, __ATOMIC_RELAXED);
             if (!m->worker) continue;
             __atomic_fetch_add(&p->by_worker, 1, __ATOMIC_RELAXED);
-            usleep(2000);
+            usleep(8000);
         }
         if (m->gone) return;
     }
@@ -52,7 +61,7 @@ static void check_slow_member(void) {
         forget_pauses();
         fr_threads_wake(&fr_workers[0]);
         usleep(500); /* it looks out now */
-        const int members = fr_team_gather(&caller, 2, 1e9);
+        const int members = fr_team_gather(&caller, 2, 1e12);
         fr_team_run(&caller, run_phases, &p);
         for (int i = 0; i < PHASES * members; i++) wrong += p.done[i / members][i % members] != 1;
     } while (p.by_worker == 0 && ++tries < TRIES);
