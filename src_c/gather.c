@@ -55,17 +55,6 @@ static struct fr_team *take_team(void) {
     return NULL;
 }
 
-/* Whoever ended the last run of this team is about to be idle. */
-static int becomes_idle(const struct fr_team *team, const struct fr_worker *worker) {
-    for (int polls = 0; polls < 1000; polls++) {
-        const uint64_t claim = claim_now(worker);
-        if (claim == 0) return 1;
-        if (!is_of(claim, team) || state_of(claim) < FIRST_PHASE) return 0;
-        fr_pause();
-    }
-    return 0;
-}
-
 /* Reserves idle workers for members 1, 2, ... of `threads`; returns how many members there can
  * be. A call that may not wait for a parked thread only wakes it: for the next call. */
 static int reserve(struct fr_team *team, int threads, int may_wait) {
@@ -73,7 +62,7 @@ static int reserve(struct fr_team *team, int threads, int may_wait) {
     int members = 1;
     for (int i = 0; i < alive && members < threads; i++) {
         struct fr_worker *worker = &fr_workers[i];
-        if (!becomes_idle(team, worker)) continue;
+        if (claim_now(worker)) continue;
         if (!may_wait && fr_threads_wake(worker)) continue;
         if (!change(worker, 0, claim_of(team, RESERVED))) continue;
         team->absent[members] = 0;

@@ -100,8 +100,8 @@ int fr_team_serve(struct fr_worker *worker) {
     team->function(team->context, &m);
     fr_float_mode_restore(mode);
     if (m.gone) return 0;
-    add_done(team); /* the end is a phase, too */
-    be_idle(worker);
+    be_idle(worker); /* first: the caller may begin its next call at once */
+    add_done(team);  /* the end is a phase, too */
     return 1;
 }
 
