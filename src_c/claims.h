@@ -60,7 +60,7 @@ extern struct fr_team fr_teams[FR_TEAMS];
  * even when the team serves another call: it can do no harm, for it can claim nothing. One that
  * has LEFT stays so until the end of the call, for the caller must know after how many shares. */
 enum { RESERVED, POSTED, ARRIVED, AWAY, FIRST_PHASE };
-static const uint64_t LEFT = (uint64_t)1 << 47; /* + shares done */
+static const uint64_t LEFT = (uint64_t)1 << 47; /* + 2 x shares done, + 1: was in the way */
 
 static inline uint64_t claim_of(const struct fr_team *team, uint64_t state) {
     return (uint64_t)(team - fr_teams + 1) << 48 | (state & 0xffffffffffffu);

@@ -267,9 +267,12 @@ struct divided {
     void *context;
 };
 
+/* Borders of shares are rounded down, so the last is the largest: it is the caller's, who then does
+ * not wait for others that have more to do. */
 static void divide(void *context, struct fr_member *m) {
     const struct divided *d = context;
-    for (int32_t i; (i = fr_next_share(m)) >= 0;) d->function(d->context, i, m->threads);
+    const int32_t n = m->threads;
+    for (int32_t i; (i = fr_next_share(m)) >= 0;) d->function(d->context, n - 1 - i, n);
 }
 
 void fr_divide(int pays, int threads, fr_share_function *function, void *context) {

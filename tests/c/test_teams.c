@@ -7,16 +7,20 @@
 #define FR_JOIN_NS 20000000
 #define FR_JOIN_MACS 160
 #define FR_LATE_NS 3000000
-#define FR_RESIGN_NS 1000000000
+#define FR_RESIGN_NS resign_ns
 #define FR_SLOW_NS 200000
 #define FR_SLEEP_NS 3000000
 #define FR_PAUSE_NS 1000000
 #define FR_MIND_PROCESSOR 0
+
+static unsigned long long resign_ns = 1000000000;
+
 #include "../../src_c/gather.c"
 #include "../../src_c/team.c"
 
 #include "support.h"
 
+#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,6 +75,53 @@ static void check_slow_member(void) {
     CHECK(fr_team_size(2) == 1 || last_pause, "a slow member is remembered");
 }
 
+/* ---- shares of different sizes ---------------------------------------------------------------- */
+
+static pthread_t main_thread;
+
+/* One row for two threads, as calls divide rows. */
+static void take_rows(void *context, int share, int shares) {
+    int *by_worker = context;
+    if (!pthread_equal(pthread_self(), main_thread)) *by_worker = 1;
+    if ((share + 1) / shares > share / shares) usleep(60000);
+}
+
+static void empty_shares(void *context, struct fr_member *m) {
+    int *by_worker = context;
+    for (int phase = 0; phase < 2; phase++) {
+        for (int32_t i; (i = fr_next_share(m)) >= 0;) {
+            if (m->worker) *by_worker += 1;
+            else usleep(60000);
+        }
+        if (m->gone) return;
+    }
+}
+
+/* A member with less to do than the caller is not late, nor is the caller that has more. */
+static void check_different_shares(void) {
+    int tries[2] = {0, 0}, by_worker;
+    main_thread = pthread_self();
+    resign_ns = 15000000;
+    for (int divided = 0; divided < 2; divided++) {
+        do {
+            struct fr_member caller;
+            forget_pauses();
+            fr_threads_wake(&fr_workers[0]);
+            usleep(500);
+            by_worker = 0;
+            if (divided) {
+                fr_divide(1, 2, take_rows, &by_worker);
+            } else {
+                fr_team_gather(&caller, 2, 1e12);
+                fr_team_run(&caller, empty_shares, &by_worker);
+            }
+        } while ((by_worker == 0 || last_pause) && ++tries[divided] < 100);
+    }
+    resign_ns = 1000000000;
+    CHECK(tries[0] < 100, "a member that waited for the caller was late");
+    CHECK(tries[1] < 100, "a member with an empty share was late, or the caller had it");
+}
+
 /* ---- pauses ----------------------------------------------------------------------------------- */
 
 enum { MS = 1000000 };
@@ -102,6 +153,7 @@ static void check_pauses(void) {
 
 int main(void) {
     check_slow_member();
+    check_different_shares();
     check_pauses();
     return report("test_teams");
 }
