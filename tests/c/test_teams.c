@@ -21,6 +21,7 @@ static unsigned long long resign_ns = 1000000000;
 #include "support.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -41,6 +42,7 @@ static void forget_pauses(void) { next_try = last_pause = 0, missed_a_call = 0; 
 struct phases {
     int done[PHASES][2];
     int by_worker;
+    sigset_t blocked; /* in a worker */
 };
 
 static void run_phases(void *context, struct fr_member *m) {
@@ -50,6 +52,7 @@ static void run_phases(void *context, struct fr_member *m) {
             __atomic_fetch_add(&p->done[phase][i], 1, __ATOMIC_RELAXED);
             if (!m->worker) continue;
             __atomic_fetch_add(&p->by_worker, 1, __ATOMIC_RELAXED);
+            pthread_sigmask(SIG_SETMASK, NULL, &p->blocked);
             usleep(8000);
         }
         if (m->gone) return;
@@ -71,6 +74,8 @@ static void check_slow_member(void) {
     } while (p.by_worker == 0 && ++tries < TRIES);
     CHECK(wrong == 0, "%d shares were not run exactly once", wrong);
     CHECK(tries < TRIES, "no worker ever had a core");
+    CHECK(sigismember(&p.blocked, SIGTERM) == 1, "the program's signals reach a worker");
+    CHECK(sigismember(&p.blocked, SIGSEGV) == 0, "a fault in a worker ends without a word");
     CHECK(p.by_worker <= 5, "the caller slept for %d of %d slow shares", p.by_worker, PHASES);
     CHECK(fr_team_size(2) == 1 || last_pause, "a slow member is remembered");
 }
