@@ -243,6 +243,25 @@ static void run_direction(const struct back *b, int32_t d, struct fr_member *mem
     }
 }
 
+/* A share of `count` floats, set to 0. */
+static void clear(float *x, size_t count, int32_t share, int32_t shares) {
+    const size_t lines = count / FR_ROW, first = lines * (size_t)share / (size_t)shares * FR_ROW;
+    const size_t last = share == shares - 1 ? count : lines * (size_t)(share + 1) / (size_t)shares * FR_ROW;
+    memset(x + first, 0, (last - first) * sizeof *x);
+}
+
+/* What begins as zeros: sums, and dq of rows that are not there. It may be long, and members that
+ * were gathered do not wait long: so it is divided, too. */
+static void clear_sums(const struct back *b, int32_t share, int32_t shares) {
+    const fr_tape *tape = b->call.tape;
+    const size_t kept_steps = (size_t)tape->plan.kept_steps;
+    if (b->by_token) clear(b->by_token, (size_t)tape->plan.vocabulary * fr_gate_row(b->layers), share, shares);
+    if (b->g->flow && share == 0) memset(b->g->flow, 0, 2 * (size_t)b->D * (size_t)tape->plan.steps * sizeof *b->g->flow);
+    for (int32_t i = 0; i < tape->parts * b->D && b->dq_row; i++) {
+        clear(b->work[i].dq, kept_steps * (size_t)tape->part[i / b->D].group.rows * b->dq_row, share, shares);
+    }
+}
+
 /* What is left when all sums are complete. */
 static void finish(const struct back *b, int32_t share, int32_t shares) {
     if (b->by_token) fr_add_token_gradients(b, share, shares);
@@ -255,6 +274,7 @@ static void run_member(void *context, struct fr_member *member) {
     const int64_t steps = b->pass[0].group->steps;
     const int32_t D = b->D, both = b->call.mode == DIRECTIONS;
     for (int32_t share; (share = fr_next_share(member)) >= 0;) {
+        clear_sums(b, share, member->threads);
         for (int32_t i = share; i < b->call.parts * b->D; i += member->threads) {
             start_gradients(b, &b->pass[i], &b->work[i]);
         }
@@ -380,12 +400,6 @@ static void prepare(struct back *b) {
             if (!b->g->flow) b->work[i].flow = NULL;
         }
         first += rows;
-    }
-    if (b->by_token) memset(b->by_token, 0, (size_t)tape->plan.vocabulary * fr_gate_row(l) * sizeof(float));
-    if (b->g->flow) memset(b->g->flow, 0, 2 * (size_t)b->D * (size_t)tape->plan.steps * sizeof(float));
-    for (int32_t i = 0; i < tape->parts * b->D && b->dq_row; i++) {
-        const size_t kept = (size_t)tape->plan.kept_steps * (size_t)tape->part[i / b->D].group.rows;
-        memset(b->work[i].dq, 0, kept * b->dq_row * sizeof(float));
     }
 }
 

@@ -44,7 +44,7 @@ struct fr_team {
     int32_t next; /* shares of this phase from here on were not looked at */
     int late;     /* a member was */
     int gathered; /* members came before the run began */
-    uint64_t start;  /* when the run began */
+    uint64_t start;  /* when the run began; before it, the gathering */
     uint64_t waited; /* for members that had a share at hand */
     struct fr_worker *worker[FR_MAX_THREADS]; /* by member, from 1 on */
     uint8_t absent[FR_MAX_THREADS];           /* by member: the caller does its shares */
@@ -54,13 +54,13 @@ extern struct fr_team fr_teams[FR_TEAMS];
 
 /* A worker's claim is 0 when it is idle, or a team's number and a state. The caller reserves and
  * posts the worker; the worker arrives, claims its share of one phase after the other, and is
- * idle after the last. In between the caller may send it AWAY, and the worker, having waited
- * long, may have LEFT; each by compare-and-swap, so that both know who does a share. A worker
- * that is AWAY may look at its team for a while longer, even when the team serves another call:
- * it can do no harm, for it can claim nothing. One that has LEFT stays so until the end of the
- * call, for the caller must know after how many shares. */
+ * idle when it ends the last: no later, for the next call wants it. In between the caller may
+ * send it AWAY, and the worker, having waited long, may have LEFT; each by compare-and-swap, so
+ * that both know who does a share. A worker that is AWAY may look at its team for a while longer,
+ * even when the team serves another call: it can do no harm, for it can claim nothing. One that
+ * has LEFT stays so until the end of the call, for the caller must know after how many shares. */
 enum { RESERVED, POSTED, ARRIVED, AWAY, FIRST_PHASE };
-static const uint64_t LEFT = (uint64_t)1 << 47; /* + shares done */
+static const uint64_t LEFT = (uint64_t)1 << 47; /* + 2 x shares done, + 1: was in the way */
 
 static inline uint64_t claim_of(const struct fr_team *team, uint64_t state) {
     return (uint64_t)(team - fr_teams + 1) << 48 | (state & 0xffffffffffffu);

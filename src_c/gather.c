@@ -6,7 +6,7 @@
 
 enum {
     LONGEST_PAUSE_NS = 1000000000,
-    RELAPSE_NS = 100000000, /* late again so soon after a pause: the next is twice as long */
+    RELAPSE_NS = 100000000, /* late in a call so soon after a pause: the next is twice as long */
 };
 
 /* ---- memory of late members ------------------------------------------------------------------ */
@@ -21,13 +21,16 @@ static int is_pausing(void) {
     return until && fr_now() < until;
 }
 
-static void remember_late(void) {
-    const uint64_t now = fr_now(), tried = __atomic_load_n(&next_try, __ATOMIC_RELAXED);
+/* `start`: when the call with the late member began. One that began before the last pause ended
+ * tells nothing new: a call beside it has told. */
+static void remember_late(uint64_t start) {
+    const uint64_t tried = __atomic_load_n(&next_try, __ATOMIC_RELAXED);
     uint64_t pause = __atomic_load_n(&last_pause, __ATOMIC_RELAXED);
-    pause = pause && now - tried < RELAPSE_NS ? 2 * pause : FR_PAUSE_NS;
+    if (start < tried) return;
+    pause = pause && start - tried < RELAPSE_NS ? 2 * pause : FR_PAUSE_NS;
     if (pause > LONGEST_PAUSE_NS) pause = LONGEST_PAUSE_NS;
     __atomic_store_n(&last_pause, pause, __ATOMIC_RELAXED);
-    __atomic_store_n(&next_try, now + pause, __ATOMIC_RELAXED);
+    __atomic_store_n(&next_try, fr_now() + pause, __ATOMIC_RELAXED);
 }
 
 int32_t fr_team_size(int32_t threads) {
@@ -46,20 +49,10 @@ static struct fr_team *take_team(void) {
         __atomic_store_n(&team->done, 0, __ATOMIC_RELEASE);
         __atomic_store_n(&team->processor, fr_processor(), __ATOMIC_RELAXED);
         team->late = 0, team->waited = 0;
+        team->start = fr_now();
         return team;
     }
     return NULL;
-}
-
-/* Whoever ended the last run of this team is about to be idle. */
-static int becomes_idle(const struct fr_team *team, const struct fr_worker *worker) {
-    for (int polls = 0; polls < 1000; polls++) {
-        const uint64_t claim = claim_now(worker);
-        if (claim == 0) return 1;
-        if (!is_of(claim, team) || state_of(claim) < FIRST_PHASE) return 0;
-        fr_pause();
-    }
-    return 0;
 }
 
 /* Reserves idle workers for members 1, 2, ... of `threads`; returns how many members there can
@@ -69,7 +62,7 @@ static int reserve(struct fr_team *team, int threads, int may_wait) {
     int members = 1;
     for (int i = 0; i < alive && members < threads; i++) {
         struct fr_worker *worker = &fr_workers[i];
-        if (!becomes_idle(team, worker)) continue;
+        if (claim_now(worker)) continue;
         if (!may_wait && fr_threads_wake(worker)) continue;
         if (!change(worker, 0, claim_of(team, RESERVED))) continue;
         team->absent[members] = 0;
@@ -92,7 +85,7 @@ static int set_free(struct fr_worker *worker, const struct fr_team *team) {
 
 static void leave_team(struct fr_team *team, int members) {
     for (int i = 1; i < members; i++) set_free(team->worker[i], team);
-    if (team->late) remember_late();
+    if (team->late) remember_late(team->start);
     __atomic_store_n(&team->taken, 0, __ATOMIC_RELEASE);
 }
 
@@ -275,9 +268,12 @@ struct divided {
     void *context;
 };
 
+/* Borders of shares are rounded down, so the last is the largest: it is the caller's, who then does
+ * not wait for others that have more to do. */
 static void divide(void *context, struct fr_member *m) {
     const struct divided *d = context;
-    for (int32_t i; (i = fr_next_share(m)) >= 0;) d->function(d->context, i, m->threads);
+    const int32_t n = m->threads;
+    for (int32_t i; (i = fr_next_share(m)) >= 0;) d->function(d->context, n - 1 - i, n);
 }
 
 void fr_divide(int pays, int threads, fr_share_function *function, void *context) {

@@ -48,7 +48,8 @@ static int is_in_the_way(const struct fr_team *team) {
 /* Leaves after `shares` shares, unless it was sent away; then it is idle. */
 static void leave(struct fr_member *m, uint64_t claim, uint64_t shares) {
     m->gone = 1;
-    if (!change(m->worker, claim, claim_of(m->team, LEFT + shares))) be_idle(m->worker);
+    const uint64_t left = LEFT + 2 * shares + (uint64_t)is_in_the_way(m->team);
+    if (!change(m->worker, claim, claim_of(m->team, left))) be_idle(m->worker);
 }
 
 /* Waits for the end of the phase and claims the share of the next one. */
@@ -100,8 +101,8 @@ int fr_team_serve(struct fr_worker *worker) {
     team->function(team->context, &m);
     fr_float_mode_restore(mode);
     if (m.gone) return 0;
-    add_done(team); /* the end is a phase, too */
-    be_idle(worker);
+    be_idle(worker); /* first: the caller may begin its next call at once */
+    add_done(team);  /* the end is a phase, too */
     return 1;
 }
 
@@ -114,10 +115,16 @@ static int is_missing(const struct fr_member *m, int32_t i, int may_wait) {
     for (;;) { /* the worker may claim the share, or leave, at the same time */
         const uint64_t claim = claim_now(team->worker[i]), state = state_of(claim);
         if (!is_of(claim, team)) return 0; /* idle, or of another team: it ended */
-        if (state >= LEFT) return state < LEFT + m->phase + 1;
+        if (state >= LEFT) return (state - LEFT) / 2 < m->phase + 1;
         if (state >= FIRST_PHASE + m->phase || may_wait) return 0;
         if (change(team->worker[i], claim, claim_of(team, AWAY))) return 1;
     }
+}
+
+/* One that left because others had more to do, or the caller lost its core, is not late. */
+static int has_waited(const struct fr_team *team, const struct fr_worker *worker) {
+    const uint64_t claim = claim_now(worker);
+    return is_of(claim, team) && state_of(claim) >= LEFT && !(claim & 1);
 }
 
 /* A member whose share of this phase the caller must do from here on; 0: none. */
@@ -128,7 +135,7 @@ static int32_t find_missing(const struct fr_member *m, uint64_t waiting) {
     for (int32_t i = 1; i < m->threads; i++) {
         if (team->absent[i] || !is_missing(m, i, may_wait)) continue;
         team->absent[i] = 1;
-        team->late |= expected;
+        team->late |= expected && !has_waited(team, team->worker[i]);
         FR_AT(LATE);
         return i;
     }
@@ -161,11 +168,14 @@ static int32_t wait_as_caller(struct fr_member *m) {
             missing = i;
             break;
         }
+        if (now - since > FR_SLEEP_NS) {
+            sleep_for_share(m);
+            now = fr_now(); /* the phase may be over: the sleep counts, all the same */
+        }
         if (team->waited + (now - since) > FR_SLOW_NS + (now - team->start) / 2) {
             team->late = 1;
             __atomic_store_n(&team->closed, 1, __ATOMIC_RELAXED);
         }
-        if (now - since > FR_SLEEP_NS) sleep_for_share(m);
     }
     team->waited += now - since;
     return missing;

@@ -138,7 +138,8 @@ static int start_thread(struct fr_worker *worker) {
     if (pthread_attr_init(&attributes)) return 0;
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 1 << 20);
-    sigfillset(&all); /* signals are the program's own threads' */
+    sigfillset(&all); /* signals are the program's own threads', but for faults of this thread */
+    sigdelset(&all, SIGSEGV), sigdelset(&all, SIGBUS), sigdelset(&all, SIGFPE), sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int failed = pthread_create(&thread, &attributes, worker_main, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -68,11 +68,12 @@ def test_the_core_passes_without_python(name, objects, tmp_path):
     passes(program, *([_core.get_isa()] if name != "test_fork" else []))
 
 
-def test_late_and_many_threads_change_no_bit(objects, tmp_path):
-    program = tmp_path / "test_threads"
+@pytest.mark.parametrize("name", ["test_threads", "test_teams"])
+def test_late_and_many_threads_change_no_bit_and_are_remembered(name, objects, tmp_path):
+    program = tmp_path / name
     others = [path for path in objects if path.stem not in ("team", "gather")]  # in the test itself
-    compile_c(THREADS, TESTS / "test_threads.c", *others, "-o", program, "-lm", "-lpthread")
-    passes(program, "10")
+    compile_c(THREADS, TESTS / f"{name}.c", *others, "-o", program, "-lm", "-lpthread")
+    passes(program, *(["10"] if name == "test_threads" else []))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="wraps the allocator of glibc")
