@@ -414,7 +414,8 @@ void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_
     };
     struct fr_arena arena = {workspace, 0};
     struct fr_member member;
-    threads = macs < LEAST_WORK ? 1 : tape_threads(&sequence->tape->plan, threads);
+    const int alone = macs < LEAST_WORK || sequence->tape->mode == SERIAL;
+    threads = alone ? 1 : tape_threads(&sequence->tape->plan, threads);
     threads = fr_team_gather(&member, threads, 3 * macs);
     lay_out(&b, threads, &arena);
     prepare(&b);

@@ -11,8 +11,13 @@ static int plan_fits(const fr_model *model, const fr_tape_plan *p) {
            p->elements >= 0 && (size_t)p->elements <= fr_times(T, N);
 }
 
+/* Multiply-adds of all layers below which training stays in one thread: the phases of a backward pass
+ * cost more than those of a forward one. */
+enum { LEAST_WORK = 2000000 };
+
 /* Two directions at once need the memory of both at once. */
 static enum mode mode_of(const fr_model *model, const fr_tape_plan *p) {
+    if (fr_call_macs(model, p->steps, p->rows) < LEAST_WORK) return SERIAL;
     const enum mode mode = fr_choose_mode(model, p->steps, p->rows, p->threads);
     if (mode != DIRECTIONS || p->kept_steps == p->steps) return mode;
     return p->rows >= p->threads ? ROWS : UNITS;

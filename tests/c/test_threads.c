@@ -75,8 +75,8 @@ static struct problem both_ways[] = {
 /* Divided by units (one row), by rows, and by directions. */
 static struct problem training[] = {
     {"lstm", 40, 160, 0, 2, 1, 0, 12, 1, 0, .model = NULL},
-    {"lstm", 40, 160, 70, 1, 1, 0, 12, 1, 0, .model = NULL},
-    {"gru_reset_before", 40, 160, 0, 1, 1, 0, 12, 1, 0, .model = NULL},
+    {"lstm", 40, 160, 70, 1, 1, 0, 40, 1, 0, .model = NULL},
+    {"gru_reset_before", 40, 160, 0, 1, 1, 0, 40, 1, 0, .model = NULL},
     {"gru", 40, 100, 0, 1, 1, 0, 12, 20, 1, .model = NULL},
     {"gru", 40, 128, 0, 1, 2, 1, 12, 3, 1, .model = NULL},
 };
