@@ -77,6 +77,9 @@ static struct problem training[] = {
     {"lstm", 40, 160, 0, 2, 1, 0, 12, 1, 0, .model = NULL},
     {"lstm", 40, 160, 70, 1, 1, 0, 40, 1, 0, .model = NULL},
     {"gru_reset_before", 40, 160, 0, 1, 1, 0, 40, 1, 0, .model = NULL},
+    {"lstm_peephole", 40, 160, 0, 1, 1, 0, 20, 1, 0, .model = NULL},
+    {"gru", 40, 160, 0, 1, 1, 0, 40, 1, 0, .model = NULL},
+    {"rnn_tanh", 40, 300, 0, 1, 1, 0, 30, 1, 0, .model = NULL},
     {"gru", 40, 100, 0, 1, 1, 0, 12, 20, 1, .model = NULL},
     {"gru", 40, 128, 0, 1, 2, 1, 12, 3, 1, .model = NULL},
 };
