@@ -1,3 +1,4 @@
+/* Phases of a run: how members claim their shares, and the caller those of late members. */
 #include "claims.h"
 
 struct fr_team fr_teams[FR_TEAMS];
@@ -38,7 +39,8 @@ static int is_in_the_way(const struct fr_team *team) {
             if (polls < BARE_POLLS) continue;                                                 \
             fr_pause();                                                                       \
             if (polls % BARE_POLLS) continue;                                                 \
-            if (state_of(claim_now((m)->worker)) == AWAY || is_in_the_way((m)->team)) return 0;   \
+            if (state_of(claim_now((m)->worker)) == AWAY) return 0;                           \
+            if (is_in_the_way((m)->team)) return 0;                                           \
             const uint64_t now = fr_now();                                                    \
             if (!since) since = now;                                                          \
             if (now - since > FR_RESIGN_NS + (since - (m)->joined) / 2) return 0;             \

@@ -1,3 +1,4 @@
+/* Threads that may become members of a team: forks, sleeping, and the pool or OpenMP's. */
 #define _GNU_SOURCE
 #include "threads.h"
 #include "include/fastrnn.h"
@@ -97,7 +98,7 @@ int fr_threads_wake(struct fr_worker *worker) {
 
 /* How long an idle worker looks out for the next call before it parks: longer than a call takes
  * that wakes it but may not wait for it (gather.c), and than the time between the calls of a
- * training step; far shorter than OpenMP's 5 ms, for it takes the core from others. */
+ * training step; no longer, for it takes the core from others. */
 #ifndef FR_LOOKOUT_NS
 #define FR_LOOKOUT_NS 1000000
 #endif

@@ -5,7 +5,7 @@
  * an output (R if the directions are summed). A shape in a comment is row-major, last index fastest.
  *
  * Memory belongs to the caller. The library never allocates, frees, prints, exits or takes a lock
- * (what the thread runtime does for a call with several threads aside): a *_size function says how
+ * (aside from starting, waking and waiting for threads in a call with several): a *_size function says how
  * many bytes, 0 if that is impossible, and a *_create function lays an object out in them. Objects
  * start at an address that is a multiple of FR_ALIGNMENT and stay where they are; other pointers
  * need the alignment of their type. No output may overlap an input or another output, hn and h0
