@@ -23,10 +23,10 @@ setup(
     ext_modules=[
         Extension(
             "fastrnn._core",
-            sources=["fastrnn/_core.pyx", *sorted(glob("src_c/*.c") + glob("src_c/isa/*.c"))],
+            sources=["fastrnn/_core.pyx", *sorted(glob("src_c/**/*.c", recursive=True))],
             depends=sorted(
                 glob("src_c/**/*.[hi]*", recursive=True)
-                + glob("src_c/**/*.def")
+                + glob("src_c/**/*.def", recursive=True)
                 + glob("fastrnn/_bindings/*.pxi")
             ),
             include_dirs=["src_c", numpy.get_include()],

@@ -28,7 +28,7 @@ core() { # FOLDER COMPILER FLAG...: the objects of the core
     shift
     mkdir -p "$folder"
     # shellcheck disable=SC2016
-    printf '%s\n' src_c/isa/*.c src_c/*.c | xargs -P "$JOBS" -I{} bash -c '
+    printf '%s\n' src_c/isa/*.c src_c/*.c src_c/*/*.c | sort -u | xargs -P "$JOBS" -I{} bash -c '
         folder=$1 source=$2
         shift 2
         "$@" -c "$source" -o "$folder/$(basename "$source" .c).o"' _ "$folder" {} "$@"

@@ -3,7 +3,7 @@
     symbols.py OBJECTS EXTENSION
 
 OBJECTS is a folder with the core's objects and libfastrnn.so made of them. The extension exports
-its initialiser only, the library the functions of fastrnn.h only, and no instruction beyond the
+its initialiser only, the library the functions of its headers only, and no instruction beyond the
 baseline stands outside the objects of the kernels made for it: code that runs before the choice of
 kernels must run on every CPU.
 """
@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEADER = Path(__file__).resolve().parents[1] / "src_c" / "include" / "fastrnn.h"
+HEADERS = Path(__file__).resolve().parents[1] / "src_c" / "include"
 INSTRUCTION = re.compile(r"^\s+[0-9a-f]+:\t(?P<mnemonic>\S+)(?P<operands>.*)$", re.MULTILINE)
 AVX512_ONLY = re.compile(r"%zmm|%k[0-7]|%[xy]mm(1[6-9]|2\d|3[01])")
 
@@ -30,7 +30,8 @@ def exported(library: Path) -> set[str]:
 
 
 def declared() -> set[str]:
-    return set(re.findall(r"^FR_API [^;(]*?\b(fr_\w+)\(", HEADER.read_text(), re.MULTILINE))
+    text = "".join(header.read_text() for header in sorted(HEADERS.glob("*.h")))
+    return set(re.findall(r"^FR_API [^;(]*?\b(fr_\w+)\(", text, re.MULTILINE))
 
 
 def instructions(binary: Path) -> list[tuple[str, str]]:
@@ -59,7 +60,7 @@ def problems(objects: Path, extension: Path) -> list[str]:
         found.append(f"{extension.name} exports {sorted(names)}")
     names = exported(objects / "libfastrnn.so")
     if names != declared():
-        found.append(f"libfastrnn.so and fastrnn.h differ in {sorted(names ^ declared())}")
+        found.append(f"libfastrnn.so and its headers differ in {sorted(names ^ declared())}")
     for binary in sorted(objects.glob("*.o")):
         wide = too_wide(binary)
         if wide:

@@ -5,6 +5,14 @@ from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int32_t, int64_t, uint8_t
 
 
+cdef extern from "include/fastrnn_decode.h" nogil:
+    pass
+
+
+cdef extern from "include/fastrnn_train.h" nogil:
+    pass
+
+
 cdef extern from "include/fastrnn.h" nogil:
     enum: FR_MAX_THREADS
 
@@ -190,7 +198,7 @@ cdef extern from "include/fastrnn.h" nogil:
     int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps)
 
 
-cdef extern from "rows.h" nogil:
+cdef extern from "ops/rows.h" nogil:
     ctypedef struct fr_norm:
         int64_t rows, size
         const float *x
@@ -345,6 +353,14 @@ cdef class Attended:
 
 
 # ---- decoding -----------------------------------------------------------------------------------
+
+cdef extern from "include/fastrnn_decode.h" nogil:
+    pass
+
+
+cdef extern from "include/fastrnn_train.h" nogil:
+    pass
+
 
 cdef extern from "include/fastrnn.h" nogil:
     ctypedef struct fr_sampling:

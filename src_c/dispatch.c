@@ -1,7 +1,7 @@
 /* One choice of kernels, made once: the widest that the CPU has, unless fr_isa_select says else. */
 #include "include/fastrnn.h"
 #include "kernels.h"
-#include "team.h"
+#include "time/team.h"
 
 #include <string.h>
 

@@ -12,7 +12,9 @@
 
 enum { FR_HUGE = 2 << 20 };
 
-static inline size_t fr_allocation_alignment(size_t bytes) { return bytes >= FR_HUGE / 2 ? FR_HUGE : FR_ALIGNMENT; }
+static inline size_t fr_allocation_alignment(size_t bytes) {
+    return bytes >= FR_HUGE / 2 ? FR_HUGE : FR_ALIGNMENT;
+}
 
 /* What fr_allocate takes for so many bytes: whole pages; 0 if that is impossible. */
 static inline size_t fr_allocation_size(size_t bytes) {
@@ -22,7 +24,8 @@ static inline size_t fr_allocation_size(size_t bytes) {
 }
 
 /* Memory at a multiple of FR_ALIGNMENT, from 1 MiB on of 2 MiB and in huge pages where the system
- * has them: fewer conflicts in L2 and fewer page walks. NULL when there is none; free() releases. */
+ * has them: fewer conflicts in L2 and fewer page walks. NULL when there is none; free() releases.
+ */
 static inline void *fr_allocate(size_t bytes) {
     const size_t alignment = fr_allocation_alignment(bytes);
     void *memory = NULL;
@@ -36,7 +39,9 @@ static inline void *fr_allocate(size_t bytes) {
 }
 
 /* Sets a mark; returns 0 if it was set already. */
-static inline int fr_enter(int *mark) { return __atomic_exchange_n(mark, 1, __ATOMIC_ACQUIRE) == 0; }
+static inline int fr_enter(int *mark) {
+    return __atomic_exchange_n(mark, 1, __ATOMIC_ACQUIRE) == 0;
+}
 static inline void fr_leave(int *mark) { __atomic_store_n(mark, 0, __ATOMIC_RELEASE); }
 
 /* A spare block of memory that one call at a time may borrow. */

@@ -23,9 +23,9 @@
 #include <stdint.h>
 
 enum {
-    FR_GROUP = 16,     /* lanes that a block is padded to on every instruction set */
-    FR_ROW = 64,       /* widest row of a block: 4 gates of 16 units or 64 units */
-    FR_TILE_ROWS = 6,  /* most rows that one product tile takes at a time */
+    FR_GROUP = 16,    /* lanes that a block is padded to on every instruction set */
+    FR_ROW = 64,      /* widest row of a block: 4 gates of 16 units or 64 units */
+    FR_TILE_ROWS = 6, /* most rows that one product tile takes at a time */
 };
 
 enum fr_cell_id {
@@ -38,23 +38,23 @@ enum fr_cell_id {
 /* A weight matrix (outputs, inputs) in blocks of 64 outputs, as for a one-slot cell. The backward
  * products use the same form: their inputs are gradients of gates, in the order of the tape. */
 struct fr_matrix {
-    float *weights; /* (blocks, inputs, 64), the last block narrower */
-    float *bias;    /* (blocks * 64), zeros when there is none */
-    size_t block_stride;  /* floats from one block to the next */
+    float *weights;      /* (blocks, inputs, 64), the last block narrower */
+    float *bias;         /* (blocks * 64), zeros when there is none */
+    size_t block_stride; /* floats from one block to the next */
     int32_t inputs, outputs, blocks, chains;
 };
 
 /* One recurrent layer in one direction. */
 struct fr_layer {
-    float *weights;   /* blocks as above */
-    float *bias;      /* (blocks, slots, U) */
-    float *peepholes; /* (blocks, 3, U), or NULL */
-    size_t block_stride;    /* floats from one block to the next */
-    int32_t cell;           /* enum fr_cell_id */
-    int32_t inputs;         /* I */
-    int32_t recurrent;      /* K: H, or P with a projection */
-    int32_t units;          /* H */
-    int32_t slots, unit;    /* slots per unit, U */
+    float *weights;      /* blocks as above */
+    float *bias;         /* (blocks, slots, U) */
+    float *peepholes;    /* (blocks, 3, U), or NULL */
+    size_t block_stride; /* floats from one block to the next */
+    int32_t cell;        /* enum fr_cell_id */
+    int32_t inputs;      /* I */
+    int32_t recurrent;   /* K: H, or P with a projection */
+    int32_t units;       /* H */
+    int32_t slots, unit; /* slots per unit, U */
     int32_t blocks, chains;
     struct fr_matrix projection; /* (P, H); outputs = 0 when there is none */
 };
@@ -87,10 +87,10 @@ struct fr_step {
     float *const *h1;          /* [rows] -> (H), before a projection */
     const float *c0;           /* (rows, blocks * U); may be c1 */
     float *c1;                 /* (rows, blocks * U) */
-    float *const *saved;       /* [rows] -> (blocks, slots, U): receives the slots; may be `gates`; NULL:
-                                  not wanted, but cells with a second phase need it */
-    float *c_saved;            /* (rows, blocks * U): a copy of c1; NULL: not wanted */
-    float *u;                  /* (rows, blocks * U): r * h0 for a second phase, else unused */
+    float *const *saved; /* [rows] -> (blocks, slots, U): receives the slots; may be `gates`; NULL:
+                            not wanted, but cells with a second phase need it */
+    float *c_saved;      /* (rows, blocks * U): a copy of c1; NULL: not wanted */
+    float *u;            /* (rows, blocks * U): r * h0 for a second phase, else unused */
     int32_t rows;
     int32_t begin, end;
     int32_t reversed;
@@ -105,12 +105,15 @@ struct fr_back {
     const float *const *c0; /* [rows] -> (blocks * U), LSTM */
     const float *c1;        /* (rows, blocks * U), LSTM */
     const float *const *dy; /* [rows] -> (H): what comes from above; NULL: nothing */
-    float *const *dh; /* [rows] -> (blocks * U): in what comes from later steps, out the direct part */
-    float *dc;        /* (rows, blocks * U), LSTM: gradient of c1, then of c0 */
-    const float *du;  /* (rows, blocks * U), second phase */
-    float *const *dz_h; /* [rows] -> (blocks, h gates, U): a copy of those slots; NULL: not wanted */
+    float *const
+        *dh;   /* [rows] -> (blocks * U): in what comes from later steps, out the direct part */
+    float *dc; /* (rows, blocks * U), LSTM: gradient of c1, then of c0 */
+    const float *du; /* (rows, blocks * U), second phase */
+    float *const
+        *dz_h; /* [rows] -> (blocks, h gates, U): a copy of those slots; NULL: not wanted */
     float *const *dz_u; /* [rows] -> (blocks, u gates, U) likewise */
-    float *flow; /* (rows, blocks, 2): square of the gradient of h1, saturated gates; NULL: not wanted */
+    float *flow; /* (rows, blocks, 2): square of the gradient of h1, saturated gates; NULL: not
+                    wanted */
     int32_t rows;
     int32_t begin, end;
 };
@@ -123,7 +126,8 @@ struct fr_product {
     int64_t rows;
     int32_t begin, end;
     int32_t accumulate; /* y += */
-    int32_t reversed;   /* blocks from the last to the first: what is still in the cache comes first */
+    int32_t
+        reversed; /* blocks from the last to the first: what is still in the cache comes first */
 };
 
 /* Rows of a panel: what one visit of a weight gradient adds. FR_STRIP columns lie together:
@@ -168,8 +172,8 @@ struct fr_kernels {
     /* Losses and updates (loss.c, update.c); structs of fastrnn.h, some rows or a range of each. */
     int64_t (*cross_entropy)(const struct fr_softmax *, int64_t first, int64_t last);
     void (*log_softmax)(const float *x, float *y, int64_t n);
-    /* Decoding: log_softmax x = (x - *max) - *log_sum; the first index from `from` with x > bound, or n;
-     * y = exp((x - max) / temperature). */
+    /* Decoding: log_softmax x = (x - *max) - *log_sum; the first index from `from` with x > bound,
+     * or n; y = exp((x - max) / temperature). */
     void (*normalizer)(const float *x, int64_t n, float *max, float *log_sum);
     int64_t (*next_above)(const float *x, int64_t from, int64_t n, float bound);
     void (*weigh)(const float *x, float *y, int64_t n, float max, float temperature);
@@ -181,8 +185,8 @@ struct fr_kernels {
 
     /* Attention (attention.c): pairs of a row and a step, row * T + t; backwards whole rows. */
     void (*attend)(const struct fr_attention *, int64_t first, int64_t last);
-    void (*attend_back)(const struct fr_attention *, const struct fr_attention_gradients *, int64_t first,
-                        int64_t last);
+    void (*attend_back)(const struct fr_attention *, const struct fr_attention_gradients *,
+                        int64_t first, int64_t last);
 };
 
 extern const struct fr_kernels fr_kernels_base, fr_kernels_avx2, fr_kernels_avx512, fr_kernels_neon;

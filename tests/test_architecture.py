@@ -87,12 +87,12 @@ def test_intrinsics_are_in_vf_and_isa_only():
 
 def test_where_threads_come_from_is_known_in_one_place():
     for name, text in sources(".").items():
-        if name not in ("threads.c", "threads.h"):
+        if name not in ("time/threads.c", "time/threads.h"):
             assert not re.search(r"\bomp|_OPENMP|pthread|futex", text, re.IGNORECASE), name
 
 
 def test_conditions_on_an_instruction_set_or_compiler_are_in_few_places():
-    allowed = {"simd/vf.h", "dispatch.c", "float_mode.c", "threads.h"}
+    allowed = {"simd/vf.h", "dispatch.c", "time/float_mode.c", "time/threads.h"}
     for name, text in sources(".").items():
         conditions = "\n".join(re.findall(r"^\s*#\s*(?:el)?if.*(?:\\\n.*)*", text, re.MULTILINE))
         if name not in allowed and not name.startswith("isa/"):

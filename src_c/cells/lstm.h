@@ -11,8 +11,8 @@
  *   i = s(z_i + p_i c0)   f = s(z_f + p_f c0)   o = s(z_o + p_o c1)
  *
  * A projection (Sak et al. 2014), h = W_hr (o tanh(c1)), is a product of its own after all units.
- * z holds i f g o afterwards. The backward pass recomputes tanh(c1) and turns z into dz, the gradients
- * of the pre-activations, and dc from the gradient of c1 into that of c0:
+ * z holds i f g o afterwards. The backward pass recomputes tanh(c1) and turns z into dz, the
+ * gradients of the pre-activations, and dc from the gradient of c1 into that of c0:
  *
  *   dz_o = dh tanh(c1) o (1 - o)
  *   dc1 = dc + dh o (1 - tanh(c1)^2)  [+ dz_o p_o]
@@ -57,7 +57,8 @@ VF_INLINE void lstm_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh,
     (void)h0, (void)p, (void)dh0;
 }
 
-VF_INLINE void lstm_peephole_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc, vf *dh0) {
+VF_INLINE void lstm_peephole_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc,
+                                      vf *dh0) {
     const vf f = z[1], o = z[3], t = vf_tanh(c1), one = vf_set1(1.0f);
     z[3] = dh * t * (o * (one - o));
     const vf dc1 = vf_fma(z[3], p[2], vf_fma(dh * o, one - t * t, *dc));
@@ -67,7 +68,8 @@ VF_INLINE void lstm_peephole_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3
 }
 
 VF_INLINE vf lstm_saturated(const vf z[4]) {
-    return vf_outside(0.1f, 0.9f, z[0]) + vf_outside(0.1f, 0.9f, z[1]) + vf_outside(0.1f, 0.9f, z[3]);
+    return vf_outside(0.1f, 0.9f, z[0]) + vf_outside(0.1f, 0.9f, z[1]) +
+           vf_outside(0.1f, 0.9f, z[3]);
 }
 
 VF_INLINE vf lstm_peephole_saturated(const vf z[4]) { return lstm_saturated(z); }

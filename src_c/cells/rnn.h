@@ -34,7 +34,9 @@ VF_INLINE void rnn_relu_backward(vf z[1], vf h0, vf c0, vf c1, const vf p[3], vf
     (void)h0, (void)c0, (void)c1, (void)p, (void)dc, (void)dh0;
 }
 
-VF_INLINE vf rnn_relu_saturated(const vf z[1]) { return vf_select(vf_lt(vf_set1(0.0f), z[0]), vf_set1(0.0f), vf_set1(1.0f)); }
+VF_INLINE vf rnn_relu_saturated(const vf z[1]) {
+    return vf_select(vf_lt(vf_set1(0.0f), z[0]), vf_set1(0.0f), vf_set1(1.0f));
+}
 
 VF_INLINE void rnn_sigmoid_forward(vf z[1], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
     z[0] = vf_sigmoid(z[0]);

@@ -1,18 +1,20 @@
 /* fastrnn: recurrent networks on a CPU. The C interface.
  *
- * Letters: T steps, N rows (batch), I inputs, H units, P projected size (0: none), R = P ? P : H the
- * size of h, G gates (RNN 1, GRU 3, LSTM 4), L layers, D directions (1 or 2), F = D * R features of
- * an output (R if the directions are summed). A shape in a comment is row-major, last index fastest.
+ * Letters: T steps, N rows (batch), I inputs, H units, P projected size (0: none), R = P ? P : H
+ * the size of h, G gates (RNN 1, GRU 3, LSTM 4), L layers, D directions (1 or 2), F = D * R
+ * features of an output (R if the directions are summed). A shape in a comment is row-major, last
+ * index fastest.
  *
  * Memory belongs to the caller. The library never allocates, frees, prints, exits or takes a lock
- * (aside from starting, waking and waiting for threads in a call with several): a *_size function says how
- * many bytes, 0 if that is impossible, and a *_create function lays an object out in them. Objects
- * start at an address that is a multiple of FR_ALIGNMENT and stay where they are; other pointers
- * need the alignment of their type. No output may overlap an input or another output, hn and h0
- * included. Functions that check say so; the others trust their arguments and cannot fail.
+ * (aside from starting, waking and waiting for threads in a call with several): a *_size function
+ * says how many bytes, 0 if that is impossible, and a *_create function lays an object out in them.
+ * Objects start at an address that is a multiple of FR_ALIGNMENT and stay where they are; other
+ * pointers need the alignment of their type. No output may overlap an input or another output, hn
+ * and h0 included. Functions that check say so; the others trust their arguments and cannot fail.
  *
  * A model and a linear map are read-only once loaded: any number of threads may use them at once.
- * A workspace belongs to one call, a state to one stream; neither may be used by two threads at once.
+ * A workspace belongs to one call, a state to one stream; neither may be used by two threads at
+ * once.
  *
  * Results. Every sum is one chain in a fixed order with a fused multiply-add at every term, so an
  * output has the same bits for any batch size and neighbours, any number of threads, any split of a
@@ -40,13 +42,13 @@ extern "C" {
 #endif
 
 enum {
-    FR_ALIGNMENT = 64,        /* bytes, of every object */
-    FR_MAX_SIZE = 1 << 20,    /* of I, H, P, inputs and outputs */
+    FR_ALIGNMENT = 64,     /* bytes, of every object */
+    FR_MAX_SIZE = 1 << 20, /* of I, H, P, inputs and outputs */
     FR_MAX_LAYERS = 1 << 10,
     FR_MAX_THREADS = 256,
 };
 
-/* ---- shape: what a stack of layers is --------------------------------------------------------- */
+/* ---- shape: what a stack of layers is ---------------------------------------------------- */
 
 typedef struct fr_shape {
     int32_t cell;           /* fr_cell("lstm"), ... */
@@ -67,20 +69,20 @@ FR_API int32_t fr_cell(const char *name);
 FR_API const char *fr_shape_error(const fr_shape *shape);
 
 /* The parameters of a stack are one flat vector of floats, tensor after tensor in PyTorch's order:
- * per layer and direction weight_ih (G*H, inputs), weight_hh (G*H, R), bias_ih (G*H), bias_hh (G*H),
- * weight_ch (3*H; peepholes of i, f, o), weight_hr (P, H), as far as the shape has them. */
+ * per layer and direction weight_ih (G*H, inputs), weight_hh (G*H, R), bias_ih (G*H), bias_hh
+ * (G*H), weight_ch (3*H; peepholes of i, f, o), weight_hr (P, H), as far as the shape has them. */
 typedef struct fr_tensor {
-    char name[48];  /* PyTorch's name, e.g. weight_ih_l0_reverse */
-    int64_t rows;   /* first dimension */
+    char name[48];   /* PyTorch's name, e.g. weight_ih_l0_reverse */
+    int64_t rows;    /* first dimension */
     int64_t columns; /* second dimension; -1: there is none */
-    size_t offset;  /* floats from the start of the vector */
+    size_t offset;   /* floats from the start of the vector */
 } fr_tensor;
 
 FR_API size_t fr_parameter_count(const fr_shape *shape);
 /* Describes tensor `index`; returns 0 when there is no such tensor. */
 FR_API int fr_parameter(const fr_shape *shape, int32_t index, fr_tensor *tensor);
 
-/* ---- model: a shape with packed weights ------------------------------------------------------- */
+/* ---- model: a shape with packed weights -------------------------------------------------- */
 
 typedef struct fr_model fr_model;
 
@@ -91,10 +93,11 @@ FR_API fr_model *fr_model_create(const fr_shape *shape, void *memory);
 FR_API void fr_model_load(fr_model *model, const float *parameters);
 FR_API const fr_shape *fr_model_shape(const fr_model *model);
 
-/* ---- sequences -------------------------------------------------------------------------------- */
+/* ---- sequences --------------------------------------------------------------------------- */
 
 /* Step t of row n is element `index` = starts ? starts[t] + n : t * step_stride + n * row_stride of
- * x, y and tokens. So (T, N, ...) has strides N, 1; (N, T, ...) has 1, T; packed data has starts. */
+ * x, y and tokens. So (T, N, ...) has strides N, 1; (N, T, ...) has 1, T; packed data has starts.
+ */
 typedef struct fr_tape fr_tape; /* see training */
 
 typedef struct fr_sequence {
@@ -105,20 +108,21 @@ typedef struct fr_sequence {
     const float *x;                  /* [index] -> (I) */
     const int64_t *tokens;           /* instead of x: [index] -> a row of the table */
     const float *table;              /* with tokens: from fr_table_fill */
-    float *y;                        /* [index] -> (F); zero past a row's end, untouched if packed */
-    const float *h0, *c0;            /* (L*D, N, R) and (L*D, N, H), or NULL for zeros */
-    float *hn, *cn;                  /* likewise, a row's own last state, or NULL: not wanted */
-    fr_tape *tape;                   /* training: see there; else NULL */
+    float *y;             /* [index] -> (F); zero past a row's end, untouched if packed */
+    const float *h0, *c0; /* (L*D, N, R) and (L*D, N, H), or NULL for zeros */
+    float *hn, *cn;       /* likewise, a row's own last state, or NULL: not wanted */
+    fr_tape *tape;        /* training: see there; else NULL */
 } fr_sequence;
 
 /* Bytes of workspace that fr_forward needs for exactly this T, N and number of threads; a smaller
  * call may need more. */
-FR_API size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads);
+FR_API size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows,
+                                int32_t threads);
 /* Runs whole sequences with at most `threads` threads; fewer where more would not pay. */
 FR_API void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace,
                        int32_t threads);
 
-/* ---- streams: one step at a time -------------------------------------------------------------- */
+/* ---- streams: one step at a time --------------------------------------------------------- */
 
 typedef struct fr_state fr_state;
 
@@ -142,18 +146,21 @@ FR_API int64_t fr_state_rows(const fr_state *state);
 /* The last layer's newest h of row n, R floats; valid until the next step. */
 FR_API const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row);
 
-/* Row n becomes a copy of what was row indices[n] < N; `rows`, from 1 to the N that the state was made
- * for, is how many there are from now on: rows may be repeated, dropped and put in any order. */
-FR_API void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices, int64_t rows);
+/* Row n becomes a copy of what was row indices[n] < N; `rows`, from 1 to the N that the state was
+ * made for, is how many there are from now on: rows may be repeated, dropped and put in any order.
+ */
+FR_API void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices,
+                             int64_t rows);
 
-/* ---- folded embedding: the x part of the first layer, once per token -------------------------- */
+/* ---- folded embedding: the x part of the first layer, once per token --------------------- */
 
 /* Bytes of a table for V tokens (D = 1). */
 FR_API size_t fr_table_size(const fr_model *model, int64_t tokens);
 /* table = bias + W_ih embedding (V, I), in the model's internal order; the same bits as without. */
-FR_API void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table);
+FR_API void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding,
+                          float *table);
 
-/* ---- linear map -------------------------------------------------------------------------------- */
+/* ---- linear map -------------------------------------------------------------------------- */
 
 typedef struct fr_linear fr_linear;
 
@@ -162,143 +169,19 @@ FR_API fr_linear *fr_linear_create(int32_t inputs, int32_t outputs, void *memory
 /* Packs weight (outputs, inputs) and bias (outputs), NULL: none. */
 FR_API void fr_linear_load(fr_linear *linear, const float *weight, const float *bias);
 /* y (M, outputs) = x (M, inputs) W^T + bias; x_stride and y_stride are floats between rows. */
-FR_API void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
-                              float *y, int64_t y_stride, int32_t threads);
+FR_API void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x,
+                              int64_t x_stride, float *y, int64_t y_stride, int32_t threads);
 
-/* ---- training ---------------------------------------------------------------------------------- */
+/* y (M, V) = x - log sum exp x in every row; y may be x. */
+FR_API void fr_log_softmax(int64_t rows, int64_t classes, const float *x, int64_t x_stride,
+                           float *y, int64_t y_stride, int32_t threads);
 
-/* Training goes layer by layer. fr_forward with a tape runs the tape's layer alone (both directions):
- * x is that layer's input, y its output; h0, c0, hn and cn have the shapes of the whole stack, and
- * the layer uses its own part of them. The outputs have the same bits as without a tape.
- *
- * The tape keeps, for the rows that exist, the activated gates and c (for every row and step G*H + H
- * floats for an LSTM, 4*H for a GRU; H more where a second phase or a projection reads what else is
- * not kept), or, if kept_steps < steps, only c before every kept_steps-th step: the backward pass
- * then computes the rest again, kept_steps at a time, with the same bits as a result. */
-typedef struct fr_tape_plan {
-    int32_t layer, threads;
-    int64_t steps, rows; /* T, N */
-    int64_t elements;    /* sum of the lengths; T * N without lengths */
-    int64_t kept_steps;  /* 1 to T */
-    int64_t vocabulary;  /* V, if the sequence has tokens; else 0 */
-} fr_tape_plan;
-
-FR_API size_t fr_tape_size(const fr_model *model, const fr_tape_plan *plan);
-FR_API fr_tape *fr_tape_create(const fr_model *model, const fr_tape_plan *plan, void *memory);
-/* Bytes of workspace that fr_forward and fr_backward need for such a tape, with up to plan.threads. */
-FR_API size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan);
-
-/* Weights packed for the backward pass; read-only once loaded, as a model. */
-typedef struct fr_transpose fr_transpose;
-
-FR_API size_t fr_transpose_size(const fr_model *model);
-FR_API fr_transpose *fr_transpose_create(const fr_model *model, void *memory);
-FR_API void fr_transpose_load(const fr_model *model, fr_transpose *transpose, const float *parameters);
-
-typedef struct fr_gradients {
-    const float *dy;         /* like y; NULL: zeros */
-    const float *dhn, *dcn;  /* like hn, cn; NULL: zeros */
-    float *dx;               /* like x, zero past a row's end; NULL: not wanted */
-    float *dh0, *dc0;        /* like h0, c0; NULL: not wanted */
-    float *parameters;       /* (fr_parameter_count): added to; NULL: not wanted */
-    const float *embedding;  /* with tokens (then parameters are wanted, dx is not): what filled the table, */
-    float *dembedding;       /* (V, I), and its gradient, added to; NULL: not wanted */
-    float *flow;             /* (D, T, 2): for time t the sum over rows and units of the squares of the
-                                gradient of h (of an LSTM's o tanh(c) before a projection), and how many
-                                gates are saturated; NULL: not wanted */
-} fr_gradients;
-
-/* The backward pass of the layer that the tape was made for: the same sequence as in fr_forward, its
- * x and y untouched. A tape serves one backward pass. The sum of every weight's gradient starts from
- * what is there and takes the steps from the last to the first (of the reverse direction its own last,
- * t rising), the rows of a step in rising order; that of a state or an input takes the slots of the
- * gates in the order of the tape, the forward direction first. So no bit depends on threads,
- * neighbours or kept_steps. With tokens, gates' gradients are first added up per token, in the same
- * order, and weight_ih's gradient takes the tokens in rising order: V rows instead of T * N. */
-FR_API void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
-                        const fr_gradients *gradients, void *workspace, int32_t threads);
-
-/* Gradients of a linear map over x (T, N, inputs): dweight (outputs, inputs) += dy^T x and dbias
- * (outputs) += sums of dy, t falling and n rising, each NULL if not wanted. The gradient of x is the
- * map with the transposed weight, see fr_linear_load_transposed. */
-FR_API size_t fr_linear_gradient_size(int32_t inputs, int32_t outputs, int32_t threads);
-FR_API void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows, const float *x,
-                               const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads);
-/* Packs weight (inputs, outputs): y = x weight, no bias. */
-FR_API void fr_linear_load_transposed(fr_linear *linear, const float *weight);
-
-/* ---- losses and updates ------------------------------------------------------------------------ */
-
-/* Softmax cross-entropy of M rows over V classes. Row m has the loss
- * (1 - s) (lse - x[target]) + s (lse - mean x), lse = log sum exp x, s = smoothing, and the gradient
- * scale (softmax x - (1 - s) onehot - s / V). A row whose target is negative has loss and gradient 0. */
-typedef struct fr_softmax {
-    int64_t rows, classes;   /* M, V >= 1 */
-    const float *logits;     /* (M, V), `stride` floats between rows */
-    const int64_t *targets;  /* (M) */
-    float *losses;           /* (M), or NULL: not wanted */
-    float *dlogits;          /* (M, V), `dstride` floats between rows, or NULL; may be logits */
-    int64_t *correct;        /* rows whose first largest logit is the target's; NULL: not wanted */
-    int64_t stride, dstride;
-    double smoothing, scale;
-} fr_softmax;
-
-FR_API void fr_cross_entropy(const fr_softmax *softmax, int32_t threads);
-/* y (M, V) = x - lse x in every row; y may be x. */
-FR_API void fr_log_softmax(int64_t rows, int64_t classes, const float *x, int64_t x_stride, float *y,
-                           int64_t y_stride, int32_t threads);
-
-/* One step of an optimiser, p and g being a parameter and its gradient:
- *     p *= shrink; g += weight_decay p                     (g itself is not written)
- *     SGD      m = momentum m + gain g; p -= rate (nesterov ? g + nesterov m : m)   without m: g
- *     Adam     m += gain (g - m); v = decay v + (1 - decay) g^2; p -= rate m / (sqrt v / root + eps)
- *     RMSprop  v likewise; d = sqrt v + eps or, with a, a += (1 - decay)(g - a), d = sqrt(v - a^2) + eps;
- *              p -= rate g / d, or with m: m = momentum m + g / d, p -= rate m
- *     Adagrad  v += g^2; p -= rate g / (sqrt v + eps)
- * with PyTorch's order of operations. What varies with the number of the step is the caller's. */
-enum fr_rule { FR_SGD, FR_ADAM, FR_RMSPROP, FR_ADAGRAD };
-
-typedef struct fr_update {
-    int32_t rule;           /* enum fr_rule */
-    size_t n;
-    float *parameters;      /* p (n) */
-    const float *gradient;  /* g (n) */
-    float *m, *v, *a;       /* (n) each, as far as the rule has them, else NULL */
-    float rate, weight_decay, shrink, momentum, gain, nesterov;
-    float decay, rest;      /* rest = 1 - decay, rounded once */
-    float root, eps;
-} fr_update;
-
-FR_API void fr_update_run(const fr_update *update, int32_t threads);
-
-/* Blocks of a vector whose squares are added one block after the other. */
-enum { FR_NORM_BLOCK = 4096 };
-/* The sum of squares of x (n), in float64; `partials` has room for n / FR_NORM_BLOCK, rounded up. */
-FR_API double fr_squared_norm(size_t n, const float *x, double *partials, int32_t threads);
-/* x *= factor. */
-FR_API void fr_scale(size_t n, float *x, float factor, int32_t threads);
-/* x = x limited to [-bound, bound]; NaN stays. */
-FR_API void fr_clip(size_t n, float *x, float bound, int32_t threads);
-
-/* The gradient of an embedding: dw[tokens[index]] += dy[index], steps falling, rows rising; index =
- * t * step_stride + n * row_stride as in fr_sequence. */
-typedef struct fr_scatter {
-    int64_t steps, rows;             /* T, N */
-    int64_t step_stride, row_stride;
-    int64_t columns;                 /* I */
-    const int64_t *tokens;           /* [index] -> a row of dw */
-    const float *dy;                 /* [index] -> (I) */
-    float *dw;                       /* (V, I) */
-} fr_scatter;
-
-FR_API void fr_add_rows(const fr_scatter *scatter, int32_t threads);
-
-/* ---- attention --------------------------------------------------------------------------------- */
+/* ---- attention --------------------------------------------------------------------------- */
 
 /* Queries (T, N, A) look at S positions of a memory with keys (S, B, A) and values (S, B, M); row n
- * at those of sources[n]. Scores: scale q . k, or with `score` v (A): v . tanh(q + k). weights = softmax
- * of the scores over the row's own positions, exactly 0 past its length; context = sum of weights
- * times values, 0 for a row without positions. */
+ * at those of sources[n]. Scores: scale q . k, or with `score` v (A): v . tanh(q + k). weights =
+ * softmax of the scores over the row's own positions, exactly 0 past its length; context = sum of
+ * weights times values, 0 for a row without positions. */
 typedef struct fr_attention {
     int64_t steps, rows, positions; /* T, N, S */
     int64_t memory_rows;            /* B; N without sources */
@@ -314,166 +197,61 @@ typedef struct fr_attention {
 
 FR_API void fr_attend(const fr_attention *attention, int32_t threads);
 
-/* What the backward pass adds to, without sources; `weights` are those of the forward pass. Where keys
- * are values, dkeys may be dvalues. */
-typedef struct fr_attention_gradients {
-    const float *dcontext;            /* (T, N, M) */
-    float *dqueries, *dkeys, *dvalues; /* shaped like what they are the gradients of */
-    float *dscore;                    /* (N, A): of v, row by row; NULL without score */
-    float *workspace;                 /* (T, N, S) */
-} fr_attention_gradients;
+/* ---- networks: a stream with what comes before and behind it ----------------------------- */
 
-FR_API void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients,
-                           int32_t threads);
-
-/* ---- networks: a stream with what comes before and behind it ----------------------------------- */
-
-/* Attention behind the layers: h~ = tanh(combine [context; h]) goes on to the head. All memory is the
- * caller's, for as many rows as the state was made for; hidden and the weights start as zeros. */
+/* Attention behind the layers: h~ = tanh(combine [context; h]) goes on to the head. All memory is
+ * the caller's, for as many rows as the state was made for; hidden and the weights start as zeros.
+ */
 typedef struct fr_look {
     const fr_linear *query, *combine; /* R -> A, M + R -> R */
-    fr_attention attention;           /* of one step, with sources; its context (N, M) and weights (N, S) */
-    int32_t units;                    /* R */
-    int32_t fed_size;                 /* E, with input feeding */
+    fr_attention attention; /* of one step, with sources; its context (N, M) and weights (N, S) */
+    int32_t units;          /* R */
+    int32_t fed_size;       /* E, with input feeding */
     int64_t *sources, *spare_sources; /* (N); sources are attention's */
     float *queries, *joined, *hidden; /* (N, A), attention's; (N, M + R), (N, R) */
     float *spare_weights;             /* (N, S) */
-    float *inputs;                    /* (N, E + R) for input feeding: a step reads [embedding; h~]; or NULL */
+    float *inputs; /* (N, E + R) for input feeding: a step reads [embedding; h~]; or NULL */
 } fr_look;
 
-/* Tokens come in through a table or an embedding (the other is NULL), floats if both are NULL; look and
- * head may be NULL. Nothing is owned. */
+/* Tokens come in through a table or an embedding (the other is NULL), floats if both are NULL; look
+ * and head may be NULL. Nothing is owned. */
 typedef struct fr_network {
     const fr_model *model;
     fr_state *state;
-    const float *table, *embedding; /* see fr_step_tokens and fr_step_embedded; (V, E) with input feeding */
+    const float *table,
+        *embedding; /* see fr_step_tokens and fr_step_embedded; (V, E) with input feeding */
     fr_look *look;
     const fr_linear *head;
-    int32_t outputs;                /* F of the head, or R */
-    int32_t num_listed;             /* K: the head has only so many outputs, */
-    const int64_t *listed;          /* (K): which those are among all F; or NULL */
-    float *short_outputs;           /* (N, K) */
+    int32_t outputs;       /* F of the head, or R */
+    int32_t num_listed;    /* K: the head has only so many outputs, */
+    const int64_t *listed; /* (K): which those are among all F; or NULL */
+    float *short_outputs;  /* (N, K) */
 } fr_network;
 
-/* x (N, I) or tokens (N) -> y (N, F), what is wanted given and the other NULL. Never allocates, locks
- * or starts a thread. */
-FR_API void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y);
+/* x (N, I) or tokens (N) -> y (N, F), what is wanted given and the other NULL. Never allocates,
+ * locks or starts a thread. */
+FR_API void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens,
+                            float *y);
 /* Reads tokens (T, N) without outputs. */
 FR_API void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens);
 /* As fr_state_reorder, for all that belongs to a row. */
 FR_API void fr_network_reorder(const fr_network *network, const int64_t *indices, int64_t rows);
 
-/* ---- decoding ---------------------------------------------------------------------------------- */
-
-/* Draws one token per row from logits (rows, V), the first of equal ones coming before the others
- * wherever an order is needed. Row n is skipped if positions[n] < 0. In turn:
- *     temperature  w = exp((x - max x) / temperature); 0: the first largest x; infinity: w = 1 where x > -inf
- *     top_k        only the k largest x keep their w (0: all)
- *     top_p        only the largest x whose w together reach this share of the sum (1: all)
- *     min_p        only w >= min_p (the largest w is 1)
- *     typical_p    only those with the smallest | -ln p + sum p ln p | that together reach this share (1: all)
- *     the draw     the first token, ids rising, up to which the sum of w exceeds u * (sum of w)
- * where u = fr_uniform(keys[n], positions[n]). Sums are in float64, ids rising.
- * tokens[n] is -1 if every x is -inf, -2 if `raw` holds a NaN or +inf; logprobs[n] is the logarithm of
- * the softmax of `raw`, with the bits of fr_log_softmax. */
-typedef struct fr_sampling {
-    int64_t rows, classes;           /* V <= INT32_MAX */
-    const float *logits, *raw;       /* (rows, V); raw: before processors; may be logits */
-    const int64_t *keys, *positions; /* (rows) */
-    int64_t *tokens;                 /* (rows) */
-    float *logprobs;                 /* (rows) */
-    float temperature, min_p;
-    double top_p, typical_p;
-    int64_t top_k;
-} fr_sampling;
-
-/* The number in [0, 1), of 53 bits, that belongs to a position of the sequence `key`:
- * mix(mix(key) + (position + 1) 0x9e3779b97f4a7c15) / 2^64 with the mix of splitmix64. */
-FR_API double fr_uniform(int64_t key, int64_t position);
-FR_API size_t fr_sample_size(int64_t classes, int32_t threads); /* bytes of workspace */
-FR_API void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads);
-
-/* The best k of scores[row] + logprobs[row][token] (in float64) in each of G groups of rows: higher
- * sums, then lower rows, then lower tokens. Sums of -inf and NaN are not taken; what is missing at the
- * end of a group has row -1. With `branches` a row offers only so many, its most probable tokens. */
-typedef struct fr_choice {
-    int64_t groups, classes, k;   /* G, V */
-    int64_t branches;             /* 0: any number */
-    const int64_t *first, *last;  /* (G): rows of a group, first <= row < last */
-    const float *logprobs;        /* (rows, V) */
-    const double *scores;         /* (rows) */
-    double *best;                 /* (G, k) sums, falling */
-    int64_t *best_rows, *tokens;  /* (G, k) */
-} fr_choice;
-
-FR_API void fr_choose(const fr_choice *choice, int32_t threads);
-/* Every row of x (rows, V) becomes its log-softmax; returns the first that holds a NaN, or rows. */
-FR_API int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads);
-
-/* Sampling and beam search over the tokens of a network, for as long as nothing needs a decision:
- * until a token comes that may end a text, or a row that cannot go on. What was fed and found stays in
- * a record of (steps + 1, capacity) values: row 0 holds what to begin with, row t + 1 what step t took.
- * A run returns how many steps were decided. If these are fewer than `steps`, one more has been made,
- * and what it found (a draw in the next row, a search in its choice) waits: a caller decides, reorders the
- * state and begins anew. The network takes all of the V tokens that may be found. */
-typedef struct fr_draws {
-    const fr_network *network;
-    fr_sampling *sampling;  /* of all rows of the state; raw is where the network's logits go */
-    float *raw;             /* the same */
-    const uint8_t *ends;    /* (V): whether a token may end a text */
-    int64_t capacity;
-    int64_t *tokens;        /* (steps + 1, capacity); the last step's may be an end, or below 0 */
-    float *logprobs;        /* (steps + 1, capacity), row 0 unused */
-    int64_t *positions;     /* sampling's; one more after every decided step */
-} fr_draws;
-
-FR_API int64_t fr_draw_steps(const fr_draws *draws, int64_t steps, void *workspace, int32_t threads);
-
-/* G groups have one row each or `beams` rows each, group by group, and `beams` after every decided step. */
-typedef struct fr_search {
-    const fr_network *network;
-    fr_choice *choice;      /* of the last step; its k is at least `beams` */
-    float *logits;          /* choice's logprobs */
-    int64_t *first, *last;  /* choice's */
-    const uint8_t *ends;
-    int64_t beams, capacity;
-    int64_t *tokens, *parents;  /* (steps + 1, capacity); parents: rows of the step before */
-    double *scores;             /* (steps + 1, capacity) sums of logprobs */
-    float *logprobs;            /* (steps + 1, capacity) */
-    int64_t nan_row;            /* result: the first row of the waiting step that holds a NaN, or -1 */
-} fr_search;
-
-FR_API int64_t fr_search_steps(fr_search *search, int64_t steps, int32_t threads);
-
-/* Sets to -inf what an automaton does not allow: row n is in states[n] (< 0: free), whose tokens stand,
- * rising, from offsets[state] to offsets[state + 1], each with the number of tokens that are still
- * needed after it; those that need more than remaining[n] are not allowed. */
-typedef struct fr_grammar {
-    int64_t rows, classes;
-    float *logits;            /* (rows, V) */
-    const int64_t *states, *remaining;        /* (rows) */
-    const int64_t *offsets, *tokens, *needed; /* (S + 1), (E), (E) */
-} fr_grammar;
-
-FR_API void fr_constrain(const fr_grammar *grammar);
-
-/* The first index whose value is not 0 to limit - 1, or n: for callers that check what they pass on. */
-FR_API int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit);
-
-/* ---- process ----------------------------------------------------------------------------------- */
+/* ---- process ----------------------------------------------------------------------------- */
 
 /* The kernels in use: "base", "avx2", "avx512" or "neon". */
 FR_API const char *fr_isa(void);
 /* Uses the kernels of that name from now on; returns 0 if this CPU or build does not have them.
  * Call it before other threads use the library. */
 FR_API int fr_isa_select(const char *name);
-/* 1 if calls can use more than one thread: built with threads; with OpenMP's, not in a forked child,
- * where they may hang. */
+/* 1 if calls can use more than one thread: built with threads; with OpenMP's, not in a forked
+ * child, where they may hang. */
 FR_API int fr_threads_available(void);
-/* How many threads a call that may use `threads` would ask for now: 1 for a while after one of them was
- * late, because other programs wanted the processors. */
+/* How many threads a call that may use `threads` would ask for now: 1 for a while after one of them
+ * was late, because other programs wanted the processors. */
 FR_API int32_t fr_team_size(int32_t threads);
-/* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy. */
+/* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy.
+ */
 FR_API void fr_activation(int32_t function, const float *x, float *y, size_t n);
 /* Independent multiply-adds and nothing else, `rounds` per register: time it to know the peak of a
  * core. Returns how many multiply-adds were done. */

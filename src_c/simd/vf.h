@@ -13,7 +13,8 @@
 #define FASTRNN_VF_H
 
 #if defined(__FAST_MATH__)
-#error "fastrnn must not be compiled with -ffast-math: results would lose their bits, NaN and infinity"
+#error \
+    "fastrnn must not be compiled with -ffast-math: results would lose their bits, NaN and infinity"
 #endif
 
 #include <stdint.h>
@@ -54,9 +55,7 @@ VF_INLINE vf vf_set1(float x) { return (vf)_mm512_set1_ps(x); }
 VF_INLINE vf vf_fma(vf a, vf b, vf c) {
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 }
-VF_INLINE vm vf_lt(vf a, vf b) {
-    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ);
-}
+VF_INLINE vm vf_lt(vf a, vf b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_LT_OQ); }
 VF_INLINE vf vf_select(vm m, vf a, vf b) {
     return (vf)_mm512_mask_blend_ps(m, (__m512)b, (__m512)a);
 }
@@ -99,7 +98,8 @@ VF_INLINE vf vf_select(vm m, vf a, vf b) { return (vf)((m & (vi)a) | (~m & (vi)b
 VF_INLINE vi vi_set1(int32_t x) { return (vi)vf_set1(0.0f) + x; }
 
 /* min(a, b) = a < b ? a : b, so a NaN in b survives: write the bound first, the value second. x86
- * has just this instruction, but GCC does not find it; it makes an LSTM's activations a fifth faster. */
+ * has just this instruction, but GCC does not find it; it makes an LSTM's activations a fifth
+ * faster. */
 #if defined(FR_ISA_AVX512)
 VF_INLINE vf vf_min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
 VF_INLINE vf vf_max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -126,7 +126,8 @@ VF_INLINE vf vf_keep(vf x) {
 /* 1 where x lies below `low` or above `high`, else 0. */
 VF_INLINE vf vf_outside(float low, float high, vf x) {
     const vf zero = vf_set1(0.0f), one = vf_set1(1.0f);
-    return vf_select(vf_lt(x, vf_set1(low)), one, zero) + vf_select(vf_lt(vf_set1(high), x), one, zero);
+    return vf_select(vf_lt(x, vf_set1(low)), one, zero) +
+           vf_select(vf_lt(vf_set1(high), x), one, zero);
 }
 
 /* The square root, correctly rounded. */

@@ -55,11 +55,20 @@ static inline size_t solution_bytes(const struct problem *p) {
     return (p->y_count + p->h_count + p->c_count) * sizeof(float);
 }
 
-static inline void solve_in(const struct problem *p, int threads, void *workspace, float *solution) {
+static inline void solve_in(const struct problem *p, int threads, void *workspace,
+                            float *solution) {
     const fr_sequence q = {
-        .steps = p->T, .rows = p->N, .step_stride = p->N, .row_stride = 1, .lengths = p->lengths,
-        .x = p->x, .h0 = p->h0, .c0 = p->c0,
-        .y = solution, .hn = solution + p->y_count, .cn = solution + p->y_count + p->h_count,
+        .steps = p->T,
+        .rows = p->N,
+        .step_stride = p->N,
+        .row_stride = 1,
+        .lengths = p->lengths,
+        .x = p->x,
+        .h0 = p->h0,
+        .c0 = p->c0,
+        .y = solution,
+        .hn = solution + p->y_count,
+        .cn = solution + p->y_count + p->h_count,
     };
     fr_forward(p->model, &q, workspace, threads);
 }

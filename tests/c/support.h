@@ -1,9 +1,10 @@
-/* Shared by the C tests: a generator, aligned memory, hashes, and a plain float64 reference of every
- * cell, written without regard to speed. */
+/* Shared by the C tests: a generator, aligned memory, hashes, and a plain float64 reference of
+ * every cell, written without regard to speed. */
 #ifndef FASTRNN_TEST_SUPPORT_H
 #define FASTRNN_TEST_SUPPORT_H
 
-#include "../../src_c/include/fastrnn.h"
+#include "../../src_c/include/fastrnn_decode.h"
+#include "../../src_c/include/fastrnn_train.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -12,15 +13,15 @@
 
 static int failures, checks;
 
-#define CHECK(condition, ...)                                                                  \
-    do {                                                                                       \
-        checks++;                                                                              \
-        if (!(condition)) {                                                                    \
-            failures++;                                                                        \
-            printf("%s:%d: %s: ", __FILE__, __LINE__, #condition);                             \
-            printf(__VA_ARGS__);                                                               \
-            printf("\n");                                                                      \
-        }                                                                                      \
+#define CHECK(condition, ...)                                      \
+    do {                                                           \
+        checks++;                                                  \
+        if (!(condition)) {                                        \
+            failures++;                                            \
+            printf("%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+            printf(__VA_ARGS__);                                   \
+            printf("\n");                                          \
+        }                                                          \
     } while (0)
 
 static inline int report(const char *name) {
@@ -56,11 +57,12 @@ static inline uint64_t hash_bits(uint64_t hash, const float *x, size_t n) { /* F
 }
 static const uint64_t HASH_START = 0xcbf29ce484222325u;
 
-/* ---- the reference ---------------------------------------------------------------------------- */
+/* ---- the reference ----------------------------------------------------------------------- */
 
 static inline double sigmoid64(double x) { return 1.0 / (1.0 + exp(-x)); }
 
-static inline const float *parameter(const fr_shape *s, const float *p, const char *name, int layer, int reverse) {
+static inline const float *parameter(const fr_shape *s, const float *p, const char *name, int layer,
+                                     int reverse) {
     char full[48];
     fr_tensor tensor;
     snprintf(full, sizeof full, "%s_l%d%s", name, layer, reverse ? "_reverse" : "");
@@ -77,15 +79,20 @@ static inline double row_product(const float *W, size_t row, const double *x, in
 }
 
 /* One step of one row: h (R) and c (H) are updated in place. */
-static inline void reference_step(const fr_shape *s, const float *p, int layer, int reverse, const double *x,
-                           int inputs, double *h, double *c) {
+static inline void reference_step(const fr_shape *s, const float *p, int layer, int reverse,
+                                  const double *x, int inputs, double *h, double *c) {
     const int H = s->hidden_size, R = s->proj_size ? s->proj_size : H;
-    const float *W = parameter(s, p, "weight_ih", layer, reverse), *U = parameter(s, p, "weight_hh", layer, reverse);
-    const float *b = parameter(s, p, "bias_ih", layer, reverse), *d = parameter(s, p, "bias_hh", layer, reverse);
-    const float *peep = parameter(s, p, "weight_ch", layer, reverse), *V = parameter(s, p, "weight_hr", layer, reverse);
+    const float *W = parameter(s, p, "weight_ih", layer, reverse),
+                *U = parameter(s, p, "weight_hh", layer, reverse);
+    const float *b = parameter(s, p, "bias_ih", layer, reverse),
+                *d = parameter(s, p, "bias_hh", layer, reverse);
+    const float *peep = parameter(s, p, "weight_ch", layer, reverse),
+                *V = parameter(s, p, "weight_hr", layer, reverse);
     double *out = malloc((size_t)H * sizeof *out), *reset = malloc((size_t)H * sizeof *reset);
-#define X(gate) (row_product(W, (size_t)((gate) * H + u), x, inputs) + (b ? b[(gate) * H + u] : 0.0))
-#define HH(gate, with) (row_product(U, (size_t)((gate) * H + u), with, R) + (d ? d[(gate) * H + u] : 0.0))
+#define X(gate) \
+    (row_product(W, (size_t)((gate) * H + u), x, inputs) + (b ? b[(gate) * H + u] : 0.0))
+#define HH(gate, with) \
+    (row_product(U, (size_t)((gate) * H + u), with, R) + (d ? d[(gate) * H + u] : 0.0))
     const int before = s->cell == fr_cell("gru_reset_before");
     for (int u = 0; u < H && before; u++) reset[u] = sigmoid64(X(0) + HH(0, h)) * h[u];
     for (int u = 0; u < H; u++) {
@@ -97,7 +104,8 @@ static inline void reference_step(const fr_shape *s, const float *p, int layer, 
             const double i = sigmoid64(X(0) + HH(0, h) + (peep ? peep[u] * c[u] : 0.0));
             const double f = sigmoid64(X(1) + HH(1, h) + (peep ? peep[H + u] * c[u] : 0.0));
             c[u] = f * c[u] + i * tanh(X(2) + HH(2, h));
-            out[u] = sigmoid64(X(3) + HH(3, h) + (peep ? peep[2 * H + u] * c[u] : 0.0)) * tanh(c[u]);
+            out[u] =
+                sigmoid64(X(3) + HH(3, h) + (peep ? peep[2 * H + u] * c[u] : 0.0)) * tanh(c[u]);
         }
         if (s->cell == fr_cell("gru")) {
             const double r = sigmoid64(X(0) + HH(0, h)), z = sigmoid64(X(1) + HH(1, h));
@@ -116,10 +124,12 @@ static inline void reference_step(const fr_shape *s, const float *p, int layer, 
 }
 
 /* A whole stack on one row: x (T, I) -> y (T, F); h0, hn (L*D, R), c0, cn (L*D, H). */
-static inline void reference(const fr_shape *s, const float *p, int T, const double *x, double *y, const double *h0,
-                      const double *c0, double *hn, double *cn) {
-    const int R = s->proj_size ? s->proj_size : s->hidden_size, H = s->hidden_size, D = s->num_directions;
-    const int F = R * (D == 2 && !s->merge_sum ? 2 : 1), most = F > s->input_size ? F : s->input_size;
+static inline void reference(const fr_shape *s, const float *p, int T, const double *x, double *y,
+                             const double *h0, const double *c0, double *hn, double *cn) {
+    const int R = s->proj_size ? s->proj_size : s->hidden_size, H = s->hidden_size,
+              D = s->num_directions;
+    const int F = R * (D == 2 && !s->merge_sum ? 2 : 1),
+              most = F > s->input_size ? F : s->input_size;
     double *in = calloc((size_t)(T * most + 1), sizeof *in);
     int inputs = s->input_size;
     memcpy(in, x, (size_t)(T * inputs) * sizeof *in);

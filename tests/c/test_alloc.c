@@ -8,7 +8,7 @@
 #include <immintrin.h>
 #endif
 
-/* ---- the allocator, counted ------------------------------------------------------------------- */
+/* ---- the allocator, counted -------------------------------------------------------------- */
 
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t count, size_t size);
@@ -44,7 +44,7 @@ void free(void *memory) {
     __libc_free(memory);
 }
 
-/* ---- the floating-point mode ------------------------------------------------------------------ */
+/* ---- the floating-point mode ------------------------------------------------------------- */
 
 static uint64_t float_mode(void) {
 #if defined(__x86_64__)
@@ -75,7 +75,7 @@ static void set_usual_mode(void) {
 #endif
 }
 
-/* ---- every hot call --------------------------------------------------------------------------- */
+/* ---- every hot call ---------------------------------------------------------------------- */
 
 static const struct problem PROBLEMS[] = {
     {"rnn_tanh", 9, 33, 0, 2, 2, 0, 12, 5, 1, .model = NULL},
@@ -98,20 +98,23 @@ static void end(const char *call, const char *cell) {
     const uint64_t mode = float_mode();
     set_usual_mode();
     CHECK(count == 0, "%s, %s: %ld calls of the allocator", call, cell, count);
-    CHECK(mode == mode_before, "%s, %s: mode 0x%llx became 0x%llx", call, cell, (unsigned long long)mode_before,
-          (unsigned long long)mode);
+    CHECK(mode == mode_before, "%s, %s: mode 0x%llx became 0x%llx", call, cell,
+          (unsigned long long)mode_before, (unsigned long long)mode);
 }
 
 static void check_stream(const struct problem *p, float *y, const float *expected) {
     const int64_t tokens[5] = {3, 0, 6, 6, 1};
-    float *table = aligned(fr_table_size(p->model, 7)), *embedding = random_floats((size_t)(7 * p->I), 9, 1.0f);
+    float *table = aligned(fr_table_size(p->model, 7)),
+          *embedding = random_floats((size_t)(7 * p->I), 9, 1.0f);
     fr_state *state = fr_state_create(p->model, p->N, aligned(fr_state_size(p->model, p->N)));
     fr_state_set(p->model, state, p->h0, p->c0);
     const size_t step = p->y_count / (size_t)p->T;
     begin();
-    for (int t = 0; t < p->T; t++) fr_step(p->model, state, p->x + t * p->N * p->I, y + (size_t)t * step);
+    for (int t = 0; t < p->T; t++)
+        fr_step(p->model, state, p->x + t * p->N * p->I, y + (size_t)t * step);
     end("fr_step", p->cell);
-    CHECK(memcmp(y, expected, p->y_count * sizeof *y) == 0, "%s: the caller's rounding mode mattered", p->cell);
+    CHECK(memcmp(y, expected, p->y_count * sizeof *y) == 0,
+          "%s: the caller's rounding mode mattered", p->cell);
     begin();
     fr_table_fill(p->model, 7, embedding, table);
     end("fr_table_fill", p->cell);
@@ -122,14 +125,23 @@ static void check_stream(const struct problem *p, float *y, const float *expecte
 }
 
 /* The first layer forward and backward; parameters, dx and dh0 one after the other into `out`. */
-static void train(const struct problem *p, fr_transpose *transpose, const fr_tape_plan *plan, void *tape, void *workspace,
-                  float *y, float *out, const float *dy) {
+static void train(const struct problem *p, fr_transpose *transpose, const fr_tape_plan *plan,
+                  void *tape, void *workspace, float *y, float *out, const float *dy) {
     const size_t count = fr_parameter_count(&p->shape), inputs = (size_t)(p->T * p->N * p->I);
     const fr_sequence q = {
-        .steps = p->T, .rows = p->N, .step_stride = p->N, .row_stride = 1, .lengths = p->lengths,
-        .x = p->x, .h0 = p->h0, .c0 = p->c0, .y = y, .tape = fr_tape_create(p->model, plan, tape),
+        .steps = p->T,
+        .rows = p->N,
+        .step_stride = p->N,
+        .row_stride = 1,
+        .lengths = p->lengths,
+        .x = p->x,
+        .h0 = p->h0,
+        .c0 = p->c0,
+        .y = y,
+        .tape = fr_tape_create(p->model, plan, tape),
     };
-    const fr_gradients g = {.dy = dy, .dx = out + count, .dh0 = out + count + inputs, .parameters = out};
+    const fr_gradients g = {
+        .dy = dy, .dx = out + count, .dh0 = out + count + inputs, .parameters = out};
     fr_forward(p->model, &q, workspace, 1);
     fr_backward(p->model, transpose, &q, &g, workspace, 1);
 }
@@ -139,17 +151,22 @@ static void check_training(const struct problem *p, int kept_steps) {
     for (int n = 0; n < p->N; n++) elements += p->lengths ? p->lengths[n] : p->T;
     const fr_tape_plan plan = {0, 1, p->T, p->N, elements, kept_steps, 0};
     const size_t floats = fr_parameter_count(&p->shape) + (size_t)(p->T * p->N * p->I) + p->h_count;
-    float *parameters = random_floats(fr_parameter_count(&p->shape), 1, 0.2f), *dy = random_floats(p->y_count, 5, 1.0f);
-    float *y = aligned(p->y_count * sizeof *y), *usual = calloc(floats, sizeof *usual), *out = calloc(floats, sizeof *out);
-    void *tape = aligned(fr_tape_size(p->model, &plan)), *workspace = aligned(fr_training_size(p->model, &plan));
+    float *parameters = random_floats(fr_parameter_count(&p->shape), 1, 0.2f),
+          *dy = random_floats(p->y_count, 5, 1.0f);
+    float *y = aligned(p->y_count * sizeof *y), *usual = calloc(floats, sizeof *usual),
+          *out = calloc(floats, sizeof *out);
+    void *tape = aligned(fr_tape_size(p->model, &plan)),
+         *workspace = aligned(fr_training_size(p->model, &plan));
     fr_transpose *transpose = fr_transpose_create(p->model, aligned(fr_transpose_size(p->model)));
     fr_transpose_load(p->model, transpose, parameters);
     train(p, transpose, &plan, tape, workspace, y, usual, dy);
     begin();
     train(p, transpose, &plan, tape, workspace, y, out, dy);
     end("fr_backward", p->cell);
-    CHECK(memcmp(out, usual, floats * sizeof *out) == 0, "%s: the caller's rounding mode mattered to gradients", p->cell);
-    free(parameters), free(dy), free(y), free(usual), free(out), free(tape), free(workspace), free(transpose);
+    CHECK(memcmp(out, usual, floats * sizeof *out) == 0,
+          "%s: the caller's rounding mode mattered to gradients", p->cell);
+    free(parameters), free(dy), free(y), free(usual), free(out), free(tape), free(workspace),
+        free(transpose);
 }
 
 static void check_calls(struct problem p) {
@@ -161,7 +178,8 @@ static void check_calls(struct problem p) {
     begin();
     solve_in(&p, 1, workspace, solution);
     end("fr_forward", p.cell);
-    CHECK(memcmp(solution, expected, solution_bytes(&p)) == 0, "%s: the caller's rounding mode mattered", p.cell);
+    CHECK(memcmp(solution, expected, solution_bytes(&p)) == 0,
+          "%s: the caller's rounding mode mattered", p.cell);
     set_unusual_mode();
     CHECK(solves(&p, 2, expected), "%s: the caller's rounding mode mattered to a team", p.cell);
     set_usual_mode();
@@ -184,7 +202,7 @@ static void check_linear(void) {
     free(w), free(x), free(y), free(linear);
 }
 
-/* ---- denormals -------------------------------------------------------------------------------- */
+/* ---- denormals --------------------------------------------------------------------------- */
 
 static int count_denormals(const float *x, size_t n) {
     int count = 0;
@@ -192,7 +210,8 @@ static int count_denormals(const float *x, size_t n) {
     return count;
 }
 
-/* h = h / 2 for 400 steps: denormal from step 127 on if nothing flushes, and 0 from there if it does. */
+/* h = h / 2 for 400 steps: denormal from step 127 on if nothing flushes, and 0 from there if it
+ * does. */
 static void check_decay(int threads) {
     enum { T = 400, H = 130, N = 3 };
     struct problem p = {"rnn_identity", 4, H, 0, 1, 1, 0, T, N, 0, .model = NULL};
@@ -207,7 +226,8 @@ static void check_decay(int threads) {
     float *y = solve(&p, threads);
     CHECK(count_denormals(y, p.y_count) == 0, "%d denormals in y", count_denormals(y, p.y_count));
     CHECK(y[125 * N * H] == 0x1p-126f, "the smallest normal number is %g", y[125 * N * H]);
-    CHECK(y[126 * N * H] == 0.0f && y[p.y_count - 1] == 0.0f, "denormals became %g", y[126 * N * H]);
+    CHECK(y[126 * N * H] == 0.0f && y[p.y_count - 1] == 0.0f, "denormals became %g",
+          y[126 * N * H]);
     free(parameters), free(y);
     free_problem(&p);
 }
@@ -223,7 +243,8 @@ static void check_quiet_input(const char *cell) {
     fr_model_load(p.model, parameters);
     for (size_t i = 8; i < (size_t)(p.T * p.N * p.I); i++) p.x[i] = 1e-42f; /* itself denormal */
     float *y = solve(&p, 1);
-    CHECK(count_denormals(y, p.y_count) == 0, "%s: %d denormals", cell, count_denormals(y, p.y_count));
+    CHECK(count_denormals(y, p.y_count) == 0, "%s: %d denormals", cell,
+          count_denormals(y, p.y_count));
     CHECK(y[p.y_count - 1] == 0.0f, "%s ends with %g", cell, y[p.y_count - 1]);
     free(parameters), free(y);
     free_problem(&p);

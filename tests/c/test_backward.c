@@ -8,12 +8,13 @@
 
 #include "golden.h"
 
-/* ---- the slope in one direction ----------------------------------------------------------------- */
+/* ---- the slope in one direction ---------------------------------------------------------- */
 
 /* The loss in float64, at a point moved by `by` along random directions. */
 static double loss_at(const struct problem *p, const float *dsolution, float by) {
     const size_t F = p->y_count / ((size_t)p->T * (size_t)p->N), R = (size_t)(p->P ? p->P : p->H);
-    const size_t T = (size_t)p->T, N = (size_t)p->N, I = (size_t)p->I, H = (size_t)p->H, S = (size_t)(p->L * p->D);
+    const size_t T = (size_t)p->T, N = (size_t)p->N, I = (size_t)p->I, H = (size_t)p->H,
+                 S = (size_t)(p->L * p->D);
     const size_t count = fr_parameter_count(&p->shape);
     float *w = weights_of(p), *v = random_floats(count, 21, 1.0f);
     float *vx = random_floats(T * N * I, 22, 1.0f), *vh = random_floats(p->h_count, 23, 1.0f);
@@ -31,21 +32,25 @@ static double loss_at(const struct problem *p, const float *dsolution, float by)
             }
         }
         for (size_t s = 0; s < S; s++) {
-            for (size_t i = 0; i < R; i++) h0[s * R + i] = p->h0[(s * N + n) * R + i] + (double)by * vh[(s * N + n) * R + i];
-            for (size_t i = 0; i < H; i++) c0[s * H + i] = p->c0[(s * N + n) * H + i] + (double)by * vc[(s * N + n) * H + i];
+            for (size_t i = 0; i < R; i++)
+                h0[s * R + i] = p->h0[(s * N + n) * R + i] + (double)by * vh[(s * N + n) * R + i];
+            for (size_t i = 0; i < H; i++)
+                c0[s * H + i] = p->c0[(s * N + n) * H + i] + (double)by * vc[(s * N + n) * H + i];
         }
         reference(&p->shape, w, (int)length, x, y, h0, c0, hn, cn);
         for (size_t t = 0; t < length; t++) {
             for (size_t i = 0; i < F; i++) loss += y[t * F + i] * dsolution[(t * N + n) * F + i];
         }
         for (size_t s = 0; s < S; s++) {
-            for (size_t i = 0; i < R; i++) loss += hn[s * R + i] * dsolution[p->y_count + (s * N + n) * R + i];
+            for (size_t i = 0; i < R; i++)
+                loss += hn[s * R + i] * dsolution[p->y_count + (s * N + n) * R + i];
             for (size_t i = 0; i < H && lstm; i++) {
                 loss += cn[s * H + i] * dsolution[p->y_count + p->h_count + (s * N + n) * H + i];
             }
         }
     }
-    free(w), free(v), free(vx), free(vh), free(vc), free(x), free(y), free(h0), free(c0), free(hn), free(cn);
+    free(w), free(v), free(vx), free(vh), free(vc), free(x), free(y), free(h0), free(c0), free(hn),
+        free(cn);
     return loss;
 }
 
@@ -60,8 +65,9 @@ static double dot(const float *a, const float *minus, size_t n, uint64_t seed) {
 /* The gradients along the directions of loss_at. */
 static double slope(const struct problem *p, const struct answer *a) {
     float *before = random_floats(a->parameter_count, 9, 0.25f);
-    const double sum = dot(a->parameters, before, a->parameter_count, 21) + dot(a->dx, NULL, a->x_count, 22) +
-                       dot(a->dh0, NULL, p->h_count, 23) + dot(a->dc0, NULL, p->c_count, 24);
+    const double sum = dot(a->parameters, before, a->parameter_count, 21) +
+                       dot(a->dx, NULL, a->x_count, 22) + dot(a->dh0, NULL, p->h_count, 23) +
+                       dot(a->dc0, NULL, p->c_count, 24);
     free(before);
     return sum;
 }
@@ -74,15 +80,18 @@ static uint64_t check_problem(struct problem problem) {
     const uint64_t hash = hash_answer(p, &first);
     const float by = 1.0f / 4096; /* by * v is exact, w + by * v nearly */
     const double expected = (loss_at(p, dsolution, by) - loss_at(p, dsolution, -by)) / (2.0 * by);
-    const double got = slope(p, &first), scale = fabs(expected) + sqrt((double)first.parameter_count);
+    const double got = slope(p, &first),
+                 scale = fabs(expected) + sqrt((double)first.parameter_count);
     const int has_kinks = strcmp(p->cell, "rnn_relu") == 0; /* differences step over some */
-    CHECK(has_kinks || fabs(got - expected) < 2e-3 * scale, "%s I %d H %d P %d L %d D %d T %d N %d: slope %g, expected %g", p->cell,
-          p->I, p->H, p->P, p->L, p->D, p->T, p->N, got, expected);
+    CHECK(has_kinks || fabs(got - expected) < 2e-3 * scale,
+          "%s I %d H %d P %d L %d D %d T %d N %d: slope %g, expected %g", p->cell, p->I, p->H, p->P,
+          p->L, p->D, p->T, p->N, got, expected);
     const int half = (p->T + 1) / 2, ways[4][2] = {{2, p->T}, {3, half}, {2, half}, {1, 1}};
     for (int i = 0; i < 4; i++) {
         struct answer again = differentiate(p, ways[i][0], ways[i][1], dsolution);
-        CHECK(hash_answer(p, &again) == hash, "%s I %d H %d P %d L %d D %d T %d N %d: %d threads, %d steps kept", p->cell,
-              p->I, p->H, p->P, p->L, p->D, p->T, p->N, ways[i][0], ways[i][1]);
+        CHECK(hash_answer(p, &again) == hash,
+              "%s I %d H %d P %d L %d D %d T %d N %d: %d threads, %d steps kept", p->cell, p->I,
+              p->H, p->P, p->L, p->D, p->T, p->N, ways[i][0], ways[i][1]);
         free_answer(&again);
     }
     free_answer(&first);
@@ -99,19 +108,23 @@ static uint64_t check_cell(const char *cell) {
     uint64_t hash = HASH_START;
     for (int i = 0; i < 5; i++) {
         const int H = sizes[i], I = sizes[(i * 2 + 1) % 5];
-        hash = chain(hash, check_problem((struct problem){cell, I, H, 0, 1, 1, 0, 3 + i, 1 + i, .ragged = 0}));
-        hash = chain(hash, check_problem((struct problem){cell, I, H, lstm && H > 2 ? H / 2 : 0, 2, 2, i & 1, 4, 3 + i,
-                                                          .ragged = 1}));
+        hash = chain(hash, check_problem((struct problem){cell, I, H, 0, 1, 1, 0, 3 + i, 1 + i,
+                                                          .ragged = 0}));
+        hash = chain(hash, check_problem((struct problem){cell, I, H, lstm && H > 2 ? H / 2 : 0, 2,
+                                                          2, i & 1, 4, 3 + i, .ragged = 1}));
     }
-    hash = chain(hash, check_problem((struct problem){cell, 40, 150, 0, 1, 1, 0, 9, 2, .ragged = 0}));
-    hash = chain(hash, check_problem((struct problem){cell, 40, 150, lstm ? 70 : 0, 1, 1, 0, 5, 60, .ragged = 1}));
+    hash =
+        chain(hash, check_problem((struct problem){cell, 40, 150, 0, 1, 1, 0, 9, 2, .ragged = 0}));
+    hash = chain(hash, check_problem((struct problem){cell, 40, 150, lstm ? 70 : 0, 1, 1, 0, 5, 60,
+                                                      .ragged = 1}));
     return hash;
 }
 
 int main(int argc, char **argv) {
     static const char *const all[] = {"base", "avx2", "avx512", "neon"};
-    static const char *const cells[] = {"rnn_tanh", "rnn_relu",      "rnn_sigmoid", "rnn_identity",
-                                        "lstm",     "lstm_peephole", "gru",         "gru_reset_before"};
+    static const char *const cells[] = {
+        "rnn_tanh", "rnn_relu",      "rnn_sigmoid", "rnn_identity",
+        "lstm",     "lstm_peephole", "gru",         "gru_reset_before"};
     int status = 0;
     for (int i = 0; i < (argc > 1 ? argc - 1 : 4); i++) {
         const char *isa = argc > 1 ? argv[i + 1] : all[i];
@@ -121,8 +134,9 @@ int main(int argc, char **argv) {
         }
         for (int c = 0; c < 8; c++) {
             const uint64_t hash = check_cell(cells[c]);
-            CHECK(strcmp(isa, "base") == 0 || hash == GOLDEN_BACKWARD[c], "%s on %s: hash 0x%016llx, expected 0x%016llx",
-                  cells[c], isa, (unsigned long long)hash, (unsigned long long)GOLDEN_BACKWARD[c]);
+            CHECK(strcmp(isa, "base") == 0 || hash == GOLDEN_BACKWARD[c],
+                  "%s on %s: hash 0x%016llx, expected 0x%016llx", cells[c], isa,
+                  (unsigned long long)hash, (unsigned long long)GOLDEN_BACKWARD[c]);
         }
         status |= report("test_backward");
     }

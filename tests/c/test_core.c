@@ -1,6 +1,6 @@
 /* The C core without Python: every cell and option against the float64 reference, and the numeric
- * contract: the same bits alone and in a batch, with any number of threads, at once or step by step,
- * padded or packed, and (by golden hashes) on every instruction set with fused multiply-add.
+ * contract: the same bits alone and in a batch, with any number of threads, at once or step by
+ * step, padded or packed, and (by golden hashes) on every instruction set with fused multiply-add.
  *
  *     test_core [ISA ...]      the kernels to test; without arguments, all that this CPU has
  */
@@ -53,7 +53,8 @@ struct result {
 };
 
 static struct result make_result(const struct net *n, int64_t T, int64_t N) {
-    struct result r = {.y_count = (size_t)(T * N * n->F), .h_count = (size_t)(n->S * N * n->R),
+    struct result r = {.y_count = (size_t)(T * N * n->F),
+                       .h_count = (size_t)(n->S * N * n->R),
                        .c_count = (size_t)(n->S * N * n->shape.hidden_size)};
     r.y = aligned(r.y_count * sizeof(float));
     r.hn = aligned(r.h_count * sizeof(float));
@@ -74,23 +75,28 @@ static int same(const struct result *a, const struct result *b) {
            memcmp(a->cn, b->cn, a->c_count * sizeof(float)) == 0;
 }
 
-/* Rounding errors of a sum of K products grow like eps * sqrt(K); every step and layer hands them on
- * at most once over (|W h| contracts for these weights), and identity and relu cells do not bound
- * them: the last factor covers the slope of four gates. */
+/* Rounding errors of a sum of K products grow like eps * sqrt(K); every step and layer hands them
+ * on at most once over (|W h| contracts for these weights), and identity and relu cells do not
+ * bound them: the last factor covers the slope of four gates. */
 static double tolerance(const struct options *o, int64_t T) {
     const double K = o->I + o->H + 1, eps = 1.1920929e-7;
     return eps * (4 + sqrt(K)) * sqrt((double)(T * o->L)) * 8;
 }
 
-static double error_of(const struct net *n, const fr_sequence *q, const struct result *got, int64_t row) {
+static double error_of(const struct net *n, const fr_sequence *q, const struct result *got,
+                       int64_t row) {
     const int H = n->shape.hidden_size, I = n->shape.input_size;
     const int64_t T = q->lengths ? q->lengths[row] : q->steps, N = q->rows;
-    double *x = calloc((size_t)(T * I + 1), sizeof *x), *y = calloc((size_t)(T * n->F + 1), sizeof *y);
-    double *h0 = calloc((size_t)(n->S * n->R), sizeof *h0), *c0 = calloc((size_t)(n->S * H), sizeof *c0);
-    double *hn = calloc((size_t)(n->S * n->R), sizeof *hn), *cn = calloc((size_t)(n->S * H), sizeof *cn);
+    double *x = calloc((size_t)(T * I + 1), sizeof *x),
+           *y = calloc((size_t)(T * n->F + 1), sizeof *y);
+    double *h0 = calloc((size_t)(n->S * n->R), sizeof *h0),
+           *c0 = calloc((size_t)(n->S * H), sizeof *c0);
+    double *hn = calloc((size_t)(n->S * n->R), sizeof *hn),
+           *cn = calloc((size_t)(n->S * H), sizeof *cn);
     double worst = 0;
     for (int64_t t = 0; t < T; t++) {
-        for (int i = 0; i < I; i++) x[t * I + i] = q->x[(t * q->step_stride + row * q->row_stride) * I + i];
+        for (int i = 0; i < I; i++)
+            x[t * I + i] = q->x[(t * q->step_stride + row * q->row_stride) * I + i];
     }
     for (int s = 0; s < n->S; s++) {
         for (int i = 0; i < n->R && q->h0; i++) h0[s * n->R + i] = q->h0[(s * N + row) * n->R + i];
@@ -108,7 +114,8 @@ static double error_of(const struct net *n, const fr_sequence *q, const struct r
         for (int i = 0; i < n->R; i++) {
             worst = fmax(worst, fabs(got->hn[(s * N + row) * n->R + i] - hn[s * n->R + i]));
         }
-        const int has_c = n->shape.cell == fr_cell("lstm") || n->shape.cell == fr_cell("lstm_peephole");
+        const int has_c =
+            n->shape.cell == fr_cell("lstm") || n->shape.cell == fr_cell("lstm_peephole");
         for (int i = 0; i < H && has_c; i++) {
             worst = fmax(worst, fabs(got->cn[(s * N + row) * H + i] - cn[s * H + i]));
         }
@@ -117,7 +124,7 @@ static double error_of(const struct net *n, const fr_sequence *q, const struct r
     return worst;
 }
 
-/* ---- one configuration ------------------------------------------------------------------------ */
+/* ---- one configuration ------------------------------------------------------------------- */
 
 static uint64_t check_network(const struct options *o, int64_t T, int64_t N) {
     struct net n = make_net(o);
@@ -126,18 +133,29 @@ static uint64_t check_network(const struct options *o, int64_t T, int64_t N) {
     float *h0 = random_floats((size_t)(n.S * N * n.R), 4, 0.5f);
     float *c0 = random_floats((size_t)(n.S * N * o->H), 5, 0.5f);
     int64_t *lengths = aligned((size_t)N * sizeof *lengths);
-    for (int64_t i = 0; i < N; i++) lengths[i] = (int64_t)((uniform(&seed, 0.5f) + 0.5f) * (float)(T + 1));
+    for (int64_t i = 0; i < N; i++)
+        lengths[i] = (int64_t)((uniform(&seed, 0.5f) + 0.5f) * (float)(T + 1));
     char what[128];
-    snprintf(what, sizeof what, "%s I%d H%d P%d L%d D%d sum%d bias%d T%d N%d", o->cell, o->I, o->H, o->P, o->L,
-             o->D, o->sum, o->bias, (int)T, (int)N);
+    snprintf(what, sizeof what, "%s I%d H%d P%d L%d D%d sum%d bias%d T%d N%d", o->cell, o->I, o->H,
+             o->P, o->L, o->D, o->sum, o->bias, (int)T, (int)N);
     for (int ragged = 0; ragged < 2; ragged++) {
         struct result whole = make_result(&n, T, N);
-        fr_sequence q = {.steps = T, .rows = N, .step_stride = N, .row_stride = 1, .x = x, .y = whole.y,
-                         .h0 = h0, .c0 = c0, .hn = whole.hn, .cn = whole.cn, .lengths = ragged ? lengths : NULL};
+        fr_sequence q = {.steps = T,
+                         .rows = N,
+                         .step_stride = N,
+                         .row_stride = 1,
+                         .x = x,
+                         .y = whole.y,
+                         .h0 = h0,
+                         .c0 = c0,
+                         .hn = whole.hn,
+                         .cn = whole.cn,
+                         .lengths = ragged ? lengths : NULL};
         forward(&n, &q, 1);
         for (int64_t row = 0; row < N; row += N > 8 ? 7 : 1) {
             const double error = error_of(&n, &q, &whole, row);
-            CHECK(error <= tolerance(o, T), "%s row %d ragged %d: error %.3g", what, (int)row, ragged, error);
+            CHECK(error <= tolerance(o, T), "%s row %d ragged %d: error %.3g", what, (int)row,
+                  ragged, error);
         }
         hash = hash_bits(hash, whole.y, whole.y_count);
         hash = hash_bits(hash, whole.hn, whole.h_count);
@@ -147,14 +165,16 @@ static uint64_t check_network(const struct options *o, int64_t T, int64_t N) {
             fr_sequence again = q;
             again.y = other.y, again.hn = other.hn, again.cn = other.cn;
             forward(&n, &again, threads);
-            CHECK(same(&whole, &other), "%s differs with %d threads, ragged %d", what, threads, ragged);
+            CHECK(same(&whole, &other), "%s differs with %d threads, ragged %d", what, threads,
+                  ragged);
             free_result(&other);
         }
         { /* the last row alone, in the other memory order */
             const int64_t row = N - 1;
             struct result alone = make_result(&n, T, 1);
             float *x1 = aligned((size_t)(T * o->I + 1) * sizeof *x1);
-            float *h1 = aligned((size_t)(n.S * n.R) * sizeof *h1), *c1 = aligned((size_t)(n.S * o->H) * sizeof *c1);
+            float *h1 = aligned((size_t)(n.S * n.R) * sizeof *h1),
+                  *c1 = aligned((size_t)(n.S * o->H) * sizeof *c1);
             for (int64_t t = 0; t < T; t++) {
                 memcpy(x1 + t * o->I, x + (t * N + row) * o->I, (size_t)o->I * sizeof *x1);
             }
@@ -162,16 +182,26 @@ static uint64_t check_network(const struct options *o, int64_t T, int64_t N) {
                 memcpy(h1 + s * n.R, h0 + (s * N + row) * n.R, (size_t)n.R * sizeof *h1);
                 memcpy(c1 + s * o->H, c0 + (s * N + row) * o->H, (size_t)o->H * sizeof *c1);
             }
-            fr_sequence one = {.steps = T, .rows = 1, .step_stride = 1, .row_stride = T, .x = x1, .y = alone.y,
-                               .h0 = h1, .c0 = c1, .hn = alone.hn, .cn = alone.cn,
+            fr_sequence one = {.steps = T,
+                               .rows = 1,
+                               .step_stride = 1,
+                               .row_stride = T,
+                               .x = x1,
+                               .y = alone.y,
+                               .h0 = h1,
+                               .c0 = c1,
+                               .hn = alone.hn,
+                               .cn = alone.cn,
                                .lengths = ragged ? &lengths[row] : NULL};
             forward(&n, &one, 2);
             int equal = 1;
             for (int64_t t = 0; t < T; t++) {
-                equal &= !memcmp(alone.y + t * n.F, whole.y + (t * N + row) * n.F, (size_t)n.F * sizeof(float));
+                equal &= !memcmp(alone.y + t * n.F, whole.y + (t * N + row) * n.F,
+                                 (size_t)n.F * sizeof(float));
             }
             for (int s = 0; s < n.S; s++) {
-                equal &= !memcmp(alone.hn + s * n.R, whole.hn + (s * N + row) * n.R, (size_t)n.R * sizeof(float));
+                equal &= !memcmp(alone.hn + s * n.R, whole.hn + (s * N + row) * n.R,
+                                 (size_t)n.R * sizeof(float));
             }
             CHECK(equal, "%s: a row alone differs from itself in a batch, ragged %d", what, ragged);
             free_result(&alone);
@@ -181,14 +211,17 @@ static uint64_t check_network(const struct options *o, int64_t T, int64_t N) {
             struct result steps = make_result(&n, T, N), cut = make_result(&n, T, N);
             fr_state *state = fr_state_create(n.model, N, aligned(fr_state_size(n.model, N)));
             fr_state_set(n.model, state, h0, c0);
-            for (int64_t t = 0; t < T; t++) fr_step(n.model, state, x + t * N * o->I, steps.y + t * N * n.F);
+            for (int64_t t = 0; t < T; t++)
+                fr_step(n.model, state, x + t * N * o->I, steps.y + t * N * n.F);
             fr_state_get(n.model, state, steps.hn, steps.cn);
             CHECK(same(&whole, &steps), "%s differs step by step", what);
             if (T > 1) {
                 fr_sequence first = q, second = q;
-                float *middle = aligned(cut.h_count * sizeof(float)), *middle_c = aligned(cut.c_count * sizeof(float));
+                float *middle = aligned(cut.h_count * sizeof(float)),
+                      *middle_c = aligned(cut.c_count * sizeof(float));
                 first.steps = T / 2, first.y = cut.y, first.hn = middle, first.cn = middle_c;
-                second.steps = T - T / 2, second.x = x + T / 2 * N * o->I, second.y = cut.y + T / 2 * N * n.F;
+                second.steps = T - T / 2, second.x = x + T / 2 * N * o->I,
+                second.y = cut.y + T / 2 * N * n.F;
                 second.h0 = middle, second.c0 = middle_c, second.hn = cut.hn, second.cn = cut.cn;
                 forward(&n, &first, 1);
                 forward(&n, &second, 3);
@@ -210,7 +243,8 @@ static void check_tokens(const char *cell, int I, int H) {
     enum { V = 11, T = 5, N = 3 };
     const struct options o = {cell, I, H, 0, 2, 1, 0, 1};
     struct net n = make_net(&o);
-    float *embedding = random_floats((size_t)(V * I), 6, 1.0f), *x = aligned((size_t)(T * N * I) * sizeof *x);
+    float *embedding = random_floats((size_t)(V * I), 6, 1.0f),
+          *x = aligned((size_t)(T * N * I) * sizeof *x);
     float *table = aligned(fr_table_size(n.model, V));
     int64_t tokens[T * N];
     struct result a = make_result(&n, T, N), b = make_result(&n, T, N), c = make_result(&n, T, N);
@@ -219,16 +253,25 @@ static void check_tokens(const char *cell, int I, int H) {
         memcpy(x + i * I, embedding + tokens[i] * I, (size_t)I * sizeof *x);
     }
     fr_table_fill(n.model, V, embedding, table);
-    fr_sequence q = {.steps = T, .rows = N, .step_stride = N, .row_stride = 1, .x = x, .y = a.y, .hn = a.hn, .cn = a.cn};
+    fr_sequence q = {.steps = T,
+                     .rows = N,
+                     .step_stride = N,
+                     .row_stride = 1,
+                     .x = x,
+                     .y = a.y,
+                     .hn = a.hn,
+                     .cn = a.cn};
     forward(&n, &q, 1);
     q.x = NULL, q.tokens = tokens, q.table = table, q.y = b.y, q.hn = b.hn, q.cn = b.cn;
     forward(&n, &q, 2);
     CHECK(same(&a, &b), "%s I%d H%d: tokens differ from embedded rows", cell, I, H);
     fr_state *state = fr_state_create(n.model, N, aligned(fr_state_size(n.model, N)));
-    for (int t = 0; t < T; t++) fr_step_tokens(n.model, state, table, tokens + t * N, c.y + t * N * n.F);
+    for (int t = 0; t < T; t++)
+        fr_step_tokens(n.model, state, table, tokens + t * N, c.y + t * N * n.F);
     fr_state_get(n.model, state, c.hn, c.cn);
     CHECK(same(&a, &c), "%s I%d H%d: token steps differ", cell, I, H);
-    CHECK(memcmp(fr_state_output(n.model, state, 1), c.y + ((T - 1) * N + 1) * n.F, (size_t)n.R * 4) == 0,
+    CHECK(memcmp(fr_state_output(n.model, state, 1), c.y + ((T - 1) * N + 1) * n.F,
+                 (size_t)n.R * 4) == 0,
           "fr_state_output is not the newest h");
     free(embedding), free(x), free(table), free(state);
     free_result(&a), free_result(&b), free_result(&c);
@@ -237,8 +280,10 @@ static void check_tokens(const char *cell, int I, int H) {
 
 static uint64_t check_linear(int inputs, int outputs, int64_t rows) {
     fr_linear *linear = fr_linear_create(inputs, outputs, aligned(fr_linear_size(inputs, outputs)));
-    float *w = random_floats((size_t)(inputs * outputs), 1, 0.3f), *b = random_floats((size_t)outputs, 2, 0.3f);
-    float *x = random_floats((size_t)(rows * inputs), 3, 1.0f), *y = aligned((size_t)(rows * outputs) * sizeof *y);
+    float *w = random_floats((size_t)(inputs * outputs), 1, 0.3f),
+          *b = random_floats((size_t)outputs, 2, 0.3f);
+    float *x = random_floats((size_t)(rows * inputs), 3, 1.0f),
+          *y = aligned((size_t)(rows * outputs) * sizeof *y);
     fr_linear_load(linear, w, b);
     fr_linear_forward(linear, rows, x, inputs, y, outputs, 2);
     double worst = 0;
@@ -249,11 +294,13 @@ static uint64_t check_linear(int inputs, int outputs, int64_t rows) {
             worst = fmax(worst, fabs(sum - y[r * outputs + o]));
         }
     }
-    CHECK(worst < 1.2e-7 * (4 + inputs), "linear %d -> %d, %d rows: error %.3g", inputs, outputs, (int)rows, worst);
+    CHECK(worst < 1.2e-7 * (4 + inputs), "linear %d -> %d, %d rows: error %.3g", inputs, outputs,
+          (int)rows, worst);
     const uint64_t hash = hash_bits(HASH_START, y, (size_t)(rows * outputs));
     float *one = aligned((size_t)outputs * sizeof *one);
     fr_linear_forward(linear, 1, x + (rows - 1) * inputs, inputs, one, outputs, 1);
-    CHECK(memcmp(one, y + (rows - 1) * outputs, (size_t)outputs * sizeof *one) == 0, "a row alone differs");
+    CHECK(memcmp(one, y + (rows - 1) * outputs, (size_t)outputs * sizeof *one) == 0,
+          "a row alone differs");
     free(linear), free(w), free(b), free(x), free(y), free(one);
     return hash;
 }
@@ -271,15 +318,24 @@ static void check_packed(const char *cell) {
             memcpy(padded + (t * N + r) * I, packed + (starts[t] + r) * I, I * sizeof *packed);
         }
     }
-    fr_sequence q = {.steps = T, .rows = N, .step_stride = N, .row_stride = 1, .x = padded, .y = a.y, .hn = a.hn,
-                     .cn = a.cn, .lengths = lengths};
+    fr_sequence q = {.steps = T,
+                     .rows = N,
+                     .step_stride = N,
+                     .row_stride = 1,
+                     .x = padded,
+                     .y = a.y,
+                     .hn = a.hn,
+                     .cn = a.cn,
+                     .lengths = lengths};
     forward(&n, &q, 1);
     q.x = packed, q.starts = starts, q.y = b.y, q.hn = b.hn, q.cn = b.cn;
     forward(&n, &q, 2);
-    int equal = !memcmp(a.hn, b.hn, a.h_count * sizeof(float)) && !memcmp(a.cn, b.cn, a.c_count * sizeof(float));
+    int equal = !memcmp(a.hn, b.hn, a.h_count * sizeof(float)) &&
+                !memcmp(a.cn, b.cn, a.c_count * sizeof(float));
     for (int t = 0; t < T; t++) {
         for (int r = 0; r < N && lengths[r] > t; r++) {
-            equal &= !memcmp(a.y + (t * N + r) * n.F, b.y + (starts[t] + r) * n.F, (size_t)n.F * sizeof(float));
+            equal &= !memcmp(a.y + (t * N + r) * n.F, b.y + (starts[t] + r) * n.F,
+                             (size_t)n.F * sizeof(float));
         }
     }
     CHECK(equal, "%s: packed differs from padded", cell);
@@ -291,17 +347,23 @@ static void check_packed(const char *cell) {
 static void check_shapes(void) {
     const fr_shape good = {fr_cell("lstm"), 3, 5, 2, 2, 2, 1, 0};
     CHECK(fr_shape_error(&good) == NULL, "a good shape is refused");
-    const fr_shape bad[] = {{-1, 3, 5, 0, 1, 1, 1, 0},          {fr_cell("gru"), 3, 0, 0, 1, 1, 1, 0},
-                            {fr_cell("gru"), 3, 5, 2, 1, 1, 1, 0}, {fr_cell("lstm"), 3, 5, 5, 1, 1, 1, 0},
-                            {fr_cell("lstm"), -3, 5, 0, 1, 1, 1, 0}, {fr_cell("lstm"), 3, 5, 0, 1, 3, 1, 0},
+    const fr_shape bad[] = {{-1, 3, 5, 0, 1, 1, 1, 0},
+                            {fr_cell("gru"), 3, 0, 0, 1, 1, 1, 0},
+                            {fr_cell("gru"), 3, 5, 2, 1, 1, 1, 0},
+                            {fr_cell("lstm"), 3, 5, 5, 1, 1, 1, 0},
+                            {fr_cell("lstm"), -3, 5, 0, 1, 1, 1, 0},
+                            {fr_cell("lstm"), 3, 5, 0, 1, 3, 1, 0},
                             {fr_cell("lstm"), 3, 1 << 21, 0, 1, 1, 1, 0}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        CHECK(fr_shape_error(&bad[i]) && fr_model_size(&bad[i]) == 0, "bad shape %d is accepted", (int)i);
+        CHECK(fr_shape_error(&bad[i]) && fr_model_size(&bad[i]) == 0, "bad shape %d is accepted",
+              (int)i);
     }
     struct net n = make_net(&(struct options){"lstm", 0, 16, 0, 2, 1, 0, 1});
     CHECK(fr_table_size(n.model, (int64_t)1 << 60) == 0, "an impossible table has a size");
-    CHECK(fr_state_size(n.model, -1) == 0 && fr_state_size(n.model, INT64_MAX) == 0, "impossible rows have a size");
-    CHECK(fr_workspace_size(n.model, (int64_t)1 << 53, 1 << 8, 1) == 0, "an impossible workspace has a size");
+    CHECK(fr_state_size(n.model, -1) == 0 && fr_state_size(n.model, INT64_MAX) == 0,
+          "impossible rows have a size");
+    CHECK(fr_workspace_size(n.model, (int64_t)1 << 53, 1 << 8, 1) == 0,
+          "an impossible workspace has a size");
     free_net(&n);
     size_t end = 0;
     fr_tensor tensor;
@@ -314,7 +376,7 @@ static void check_shapes(void) {
     CHECK(!fr_isa_select("no such kernels"), "an unknown instruction set is accepted");
 }
 
-/* ---- all configurations ----------------------------------------------------------------------- */
+/* ---- all configurations ------------------------------------------------------------------ */
 
 static const char *const CELLS[] = {"rnn_tanh", "rnn_relu",      "rnn_sigmoid", "rnn_identity",
                                     "lstm",     "lstm_peephole", "gru",         "gru_reset_before"};
@@ -331,10 +393,12 @@ static uint64_t check_cell(const char *cell) {
         const int H = sizes[i], I = sizes[(i * 5 + 2) % 9];
         const struct options plain = {cell, I, H, 0, 1, 1, 0, 1};
         hash = chain(hash, check_network(&plain, 1 + (int)i, 1 + (int)i % 7));
-        const struct options rich = {cell, I, H, lstm && H > 2 ? H / 2 : 0, 2, 2, (int)i & 1, (int)i % 3 != 0};
+        const struct options rich = {cell, I, H,          lstm && H > 2 ? H / 2 : 0,
+                                     2,    2, (int)i & 1, (int)i % 3 != 0};
         hash = chain(hash, check_network(&rich, 4, 1 + (int)i));
     }
-    const struct options wide = {cell, 40, 130, 0, 1, 1, 0, 1}, deep = {cell, 600, 48, lstm ? 20 : 0, 3, 1, 0, 1};
+    const struct options wide = {cell, 40, 130, 0, 1, 1, 0, 1},
+                         deep = {cell, 600, 48, lstm ? 20 : 0, 3, 1, 0, 1};
     hash = chain(hash, check_network(&wide, 60, 2));
     hash = chain(hash, check_network(&deep, 3, 33));
     const struct options team = {cell, 96, 200, 0, 2, 1, 0, 1};
@@ -348,11 +412,13 @@ static void check_isa(const char *isa) {
     const int exact = strcmp(isa, "base") != 0;
     for (int i = 0; i < CELL_COUNT; i++) {
         const uint64_t hash = check_cell(CELLS[i]);
-        CHECK(!exact || hash == GOLDEN[i], "%s on %s: hash 0x%016llx, expected 0x%016llx", CELLS[i], isa,
-              (unsigned long long)hash, (unsigned long long)GOLDEN[i]);
+        CHECK(!exact || hash == GOLDEN[i], "%s on %s: hash 0x%016llx, expected 0x%016llx", CELLS[i],
+              isa, (unsigned long long)hash, (unsigned long long)GOLDEN[i]);
     }
-    uint64_t hash = chain(check_linear(5, 3, 1), chain(check_linear(64, 130, 7), check_linear(600, 64, 100)));
-    CHECK(!exact || hash == GOLDEN_LINEAR, "linear on %s: hash 0x%016llx", isa, (unsigned long long)hash);
+    uint64_t hash =
+        chain(check_linear(5, 3, 1), chain(check_linear(64, 130, 7), check_linear(600, 64, 100)));
+    CHECK(!exact || hash == GOLDEN_LINEAR, "linear on %s: hash 0x%016llx", isa,
+          (unsigned long long)hash);
     check_shapes();
 }
 

@@ -1,6 +1,6 @@
 /* Decoding in C: choices against sorting everything, draws against a plain loop, reordered states
- * against fresh ones, networks against their parts, runs of many steps against single calls; for all
- * kernels named as arguments, with the same bits for any threads. */
+ * against fresh ones, networks against their parts, runs of many steps against single calls; for
+ * all kernels named as arguments, with the same bits for any threads. */
 #include "support.h"
 
 #include <math.h>
@@ -55,8 +55,10 @@ static void test_choice(int64_t V, int64_t k, int64_t branches, int32_t threads)
         for (int64_t i = 0; i < k; i++) {
             const int64_t at = g * k + i;
             if (i >= n) CHECK(rows[at] == -1, "V %d group %d rank %d", (int)V, g, (int)i);
-            else CHECK(rows[at] == all[i].row && tokens[at] == all[i].token && best[at] == all[i].score,
-                       "V %d group %d rank %d", (int)V, g, (int)i);
+            else
+                CHECK(rows[at] == all[i].row && tokens[at] == all[i].token &&
+                          best[at] == all[i].score,
+                      "V %d group %d rank %d", (int)V, g, (int)i);
         }
     }
     free(all);
@@ -99,7 +101,9 @@ static void test_sampling(int64_t V) {
             if (r == 2) CHECK(tokens[0][r] == -7, "a skipped row");
             else if (r == 6) CHECK(tokens[0][r] == -2, "NaN");
             else if (r == 5) CHECK(tokens[0][r] < 0, "nothing is allowed"); /* its softmax is NaN */
-            else CHECK(tokens[0][r] >= 0 && tokens[0][r] < V && x[r * V + tokens[0][r]] > -INFINITY, "row %d", r);
+            else
+                CHECK(tokens[0][r] >= 0 && tokens[0][r] < V && x[r * V + tokens[0][r]] > -INFINITY,
+                      "row %d", r);
             if (!filtered && r != 2 && r < 5) {
                 const int64_t wanted = plain_draw(x + r * V, V, fr_uniform(keys[r], positions[r]));
                 CHECK(tokens[0][r] == wanted, "V %d row %d: %d", (int)V, r, (int)wanted);
@@ -115,8 +119,8 @@ static void test_constraint(void) {
     const int64_t states[] = {1, -1, 0}, remaining[] = {3, 0, 0};
     const int64_t offsets[] = {0, 2, 3}, tokens[] = {0, 4, 2}, needed[] = {1, 0, 3};
     fr_constrain(&(fr_grammar){3, V, x, states, remaining, offsets, tokens, needed});
-    const float wanted[3 * V] = {-INFINITY, -INFINITY, 3, -INFINITY, -INFINITY, 1, 2, 3, 4, 5,
-                                 -INFINITY, -INFINITY, -INFINITY, -INFINITY, 5};
+    const float wanted[3 * V] = {-INFINITY, -INFINITY, 3,         -INFINITY, -INFINITY, 1, 2, 3, 4,
+                                 5,         -INFINITY, -INFINITY, -INFINITY, -INFINITY, 5};
     CHECK(memcmp(x, wanted, sizeof x) == 0, "allowed tokens");
     CHECK(fr_first_outside(offsets, 3, 3) == 2 && fr_first_outside(offsets, 3, 4) == 3, "bounds");
     CHECK(fr_first_outside(states, 3, 9) == 1, "negative");
@@ -138,7 +142,8 @@ static void test_reorder(const char *cell, int32_t H, int32_t P) {
         fr_state *single = fr_state_create(model, 1, aligned(fr_state_size(model, 1)));
         fr_step(model, single, x + 3 * indices[n], alone);
         fr_step(model, single, x + 12 + 3 * n, alone);
-        CHECK(memcmp(alone, y + n * R, (size_t)R * sizeof *y) == 0, "%s %d %d row %d", cell, H, P, n);
+        CHECK(memcmp(alone, y + n * R, (size_t)R * sizeof *y) == 0, "%s %d %d row %d", cell, H, P,
+              n);
         free(single);
     }
     free(state), free(model), free(x), free(parameters);
@@ -172,19 +177,35 @@ static void make_look(struct network *n, int feeding) {
     n->memory[0] = random_floats(POSITIONS * 2 * KEY, 10, 1.0f);
     n->memory[1] = random_floats(POSITIONS * 2 * MEMORY, 11, 1.0f);
     n->memory[2] = random_floats(KEY, 12, 1.0f);
-    n->look = (fr_look){
-        .query = n->query, .combine = n->combine, .units = H, .fed_size = H, .sources = n->sources[0],
-        .spare_sources = n->sources[1], .queries = rows_of(KEY), .joined = rows_of(MEMORY + H), .hidden = rows_of(H),
-        .spare_weights = rows_of(POSITIONS), .inputs = feeding ? rows_of(2 * H) : NULL,
-        .attention = {.steps = 1, .positions = POSITIONS, .memory_rows = 2, .size = KEY, .features = MEMORY,
-                      .keys = n->memory[0], .values = n->memory[1], .score = feeding ? n->memory[2] : NULL,
-                      .sources = n->sources[0], .scale = 0.5f, .weights = rows_of(POSITIONS),
-                      .context = rows_of(MEMORY)}};
+    n->look = (fr_look){.query = n->query,
+                        .combine = n->combine,
+                        .units = H,
+                        .fed_size = H,
+                        .sources = n->sources[0],
+                        .spare_sources = n->sources[1],
+                        .queries = rows_of(KEY),
+                        .joined = rows_of(MEMORY + H),
+                        .hidden = rows_of(H),
+                        .spare_weights = rows_of(POSITIONS),
+                        .inputs = feeding ? rows_of(2 * H) : NULL,
+                        .attention = {.steps = 1,
+                                      .positions = POSITIONS,
+                                      .memory_rows = 2,
+                                      .size = KEY,
+                                      .features = MEMORY,
+                                      .keys = n->memory[0],
+                                      .values = n->memory[1],
+                                      .score = feeding ? n->memory[2] : NULL,
+                                      .sources = n->sources[0],
+                                      .scale = 0.5f,
+                                      .weights = rows_of(POSITIONS),
+                                      .context = rows_of(MEMORY)}};
     n->look.attention.queries = n->look.queries;
     n->network.look = &n->look;
 }
 
-static void make_network(struct network *n, const char *cell, int64_t V, int64_t rows, enum parts parts) {
+static void make_network(struct network *n, const char *cell, int64_t V, int64_t rows,
+                         enum parts parts) {
     const fr_shape shape = {fr_cell(cell), parts == FEEDING ? 2 * H : H, H, 0, 2, 1, 1, 0};
     memset(n, 0, sizeof *n);
     fr_model *model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
@@ -214,7 +235,8 @@ static void make_network(struct network *n, const char *cell, int64_t V, int64_t
 static void free_network(struct network *n) {
     fr_look *l = &n->look;
     free((void *)n->network.model), free(n->network.state);
-    free(n->parameters), free(n->embedding), free(n->table), free(n->listed), free(n->network.short_outputs);
+    free(n->parameters), free(n->embedding), free(n->table), free(n->listed),
+        free(n->network.short_outputs);
     free(n->head), free(n->query), free(n->combine);
     for (int i = 0; i < 3; i++) free(n->memory[i]);
     free(l->queries), free(l->joined), free(l->hidden), free(l->spare_weights), free(l->inputs);
@@ -239,7 +261,8 @@ static void test_look(int64_t V) {
     restart(&n, zeros, 2);
     float *y = rows_of((size_t)V), *wanted = rows_of((size_t)V);
     float x[2][2 * H] = {{0}}, h[2][H], joined[2][MEMORY + H], hidden[2][H];
-    fr_state *state = fr_state_create(n.network.model, 2, aligned(fr_state_size(n.network.model, 2)));
+    fr_state *state =
+        fr_state_create(n.network.model, 2, aligned(fr_state_size(n.network.model, 2)));
     for (int t = 0; t < 3; t++) {
         fr_network_step(&n.network, NULL, tokens, y);
         for (int i = 0; i < 2; i++) memcpy(x[i], n.embedding + tokens[i] * H, H * sizeof(float));
@@ -264,8 +287,11 @@ static void test_look(int64_t V) {
     fr_network_reorder(&n.network, swapped, 3);
     for (int i = 0; i < 3; i++) {
         CHECK(n.sources[0][i] == swapped[i], "source of row %d", i);
-        CHECK(memcmp(n.look.attention.weights + i * POSITIONS, before[swapped[i]], sizeof before[0]) == 0, "weights");
-        CHECK(memcmp(n.look.hidden + i * H, hidden[swapped[i]], sizeof hidden[0]) == 0, "hidden of row %d", i);
+        CHECK(memcmp(n.look.attention.weights + i * POSITIONS, before[swapped[i]],
+                     sizeof before[0]) == 0,
+              "weights");
+        CHECK(memcmp(n.look.hidden + i * H, hidden[swapped[i]], sizeof hidden[0]) == 0,
+              "hidden of row %d", i);
     }
     free_network(&n);
     free(state), free(y), free(wanted);
@@ -273,8 +299,8 @@ static void test_look(int64_t V) {
 
 enum { LIVE = 3, STEPS = 9, RUN = (STEPS + 1) * 2 * LIVE };
 
-/* Two searches of three beams: a run against single calls, whose bits are the same; then an end token
- * stops it where that token is among the first candidates. */
+/* Two searches of three beams: a run against single calls, whose bits are the same; then an end
+ * token stops it where that token is among the first candidates. */
 static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
     const int64_t zeros[2 * LIVE] = {0};
     struct network n;
@@ -284,10 +310,11 @@ static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
     double best[2 * LIVE], scores[RUN] = {0};
     int64_t first[2], last[2], rows[2 * LIVE], chosen[2 * LIVE], tokens[RUN] = {1, 0}, parents[RUN];
     fr_choice choice = {2, V, LIVE, 0, first, last, logits, scores, best, rows, chosen};
-    fr_search search = {&n.network, &choice, logits, first, last, ends, LIVE, 2 * LIVE,
-                        tokens, parents, scores, logprobs, 0};
+    fr_search search = {&n.network, &choice, logits,  first,  last,     ends, LIVE,
+                        2 * LIVE,   tokens,  parents, scores, logprobs, 0};
     restart(&n, zeros, 2);
-    CHECK(fr_search_steps(&search, STEPS, 1) == STEPS && search.nan_row == -1, "%s %d: all steps", cell, (int)V);
+    CHECK(fr_search_steps(&search, STEPS, 1) == STEPS && search.nan_row == -1, "%s %d: all steps",
+          cell, (int)V);
 
     double sums[2 * LIVE] = {0};
     int64_t feed[2 * LIVE] = {1, 0};
@@ -302,8 +329,9 @@ static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
         fr_choose(&single, 1);
         for (int i = 0; i < 2 * LIVE; i++) {
             const int at = t * 2 * LIVE + i;
-            CHECK(tokens[at] == chosen[i] && parents[at] == rows[i] && scores[at] == best[i]
-                  && logprobs[at] == logits[rows[i] * V + chosen[i]], "%s %d: step %d row %d", cell, (int)V, t, i);
+            CHECK(tokens[at] == chosen[i] && parents[at] == rows[i] && scores[at] == best[i] &&
+                      logprobs[at] == logits[rows[i] * V + chosen[i]],
+                  "%s %d: step %d row %d", cell, (int)V, t, i);
             feed[i] = chosen[i], sums[i] = best[i];
         }
         fr_network_reorder(&n.network, rows, 2 * LIVE);
@@ -311,11 +339,14 @@ static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
 
     const int64_t end = tokens[5 * 2 * LIVE + 4]; /* of step 4 or an earlier one */
     int64_t wanted = STEPS;
-    for (int at = RUN - 1; at >= 2 * LIVE; at--) wanted = tokens[at] == end ? at / (2 * LIVE) - 1 : wanted;
+    for (int at = RUN - 1; at >= 2 * LIVE; at--)
+        wanted = tokens[at] == end ? at / (2 * LIVE) - 1 : wanted;
     ends[end] = 1;
     restart(&n, zeros, 2);
-    CHECK(fr_search_steps(&search, STEPS, 1) == wanted, "%s %d: an end at step %d", cell, (int)V, (int)wanted);
-    CHECK(fr_state_rows(n.network.state) == (wanted ? 2 * LIVE : 2), "the step after it was not taken");
+    CHECK(fr_search_steps(&search, STEPS, 1) == wanted, "%s %d: an end at step %d", cell, (int)V,
+          (int)wanted);
+    CHECK(fr_state_rows(n.network.state) == (wanted ? 2 * LIVE : 2),
+          "the step after it was not taken");
     free_network(&n);
     free(logits), free(ends);
 }
@@ -329,7 +360,8 @@ static void test_draw_steps(const char *cell, int64_t V, enum parts parts) {
     uint8_t *ends = calloc((size_t)V, 1);
     void *workspace = aligned(fr_sample_size(V, 1));
     int64_t keys[2] = {7, 9}, positions[2] = {0, 4}, tokens[2 * (STEPS + 1)] = {1, 0};
-    fr_sampling sampling = {2, V, logits, logits, keys, positions, NULL, NULL, 1.0f, 0.0f, 0.9, 1.0, 0};
+    fr_sampling sampling = {2,    V,    logits, logits, keys, positions, NULL,
+                            NULL, 1.0f, 0.0f,   0.9,    1.0,  0};
     const fr_draws draws = {&n.network, &sampling, logits, ends, 2, tokens, logprobs, positions};
     const int64_t fed[2] = {0, 1};
     restart(&n, zeros, 2);
@@ -352,7 +384,8 @@ static void test_draw_steps(const char *cell, int64_t V, enum parts parts) {
         }
     }
     int64_t wanted = STEPS;
-    for (int at = 2 * STEPS + 1; at >= 2; at--) wanted = tokens[at] == tokens[9] ? at / 2 - 1 : wanted;
+    for (int at = 2 * STEPS + 1; at >= 2; at--)
+        wanted = tokens[at] == tokens[9] ? at / 2 - 1 : wanted;
     ends[tokens[9]] = 1;
     restart(&n, zeros, 2);
     fr_network_read(&n.network, 1, fed);

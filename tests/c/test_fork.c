@@ -1,5 +1,6 @@
-/* A forked child computes the same bits: with threads of its own, or, with OpenMP, in one thread, for
- * OpenMP's do not survive a fork and asking for them again may hang, whoever used them in the parent. */
+/* A forked child computes the same bits: with threads of its own, or, with OpenMP, in one thread,
+ * for OpenMP's do not survive a fork and asking for them again may hang, whoever used them in the
+ * parent. */
 #define _GNU_SOURCE
 #include "problems.h"
 
@@ -41,7 +42,8 @@ int main(void) {
     CHECK(solves(&p, 2, expected), "a team in the parent");
     for (int i = 0; i < 5; i++) {
         CHECK(child_solves(&p, expected), "child %d of a process that has used a team", i);
-        CHECK(fr_threads_available() == 1 && solves(&p, 3, expected), "the parent after fork %d", i);
+        CHECK(fr_threads_available() == 1 && solves(&p, 3, expected), "the parent after fork %d",
+              i);
     }
     free(expected);
     free_problem(&p);

@@ -37,8 +37,8 @@ typedef struct {
     void (*run)(const float *x, float *y); /* FR_LANES each */
     double (*exact)(double x);
     void (*check)(float x, float y); /* what else must hold; reports by itself */
-    double bound;    /* ulp */
-    uint64_t golden; /* hash of the default sweep */
+    double bound;                    /* ulp */
+    uint64_t golden;                 /* hash of the default sweep */
 } Function;
 
 typedef struct {
@@ -168,7 +168,7 @@ static Sweep sweep_all(const Function *f, uint64_t step, bool check) {
     sweep(f, 0, UINT32_MAX, step, check, &s);
     if (step == 1) return s;
     /* Zeros, exp's and sigmoid's limits, tanh's saturation, the infinities: 256 floats around. */
-    const float near[] = {0x1p-126f, 0x1.62e43p+6f, 0x1.5d589ep+6f, 80.0f, 88.375f, 88.75f,
+    const float near[] = {0x1p-126f, 0x1.62e43p+6f, 0x1.5d589ep+6f, 80.0f, 88.375f,    88.75f,
                           9.01f,     10.0f,         17.3f,          1.0f,  0x1.fp+127f};
     for (size_t k = 0; k < sizeof near / sizeof near[0]; k++) {
         const uint64_t bits = bits_of(near[k]);

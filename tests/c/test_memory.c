@@ -22,7 +22,8 @@ static int is_finite(const float *x, size_t n) {
 
 static void check_sequence(const struct problem *p) {
     float *expected = solve(p, 1);
-    CHECK(is_finite(expected, p->y_count + p->h_count + p->c_count), "%s: results are not finite", p->cell);
+    CHECK(is_finite(expected, p->y_count + p->h_count + p->c_count), "%s: results are not finite",
+          p->cell);
     for (int threads = 2; threads <= 3; threads++) {
         CHECK(solves(p, threads, expected), "%s: other bits with %d threads", p->cell, threads);
     }
@@ -33,7 +34,8 @@ static void check_stream(const struct problem *p) {
     const size_t R = (size_t)(p->P ? p->P : p->H), V = 4;
     const int64_t tokens[] = {3, 0, 2, 2, 1, 0, 3};
     float *y = blank((size_t)p->N * R * sizeof *y), *c = blank(p->c_count * sizeof *c);
-    float *table = blank(fr_table_size(p->model, (int64_t)V)), *embedding = random_floats(V * (size_t)p->I, 5, 1.0f);
+    float *table = blank(fr_table_size(p->model, (int64_t)V)),
+          *embedding = random_floats(V * (size_t)p->I, 5, 1.0f);
     fr_state *state = fr_state_create(p->model, p->N, blank(fr_state_size(p->model, p->N)));
     memset(c, 0, p->c_count * sizeof *c);
     fr_state_set(p->model, state, p->h0, NULL);
@@ -41,12 +43,14 @@ static void check_stream(const struct problem *p) {
     fr_table_fill(p->model, (int64_t)V, embedding, table);
     fr_step_tokens(p->model, state, table, tokens, y);
     fr_state_get(p->model, state, NULL, c);
-    CHECK(is_finite(y, (size_t)p->N * R) && is_finite(c, p->c_count), "%s: a stream is not finite", p->cell);
+    CHECK(is_finite(y, (size_t)p->N * R) && is_finite(c, p->c_count), "%s: a stream is not finite",
+          p->cell);
     free(y), free(c), free(table), free(embedding), free(state);
 }
 
 static void check_linear(int inputs, int outputs, int rows) {
-    float *w = random_floats((size_t)(inputs * outputs), 1, 1.0f), *x = random_floats((size_t)(inputs * rows), 2, 1.0f);
+    float *w = random_floats((size_t)(inputs * outputs), 1, 1.0f),
+          *x = random_floats((size_t)(inputs * rows), 2, 1.0f);
     float *y = blank((size_t)(rows * outputs) * sizeof *y);
     fr_linear *linear = fr_linear_create(inputs, outputs, blank(fr_linear_size(inputs, outputs)));
     fr_linear_load(linear, w, NULL);

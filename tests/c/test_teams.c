@@ -1,6 +1,6 @@
-/* What a team does with members that are slow, and what the process remembers of it. Whether a worker
- * gets a core at all is the system's affair: what needs one is tried until it had it. Link with all of
- * the core except team.c and gather.c, which are parts of this file. */
+/* What a team does with members that are slow, and what the process remembers of it. Whether a
+ * worker gets a core at all is the system's affair: what needs one is tried until it had it. Link
+ * with all of the core except team.c and gather.c, which are parts of this file. */
 #define _GNU_SOURCE
 #define fr_now test_now /* the clock may be set */
 /* Patient enough for a machine on which both threads often wait for a core. */
@@ -15,8 +15,8 @@
 
 static unsigned long long resign_ns = 1000000000;
 
-#include "../../src_c/gather.c"
-#include "../../src_c/team.c"
+#include "../../src_c/time/gather.c"
+#include "../../src_c/time/team.c"
 
 #include "support.h"
 
@@ -37,7 +37,7 @@ uint64_t test_now(void) {
 
 static void forget_pauses(void) { next_try = last_pause = 0, missed_a_call = 0; }
 
-/* ---- a member that sleeps in its shares ------------------------------------------------------- */
+/* ---- a member that sleeps in its shares -------------------------------------------------- */
 
 struct phases {
     int done[PHASES][2];
@@ -80,7 +80,7 @@ static void check_slow_member(void) {
     CHECK(fr_team_size(2) == 1 || last_pause, "a slow member is remembered");
 }
 
-/* ---- shares of different sizes ---------------------------------------------------------------- */
+/* ---- shares of different sizes ----------------------------------------------------------- */
 
 static pthread_t main_thread;
 
@@ -127,7 +127,7 @@ static void check_different_shares(void) {
     CHECK(tries[1] < 100, "a member with an empty share was late, or the caller had it");
 }
 
-/* ---- pauses ----------------------------------------------------------------------------------- */
+/* ---- pauses ------------------------------------------------------------------------------ */
 
 enum { MS = 1000000 };
 
@@ -140,8 +140,8 @@ static int late_call(int start, int end) {
 
 static void check_pauses(void) {
     forget_pauses();
-    CHECK(late_call(1000, 1001) == 1, "the first pause"); /* until 1002 */
-    CHECK(late_call(1003, 1005) == 2, "late again");      /* until 1007 */
+    CHECK(late_call(1000, 1001) == 1, "the first pause");            /* until 1002 */
+    CHECK(late_call(1003, 1005) == 2, "late again");                 /* until 1007 */
     CHECK(late_call(1010, 1500) == 4, "late again, in a long call"); /* until 1504 */
     CHECK(late_call(1504, 1505) == 8 && is_pausing(), "and again");  /* until 1513 */
     CHECK(late_call(1504, 1506) == 8, "a call beside it");

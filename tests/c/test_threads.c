@@ -2,10 +2,10 @@
  *
  *     test_threads [rounds]
  *
- * A member that is late loses its shares to the caller, and one that waits long for the others goes by
- * itself (team.h). Both are rare on an idle machine, so here nobody is patient, and members dawdle at
- * random. Link with all of the core except team.c and gather.c, which are parts of this file;
- * ThreadSanitizer can follow it with -DFR_POOL. */
+ * A member that is late loses its shares to the caller, and one that waits long for the others goes
+ * by itself (team.h). Both are rare on an idle machine, so here nobody is patient, and members
+ * dawdle at random. Link with all of the core except team.c and gather.c, which are parts of this
+ * file; ThreadSanitizer can follow it with -DFR_POOL. */
 #define _GNU_SOURCE
 #define FR_JOIN_NS 1000000
 #define FR_JOIN_MACS 1
@@ -19,8 +19,8 @@
 enum place { ARRIVE, CLAIM, CLAIMED, DONE, LATE };
 static void at_place(enum place place);
 
-#include "../../src_c/gather.c"
-#include "../../src_c/team.c"
+#include "../../src_c/time/gather.c"
+#include "../../src_c/time/team.c"
 
 #include "training.h"
 
@@ -28,7 +28,7 @@ static void at_place(enum place place);
 
 enum { CALLERS = 8, MOST_THREADS = 5 };
 
-/* ---- late members ----------------------------------------------------------------------------- */
+/* ---- late members ------------------------------------------------------------------------ */
 
 static int lateness; /* one in so many places is passed late; 0: none */
 static long taken_over;
@@ -47,7 +47,7 @@ static void at_place(enum place place) {
 
 static void be_late(int often) { __atomic_store_n(&lateness, often, __ATOMIC_RELAXED); }
 
-/* ---- problems --------------------------------------------------------------------------------- */
+/* ---- problems ---------------------------------------------------------------------------- */
 
 /* Just large enough that a call divides the units (fr_choose_mode in plan.c): fewer rows than
  * threads, or weights that do not fit a cache. */
@@ -86,11 +86,13 @@ static struct problem training[] = {
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
-static int count_wrong(const struct problem *p, const float *expected, int least, int most, int rounds) {
+static int count_wrong(const struct problem *p, const float *expected, int least, int most,
+                       int rounds) {
     int wrong = 0;
     for (int round = 0; round < rounds; round++) {
         be_late(8 << round % 8);
-        for (int threads = least; threads <= most; threads++) wrong += !solves(p, threads, expected);
+        for (int threads = least; threads <= most; threads++)
+            wrong += !solves(p, threads, expected);
     }
     be_late(0);
     return wrong;
@@ -108,12 +110,14 @@ static void check_late(struct problem *problems, int count, int least, int most,
         for (int more = 0; i == count - 1 && taken_over == start && more < 100; more++) {
             wrong += count_wrong(p, expected, least, most, rounds);
         }
-        printf("%-16s H %3d P %3d D %d: %ld take-overs\n", p->cell, p->H, p->P, p->D, taken_over - before);
+        printf("%-16s H %3d P %3d D %d: %ld take-overs\n", p->cell, p->H, p->P, p->D,
+               taken_over - before);
         CHECK(wrong == 0, "%s: %d calls differ from a serial one", p->cell, wrong);
         free(expected);
         free_problem(p);
     }
-    CHECK(taken_over > start, "%s and others: no one took over, so nothing was tested", problems->cell);
+    CHECK(taken_over > start, "%s and others: no one took over, so nothing was tested",
+          problems->cell);
 }
 
 /* The backward pass changes gates in place: nothing of it may be done twice. */
@@ -131,14 +135,14 @@ static void check_late_training(const struct problem *p, int rounds) {
         free_answer(&answer);
     }
     be_late(0);
-    printf("%-16s H %3d P %3d D %d N %d: %ld take-overs in training\n", p->cell, p->H, p->P, p->D, p->N,
-           taken_over - before);
+    printf("%-16s H %3d P %3d D %d N %d: %ld take-overs in training\n", p->cell, p->H, p->P, p->D,
+           p->N, taken_over - before);
     CHECK(wrong == 0, "%s: gradients of %d trainings differ from a serial one", p->cell, wrong);
     CHECK(taken_over > before, "%s: no one took over, so nothing was tested", p->cell);
     free(dsolution);
 }
 
-/* ---- many callers ----------------------------------------------------------------------------- */
+/* ---- many callers ------------------------------------------------------------------------ */
 
 struct shared {
     const struct problem *problem;
@@ -179,7 +183,8 @@ static void *call_all(void *context) {
 
 static void check_callers(struct problem *p, int rounds) {
     make_problem(p);
-    float *w = random_floats(O * I, 5, 0.1f), *x = random_floats(ROWS * I, 6, 1.0f), *y = aligned(ROWS * O * sizeof *y);
+    float *w = random_floats(O * I, 5, 0.1f), *x = random_floats(ROWS * I, 6, 1.0f),
+          *y = aligned(ROWS * O * sizeof *y);
     fr_linear *linear = fr_linear_create(I, O, aligned(fr_linear_size(I, O)));
     fr_linear_load(linear, w, NULL);
     fr_linear_forward(linear, ROWS, x, I, y, O, 1);

@@ -9,11 +9,14 @@ enum { THREADS = 3 };
 static const size_t SIZES[] = {1, 3, 16, 17, 63, 130, 4100, 150001};
 enum { NUM_SIZES = sizeof SIZES / sizeof *SIZES };
 
-static float *copy_of(const float *x, size_t n) { return memcpy(aligned(n * sizeof *x), x, n * sizeof *x); }
+static float *copy_of(const float *x, size_t n) {
+    return memcpy(aligned(n * sizeof *x), x, n * sizeof *x);
+}
 
-/* ---- cross-entropy ---------------------------------------------------------------------------- */
+/* ---- cross-entropy ----------------------------------------------------------------------- */
 
-static void check_row(const float *x, int64_t V, int64_t target, double smoothing, float loss, const float *dx) {
+static void check_row(const float *x, int64_t V, int64_t target, double smoothing, float loss,
+                      const float *dx) {
     double max = -INFINITY, sum = 0.0, mean = 0.0, worst = 0.0;
     for (int64_t k = 0; k < V; k++) max = x[k] > max ? x[k] : max;
     for (int64_t k = 0; k < V; k++) sum += exp(x[k] - max), mean += (x[k] - max) / (double)V;
@@ -23,7 +26,8 @@ static void check_row(const float *x, int64_t V, int64_t target, double smoothin
         const double at = (k == target ? 1.0 - smoothing : 0.0) + smoothing / (double)V;
         worst = fmax(worst, fabs(dx[k] - (exp(x[k] - max) / sum - at)));
     }
-    CHECK(fabs(loss - wanted) < 1e-5 * (1.0 + fabs(wanted)), "V %ld: %g, not %g", (long)V, loss, wanted);
+    CHECK(fabs(loss - wanted) < 1e-5 * (1.0 + fabs(wanted)), "V %ld: %g, not %g", (long)V, loss,
+          wanted);
     CHECK(worst < 1e-5, "V %ld: gradient off by %g", (long)V, worst);
 }
 
@@ -35,7 +39,8 @@ static uint64_t check_softmax(int64_t rows, int64_t V, double smoothing, uint64_
     float *first = NULL;
     for (int threads = 1; threads <= THREADS; threads++) {
         float *y = copy_of(x, n); /* the gradient takes its place */
-        const fr_softmax s = {rows, V, y, targets, losses, y, &correct[threads], V, V, smoothing, 1.0};
+        const fr_softmax s = {rows, V, y,         targets, losses, y, &correct[threads],
+                              V,    V, smoothing, 1.0};
         fr_cross_entropy(&s, threads);
         if (threads == 1) {
             for (int64_t m = 0; m < rows; m++) {
@@ -56,16 +61,45 @@ static uint64_t check_softmax(int64_t rows, int64_t V, double smoothing, uint64_
     return hash;
 }
 
-/* ---- optimisers ------------------------------------------------------------------------------- */
+/* ---- optimisers -------------------------------------------------------------------------- */
 
 static const fr_update RULES[] = {
     {.rule = FR_SGD, .rate = 0.1f, .weight_decay = 0.01f, .shrink = 1.0f},
-    {.rule = FR_SGD, .m = (float *)1, .rate = 0.1f, .shrink = 1.0f, .momentum = 0.9f, .gain = 0.8f, .nesterov = 0.9f},
-    {.rule = FR_ADAM, .m = (float *)1, .v = (float *)1, .rate = 0.01f, .weight_decay = 0.1f, .shrink = 0.99f,
-     .gain = 0.1f, .decay = 0.99f, .rest = 0.01f, .root = 0.3f, .eps = 1e-8f},
-    {.rule = FR_RMSPROP, .m = (float *)1, .v = (float *)1, .a = (float *)1, .rate = 0.01f, .shrink = 1.0f,
-     .momentum = 0.9f, .decay = 0.9f, .rest = 0.1f, .eps = 1e-8f},
-    {.rule = FR_RMSPROP, .v = (float *)1, .rate = 0.01f, .shrink = 1.0f, .decay = 0.9f, .rest = 0.1f, .eps = 1e-8f},
+    {.rule = FR_SGD,
+     .m = (float *)1,
+     .rate = 0.1f,
+     .shrink = 1.0f,
+     .momentum = 0.9f,
+     .gain = 0.8f,
+     .nesterov = 0.9f},
+    {.rule = FR_ADAM,
+     .m = (float *)1,
+     .v = (float *)1,
+     .rate = 0.01f,
+     .weight_decay = 0.1f,
+     .shrink = 0.99f,
+     .gain = 0.1f,
+     .decay = 0.99f,
+     .rest = 0.01f,
+     .root = 0.3f,
+     .eps = 1e-8f},
+    {.rule = FR_RMSPROP,
+     .m = (float *)1,
+     .v = (float *)1,
+     .a = (float *)1,
+     .rate = 0.01f,
+     .shrink = 1.0f,
+     .momentum = 0.9f,
+     .decay = 0.9f,
+     .rest = 0.1f,
+     .eps = 1e-8f},
+    {.rule = FR_RMSPROP,
+     .v = (float *)1,
+     .rate = 0.01f,
+     .shrink = 1.0f,
+     .decay = 0.9f,
+     .rest = 0.1f,
+     .eps = 1e-8f},
     {.rule = FR_ADAGRAD, .v = (float *)1, .rate = 0.01f, .shrink = 1.0f, .eps = 1e-10f},
 };
 enum { NUM_RULES = sizeof RULES / sizeof *RULES };
@@ -92,14 +126,15 @@ static uint64_t check_updates(size_t n, uint64_t hash) {
     for (int rule = 0; rule < NUM_RULES; rule++) {
         const uint64_t alone = run_rule(&RULES[rule], n, 1, hash);
         for (int threads = 2; threads <= THREADS; threads++) {
-            CHECK(run_rule(&RULES[rule], n, threads, hash) == alone, "rule %d, n %zu, %d threads", rule, n, threads);
+            CHECK(run_rule(&RULES[rule], n, threads, hash) == alone, "rule %d, n %zu, %d threads",
+                  rule, n, threads);
         }
         hash = alone;
     }
     return hash;
 }
 
-/* ---- other passes ----------------------------------------------------------------------------- */
+/* ---- other passes ------------------------------------------------------------------------ */
 
 static uint64_t check_vector(size_t n, uint64_t hash) {
     float *x = random_floats(n, 3, 2.0f);
@@ -108,7 +143,8 @@ static uint64_t check_vector(size_t n, uint64_t hash) {
     const double norm = fr_squared_norm(n, x, partials, 1);
     CHECK(fabs(norm - wanted) <= 1e-12 * wanted, "n %zu: %.17g, not %.17g", n, norm, wanted);
     for (int threads = 2; threads <= THREADS; threads++) {
-        CHECK(fr_squared_norm(n, x, partials, threads) == norm, "%d threads change the norm", threads);
+        CHECK(fr_squared_norm(n, x, partials, threads) == norm, "%d threads change the norm",
+              threads);
     }
     float *y = copy_of(x, n);
     fr_clip(n, y, 1.0f, 2);
@@ -124,29 +160,32 @@ static uint64_t check_vector(size_t n, uint64_t hash) {
 
 static void check_scatter(int64_t columns) {
     enum { T = 30, N = 50, V = 4 };
-    float *dy = random_floats((size_t)(T * N * columns), 5, 1.0f), *dw = random_floats((size_t)(V * columns), 6, 1.0f);
+    float *dy = random_floats((size_t)(T * N * columns), 5, 1.0f),
+          *dw = random_floats((size_t)(V * columns), 6, 1.0f);
     int64_t tokens[T * N];
     for (int i = 0; i < T * N; i++) tokens[i] = i * 7 % V;
     float *wanted = copy_of(dw, (size_t)(V * columns));
     for (int t = T - 1; t >= 0; t--) {
         for (int n = 0; n < N; n++) {
             const int64_t i = t * N + n;
-            for (int64_t k = 0; k < columns; k++) wanted[tokens[i] * columns + k] += dy[i * columns + k];
+            for (int64_t k = 0; k < columns; k++)
+                wanted[tokens[i] * columns + k] += dy[i * columns + k];
         }
     }
     for (int threads = 1; threads <= THREADS; threads++) {
         float *got = copy_of(dw, (size_t)(V * columns));
         const fr_scatter s = {T, N, N, 1, columns, tokens, dy, got};
         fr_add_rows(&s, threads);
-        CHECK(memcmp(got, wanted, (size_t)(V * columns) * sizeof *got) == 0, "columns %ld, threads %d",
-              (long)columns, threads);
+        CHECK(memcmp(got, wanted, (size_t)(V * columns) * sizeof *got) == 0,
+              "columns %ld, threads %d", (long)columns, threads);
         free(got);
     }
     free(dy), free(dw), free(wanted);
 }
 
 static void check_hash(const char *what, uint64_t got, uint64_t golden) {
-    CHECK(got == golden || strcmp(fr_isa(), "base") == 0, "%s 0x%016llx", what, (unsigned long long)got);
+    CHECK(got == golden || strcmp(fr_isa(), "base") == 0, "%s 0x%016llx", what,
+          (unsigned long long)got);
 }
 
 static void check_isa(void) {

@@ -28,10 +28,12 @@ static inline int64_t elements_of(const struct problem *p) {
     return sum;
 }
 
-static inline struct answer differentiate(const struct problem *p, int threads, int kept_steps, const float *dsolution) {
+static inline struct answer differentiate(const struct problem *p, int threads, int kept_steps,
+                                          const float *dsolution) {
     const size_t F = p->y_count / ((size_t)p->T * (size_t)p->N), rows = (size_t)p->T * (size_t)p->N;
     const size_t wide = F > (size_t)p->I ? F : (size_t)p->I;
-    struct answer a = {.x_count = rows * (size_t)p->I, .parameter_count = fr_parameter_count(&p->shape),
+    struct answer a = {.x_count = rows * (size_t)p->I,
+                       .parameter_count = fr_parameter_count(&p->shape),
                        .flow_count = (size_t)(p->L * p->D * p->T * 2)};
     float *solution = blank(solution_bytes(p)), *parameters = weights_of(p), **x = make_layers(p);
     float *d[2] = {blank(rows * wide * sizeof(float)), blank(rows * wide * sizeof(float))};
@@ -48,11 +50,21 @@ static inline struct answer differentiate(const struct problem *p, int threads, 
         const int backward = layer >= p->L, k = backward ? 2 * p->L - 1 - layer : layer;
         const fr_tape_plan plan = {k, threads, p->T, p->N, elements_of(p), kept_steps, 0};
         if (!workspace) workspace = blank(fr_training_size(p->model, &plan));
-        if (!backward) tape[k] = fr_tape_create(p->model, &plan, blank(fr_tape_size(p->model, &plan)));
+        if (!backward)
+            tape[k] = fr_tape_create(p->model, &plan, blank(fr_tape_size(p->model, &plan)));
         const fr_sequence q = {
-            .steps = p->T, .rows = p->N, .step_stride = p->N, .row_stride = 1, .lengths = p->lengths,
-            .x = x[k], .y = x[k + 1], .h0 = p->h0, .c0 = p->c0, .hn = solution + p->y_count,
-            .cn = solution + p->y_count + p->h_count, .tape = tape[k],
+            .steps = p->T,
+            .rows = p->N,
+            .step_stride = p->N,
+            .row_stride = 1,
+            .lengths = p->lengths,
+            .x = x[k],
+            .y = x[k + 1],
+            .h0 = p->h0,
+            .c0 = p->c0,
+            .hn = solution + p->y_count,
+            .cn = solution + p->y_count + p->h_count,
+            .tape = tape[k],
         };
         free(workspace);
         workspace = blank(fr_training_size(p->model, &plan));
@@ -61,18 +73,25 @@ static inline struct answer differentiate(const struct problem *p, int threads, 
             continue;
         }
         const fr_gradients g = {
-            .dy = k == p->L - 1 ? dsolution : d[(k + 1) & 1], .dhn = dsolution + p->y_count,
-            .dcn = dsolution + p->y_count + p->h_count, .dx = k ? d[k & 1] : a.dx, .dh0 = a.dh0, .dc0 = a.dc0,
-            .parameters = a.parameters, .flow = a.flow + k * p->D * p->T * 2,
+            .dy = k == p->L - 1 ? dsolution : d[(k + 1) & 1],
+            .dhn = dsolution + p->y_count,
+            .dcn = dsolution + p->y_count + p->h_count,
+            .dx = k ? d[k & 1] : a.dx,
+            .dh0 = a.dh0,
+            .dc0 = a.dc0,
+            .parameters = a.parameters,
+            .flow = a.flow + k * p->D * p->T * 2,
         };
         fr_backward(p->model, transpose, &q, &g, workspace, threads);
         free(tape[k]);
     }
     memcpy(solution, x[p->L], p->y_count * sizeof(float));
     float *expected = solve(p, 1);
-    CHECK(memcmp(solution, expected, solution_bytes(p)) == 0, "%s: a tape changes the outputs", p->cell);
+    CHECK(memcmp(solution, expected, solution_bytes(p)) == 0, "%s: a tape changes the outputs",
+          p->cell);
     for (int layer = 1; layer <= p->L; layer++) free(x[layer]);
-    free(expected), free(solution), free(parameters), free(x), free(d[0]), free(d[1]), free(tape), free(transpose);
+    free(expected), free(solution), free(parameters), free(x), free(d[0]), free(d[1]), free(tape),
+        free(transpose);
     free(workspace);
     return a;
 }

@@ -27,10 +27,10 @@
 struct fr_worker;
 
 struct fr_member {
-    struct fr_team *team;      /* NULL: alone */
-    struct fr_worker *worker;  /* NULL: the caller */
-    int32_t thread, threads;   /* its number, 0 for the caller; members, and shares of a phase */
-    int32_t share;             /* the one at hand, -1 between phases */
+    struct fr_team *team;     /* NULL: alone */
+    struct fr_worker *worker; /* NULL: the caller */
+    int32_t thread, threads;  /* its number, 0 for the caller; members, and shares of a phase */
+    int32_t share;            /* the one at hand, -1 between phases */
     int32_t gone;
     uint64_t phase;
     uint64_t joined; /* when, of a worker */

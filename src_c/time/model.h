@@ -2,8 +2,8 @@
 #ifndef FASTRNN_MODEL_H
 #define FASTRNN_MODEL_H
 
-#include "include/fastrnn.h"
-#include "kernels.h"
+#include "../include/fastrnn_train.h"
+#include "../kernels.h"
 
 struct fr_model {
     fr_shape shape;
@@ -51,7 +51,8 @@ static inline void *fr_take(struct fr_arena *arena, size_t count, size_t size) {
     const size_t at = arena->used, most = SIZE_MAX - FR_ALIGNMENT;
     size_t bytes;
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > most ||
-        __builtin_add_overflow(at, (bytes + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT, &arena->used)) {
+        __builtin_add_overflow(at, (bytes + FR_ALIGNMENT - 1) / FR_ALIGNMENT * FR_ALIGNMENT,
+                               &arena->used)) {
         arena->used = SIZE_MAX;
     }
     return arena->base ? arena->base + at : NULL;
@@ -79,7 +80,8 @@ struct fr_transpose {
 };
 
 /* model.c: a weight matrix in blocks, also for the linear map. */
-void fr_lay_out_matrix(struct fr_matrix *m, int32_t inputs, int32_t outputs, struct fr_arena *arena);
+void fr_lay_out_matrix(struct fr_matrix *m, int32_t inputs, int32_t outputs,
+                       struct fr_arena *arena);
 void fr_pack_transposed(const struct fr_matrix *m, const float *W); /* W (inputs, outputs) */
 void fr_pack_matrix(const struct fr_matrix *m, const float *W, const float *b);
 

@@ -5,7 +5,7 @@ struct fr_team fr_teams[FR_TEAMS];
 
 _Static_assert(FR_SLEEP_NS >= FR_LATE_NS, "the caller sleeps when late members are dismissed");
 
-/* ---- phases ---------------------------------------------------------------------------------- */
+/* ---- phases ------------------------------------------------------------------------------ */
 
 static void add_done(struct fr_team *team) {
     FR_AT(DONE);
@@ -19,7 +19,7 @@ static int is_over(const struct fr_member *m) {
     return (int32_t)(done - (uint32_t)(m->phase + 1) * (uint32_t)m->threads) >= 0;
 }
 
-/* ---- a worker -------------------------------------------------------------------------------- */
+/* ---- a worker ---------------------------------------------------------------------------- */
 
 static void be_idle(struct fr_worker *worker) {
     __atomic_store_n(&worker->claim, 0, __ATOMIC_SEQ_CST);
@@ -32,19 +32,19 @@ static int is_in_the_way(const struct fr_team *team) {
 }
 
 /* Waits until the condition holds; 0: the claim was taken away, or waiting does not help. */
-#define WAIT_AS_WORKER(m, condition)                                                          \
-    do {                                                                                      \
-        uint64_t since = 0;                                                                   \
-        for (unsigned polls = 1; !(condition); polls++) {                                     \
-            if (polls < BARE_POLLS) continue;                                                 \
-            fr_pause();                                                                       \
-            if (polls % BARE_POLLS) continue;                                                 \
-            if (state_of(claim_now((m)->worker)) == AWAY) return 0;                           \
-            if (is_in_the_way((m)->team)) return 0;                                           \
-            const uint64_t now = fr_now();                                                    \
-            if (!since) since = now;                                                          \
-            if (now - since > FR_RESIGN_NS + (since - (m)->joined) / 2) return 0;             \
-        }                                                                                     \
+#define WAIT_AS_WORKER(m, condition)                                              \
+    do {                                                                          \
+        uint64_t since = 0;                                                       \
+        for (unsigned polls = 1; !(condition); polls++) {                         \
+            if (polls < BARE_POLLS) continue;                                     \
+            fr_pause();                                                           \
+            if (polls % BARE_POLLS) continue;                                     \
+            if (state_of(claim_now((m)->worker)) == AWAY) return 0;               \
+            if (is_in_the_way((m)->team)) return 0;                               \
+            const uint64_t now = fr_now();                                        \
+            if (!since) since = now;                                              \
+            if (now - since > FR_RESIGN_NS + (since - (m)->joined) / 2) return 0; \
+        }                                                                         \
     } while (0)
 
 /* Leaves after `shares` shares, unless it was sent away; then it is idle. */
@@ -108,7 +108,7 @@ int fr_team_serve(struct fr_worker *worker) {
     return 1;
 }
 
-/* ---- the caller ------------------------------------------------------------------------------ */
+/* ---- the caller -------------------------------------------------------------------------- */
 
 /* Whether the caller must do the share of member i: it has left, or is sent away here because it
  * has not claimed the share and may not be waited for. */

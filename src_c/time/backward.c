@@ -11,14 +11,14 @@
  * nothing from others, and two phases per step are enough.
  */
 #include "backward.h"
-#include "panel.h"
+#include "../matrix/panel.h"
 
 enum {
     LEAST_WORK = 500000, /* multiply-adds below which a call stays in one thread: 30 us */
     PARTS_OF_U = FR_ROW, /* units are divided in whole blocks of the products' outputs */
 };
 
-/* ---- time ------------------------------------------------------------------------------------ */
+/* ---- time -------------------------------------------------------------------------------- */
 
 /* The blocks of units that are the same units as a share of the products' outputs. */
 static struct range units_of(const struct fr_layer *l, int32_t i, int32_t shares) {
@@ -30,10 +30,12 @@ static struct range units_of(const struct fr_layer *l, int32_t i, int32_t shares
     return range;
 }
 
-static int64_t rows_at(const struct record *record, int64_t s) { return record->start[s + 1] - record->start[s]; }
+static int64_t rows_at(const struct record *record, int64_t s) {
+    return record->start[s + 1] - record->start[s];
+}
 
-static void point_at_rows(const struct back *b, const struct pass *p, const struct work *w, const struct lists *q,
-                          int64_t s, int64_t s0) {
+static void point_at_rows(const struct back *b, const struct pass *p, const struct work *w,
+                          const struct lists *q, int64_t s, int64_t s0) {
     const struct fr_layer *l = p->layer;
     const size_t unit_row = fr_unit_row(l), first = record_row(&w->record, s);
     const size_t F = (size_t)fr_features(&b->call.model->shape), R = (size_t)l->recurrent;
@@ -55,17 +57,25 @@ static void point_at_rows(const struct back *b, const struct pass *p, const stru
 }
 
 /* A share of y = m x, or y += m x. */
-static void multiply(const struct back *b, const struct fr_matrix *m, float *const *x, float *const *y, int64_t rows,
-                     struct range blocks, int accumulate, int64_t s) {
+static void multiply(const struct back *b, const struct fr_matrix *m, float *const *x,
+                     float *const *y, int64_t rows, struct range blocks, int accumulate,
+                     int64_t s) {
     const struct fr_product product = {
-        .matrix = m, .x = (const float *const *)x, .y = y, .rows = rows, .begin = blocks.begin,
-        .end = blocks.end, .accumulate = accumulate, .reversed = (int32_t)(s & 1),
+        .matrix = m,
+        .x = (const float *const *)x,
+        .y = y,
+        .rows = rows,
+        .begin = blocks.begin,
+        .end = blocks.end,
+        .accumulate = accumulate,
+        .reversed = (int32_t)(s & 1),
     };
     b->call.kernels->product(&product);
 }
 
 /* A share of dq, the gradient of a projected h. */
-static void collect_dq(const struct fr_matrix *m, const struct lists *q, int64_t rows, int32_t share, int32_t shares) {
+static void collect_dq(const struct fr_matrix *m, const struct lists *q, int64_t rows,
+                       int32_t share, int32_t shares) {
     const struct range range = share_of((m->inputs + FR_ROW - 1) / FR_ROW, share, shares);
     const int32_t end = range.end * FR_ROW < m->inputs ? range.end * FR_ROW : m->inputs;
     for (int64_t r = 0; r < rows; r++) {
@@ -76,22 +86,31 @@ static void collect_dq(const struct fr_matrix *m, const struct lists *q, int64_t
 }
 
 /* A step backwards, but for its parts of the blocks. */
-static struct fr_back prepare_step(const struct back *b, const struct pass *p, const struct work *w, const struct lists *q,
-                                   int64_t s) {
+static struct fr_back prepare_step(const struct back *b, const struct pass *p, const struct work *w,
+                                   const struct lists *q, int64_t s) {
     const struct fr_layer *l = p->layer;
     const size_t first = record_row(&w->record, s);
     const int projected = l->projection.outputs != 0;
     return (struct fr_back){
-        .layer = l, .gates = q->gates, .h0 = q->h0, .c0 = q->c0, .c1 = row_of(w->record.c, first, fr_unit_row(l)),
-        .dy = projected || !b->g->dy ? NULL : q->dy, .dh = projected ? q->dm : q->dh, .dc = w->dc, .du = w->du,
-        .dz_h = w->dz_h[0] ? q->dz_h : NULL, .dz_u = w->dz_u ? q->dz_u : NULL,
-        .flow = row_of(w->flow, first, 2 * (size_t)l->blocks), .rows = (int32_t)rows_at(&w->record, s),
+        .layer = l,
+        .gates = q->gates,
+        .h0 = q->h0,
+        .c0 = q->c0,
+        .c1 = row_of(w->record.c, first, fr_unit_row(l)),
+        .dy = projected || !b->g->dy ? NULL : q->dy,
+        .dh = projected ? q->dm : q->dh,
+        .dc = w->dc,
+        .du = w->du,
+        .dz_h = w->dz_h[0] ? q->dz_h : NULL,
+        .dz_u = w->dz_u ? q->dz_u : NULL,
+        .flow = row_of(w->flow, first, 2 * (size_t)l->blocks),
+        .rows = (int32_t)rows_at(&w->record, s),
     };
 }
 
 /* Through the cell: dz from dh, and dh of the step before but for its product. */
-static void back_cell(const struct back *b, const struct fr_backs *backs, struct fr_back *step, const struct lists *q,
-                      struct fr_member *member, int64_t s) {
+static void back_cell(const struct back *b, const struct fr_backs *backs, struct fr_back *step,
+                      const struct lists *q, struct fr_member *member, int64_t s) {
     const struct fr_kernels *kernels = b->call.kernels;
     const struct fr_layer *l = step->layer;
     const int second = kernels->back_second[l->cell] != NULL, n = member->threads;
@@ -99,7 +118,8 @@ static void back_cell(const struct back *b, const struct fr_backs *backs, struct
         const struct range units = units_of(l, i, n);
         step->begin = units.begin, step->end = units.end;
         if (backs->projection.outputs) {
-            multiply(b, &backs->projection, q->dq, q->dm, step->rows, share_of(backs->projection.blocks, i, n), 0, s);
+            multiply(b, &backs->projection, q->dq, q->dm, step->rows,
+                     share_of(backs->projection.blocks, i, n), 0, s);
         }
         kernels->back[l->cell](step);
     }
@@ -113,8 +133,8 @@ static void back_cell(const struct back *b, const struct fr_backs *backs, struct
 }
 
 /* The steps [s0, s1) of a pass, from the last to the first. */
-static void back_steps(const struct back *b, const struct pass *p, const struct work *w, const struct lists *q,
-                       struct fr_member *member, int64_t s0, int64_t s1) {
+static void back_steps(const struct back *b, const struct pass *p, const struct work *w,
+                       const struct lists *q, struct fr_member *member, int64_t s0, int64_t s1) {
     const struct fr_layer *l = p->layer;
     const struct fr_backs *backs = &b->backs[p->reverse];
     const int direct = fr_cells[l->cell].direct;
@@ -123,7 +143,8 @@ static void back_steps(const struct back *b, const struct pass *p, const struct 
         point_at_rows(b, p, w, q, s, s0);
         struct fr_back step = prepare_step(b, p, w, q, s);
         if (backs->projection.outputs) {
-            for (int32_t i; (i = fr_next_share(member)) >= 0;) collect_dq(&backs->projection, q, rows, i, member->threads);
+            for (int32_t i; (i = fr_next_share(member)) >= 0;)
+                collect_dq(&backs->projection, q, rows, i, member->threads);
             if (member->gone) return;
         }
         back_cell(b, backs, &step, q, member, s);
@@ -136,7 +157,7 @@ static void back_steps(const struct back *b, const struct pass *p, const struct 
     }
 }
 
-/* ---- the ends of time ------------------------------------------------------------------------ */
+/* ---- the ends of time -------------------------------------------------------------------- */
 
 /* What comes from the last states; rows go on with it from their own last step. */
 static void start_gradients(const struct back *b, const struct pass *p, const struct work *w) {
@@ -147,7 +168,8 @@ static void start_gradients(const struct back *b, const struct pass *p, const st
         memset(w->dh + (size_t)r * row, 0, row * sizeof(float));
         if (b->g->dhn) memcpy(w->dh + (size_t)r * row, b->g->dhn + from * R, R * sizeof(float));
         if (w->dm) memset(w->dm + (size_t)r * row, 0, row * sizeof(float)); /* products leave out */
-        if (w->du) memset(w->du + (size_t)r * row, 0, row * sizeof(float)); /* units that are padding */
+        if (w->du)
+            memset(w->du + (size_t)r * row, 0, row * sizeof(float)); /* units that are padding */
         if (!w->dc) continue;
         memset(w->dc + (size_t)r * row, 0, row * sizeof(float));
         if (b->g->dcn) memcpy(w->dc + (size_t)r * row, b->g->dcn + from * H, H * sizeof(float));
@@ -160,7 +182,8 @@ static void finish_gradients(const struct back *b, const struct pass *p, const s
     for (int64_t r = 0; r < p->group->rows; r++) {
         const size_t to = p->state * (size_t)b->call.sequence->rows + (size_t)p->group->order[r];
         if (b->g->dh0) memcpy(b->g->dh0 + to * R, w->dh + (size_t)r * row, R * sizeof(float));
-        if (b->g->dc0 && w->dc) memcpy(b->g->dc0 + to * H, w->dc + (size_t)r * row, H * sizeof(float));
+        if (b->g->dc0 && w->dc)
+            memcpy(b->g->dc0 + to * H, w->dc + (size_t)r * row, H * sizeof(float));
     }
 }
 
@@ -169,18 +192,20 @@ static void clear_tails(const struct back *b, int32_t thread, int32_t threads) {
     const size_t I = (size_t)b->layers->inputs;
     const struct view dx = {b->g->dx, I, 0, q->step_stride, q->row_stride, q->starts, NULL};
     for (int64_t n = thread; b->g->dx && !q->starts && n < q->rows; n += threads) {
-        for (int64_t t = b->call.tape->length[n]; t < q->steps; t++) memset(view_at(&dx, t, n), 0, I * sizeof(float));
+        for (int64_t t = b->call.tape->length[n]; t < q->steps; t++)
+            memset(view_at(&dx, t, n), 0, I * sizeof(float));
     }
 }
 
-/* ---- the call -------------------------------------------------------------------------------- */
+/* ---- the call ---------------------------------------------------------------------------- */
 
 /* The steps [s0, s1) of one part in one direction, computed again first if the tape has not kept
  * them. */
-static void run_part(const struct back *b, int32_t part, int32_t d, int64_t s0, int64_t s1, int32_t thread,
-                     struct fr_member *member) {
+static void run_part(const struct back *b, int32_t part, int32_t d, int64_t s0, int64_t s1,
+                     int32_t thread, struct fr_member *member) {
     const size_t at = (size_t)(part * b->D + d);
-    const struct share share = {&b->call.pointers[thread], b->call.scratch[b->call.mode == DIRECTIONS ? d : part], member};
+    const struct share share = {&b->call.pointers[thread],
+                                b->call.scratch[b->call.mode == DIRECTIONS ? d : part], member};
     struct pass pass = b->pass[at];
     if (!pass.record) {
         pass.record = &b->work[at].record;
@@ -191,7 +216,8 @@ static void run_part(const struct back *b, int32_t part, int32_t d, int64_t s0, 
 }
 
 /* The members share the units of every step, or the parts. */
-static void run_time(const struct back *b, int32_t d, int64_t s0, int64_t s1, struct fr_member *member) {
+static void run_time(const struct back *b, int32_t d, int64_t s0, int64_t s1,
+                     struct fr_member *member) {
     if (b->call.mode == UNITS) {
         run_part(b, 0, d, s0, s1, member->thread, member);
         return;
@@ -214,8 +240,10 @@ static void run_directions(const struct back *b, int64_t steps, struct fr_member
     }
 }
 
-static void add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, struct fr_member *member) {
-    for (int32_t i; (i = fr_next_share(member)) >= 0;) fr_add_gradients(b, d, s0, s1, i, member->threads);
+static void add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1,
+                          struct fr_member *member) {
+    for (int32_t i; (i = fr_next_share(member)) >= 0;)
+        fr_add_gradients(b, d, s0, s1, i, member->threads);
 }
 
 /* The records of a tape that keeps only a chunk begin with step s0. */
@@ -246,7 +274,8 @@ static void run_direction(const struct back *b, int32_t d, struct fr_member *mem
 /* A share of `count` floats, set to 0. */
 static void clear(float *x, size_t count, int32_t share, int32_t shares) {
     const size_t lines = count / FR_ROW, first = lines * (size_t)share / (size_t)shares * FR_ROW;
-    const size_t last = share == shares - 1 ? count : lines * (size_t)(share + 1) / (size_t)shares * FR_ROW;
+    const size_t last =
+        share == shares - 1 ? count : lines * (size_t)(share + 1) / (size_t)shares * FR_ROW;
     memset(x + first, 0, (last - first) * sizeof *x);
 }
 
@@ -255,17 +284,21 @@ static void clear(float *x, size_t count, int32_t share, int32_t shares) {
 static void clear_sums(const struct back *b, int32_t share, int32_t shares) {
     const fr_tape *tape = b->call.tape;
     const size_t kept_steps = (size_t)tape->plan.kept_steps;
-    if (b->by_token) clear(b->by_token, (size_t)tape->plan.vocabulary * fr_gate_row(b->layers), share, shares);
-    if (b->g->flow && share == 0) memset(b->g->flow, 0, 2 * (size_t)b->D * (size_t)tape->plan.steps * sizeof *b->g->flow);
+    if (b->by_token)
+        clear(b->by_token, (size_t)tape->plan.vocabulary * fr_gate_row(b->layers), share, shares);
+    if (b->g->flow && share == 0)
+        memset(b->g->flow, 0, 2 * (size_t)b->D * (size_t)tape->plan.steps * sizeof *b->g->flow);
     for (int32_t i = 0; i < tape->parts * b->D && b->dq_row; i++) {
-        clear(b->work[i].dq, kept_steps * (size_t)tape->part[i / b->D].group.rows * b->dq_row, share, shares);
+        clear(b->work[i].dq, kept_steps * (size_t)tape->part[i / b->D].group.rows * b->dq_row,
+              share, shares);
     }
 }
 
 /* What is left when all sums are complete. */
 static void finish(const struct back *b, int32_t share, int32_t shares) {
     if (b->by_token) fr_add_token_gradients(b, share, shares);
-    for (int32_t i = share; i < b->call.parts * b->D; i += shares) finish_gradients(b, &b->pass[i], &b->work[i]);
+    for (int32_t i = share; i < b->call.parts * b->D; i += shares)
+        finish_gradients(b, &b->pass[i], &b->work[i]);
     clear_tails(b, share, shares);
 }
 
@@ -288,7 +321,7 @@ static void run_member(void *context, struct fr_member *member) {
     for (int32_t i; (i = fr_next_share(member)) >= 0;) finish(b, i, member->threads);
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------ */
 
 static size_t padded(int32_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP * FR_GROUP); }
 
@@ -301,7 +334,8 @@ static struct work take_work(const struct back *b, size_t N, struct fr_arena *ar
     if (cell->states == 2) w.dc = fr_take(arena, row, sizeof(float));
     if (l->projection.outputs) w.dm = fr_take(arena, row, sizeof(float));
     if (cell->phases == 2) w.du = fr_take(arena, row, sizeof(float));
-    for (int i = 0; i < 2 && b->h_apart; i++) w.dz_h[i] = fr_take(arena, N * b->h_row, sizeof(float));
+    for (int i = 0; i < 2 && b->h_apart; i++)
+        w.dz_h[i] = fr_take(arena, N * b->h_row, sizeof(float));
     if (cell->phases == 2) w.dz_u = fr_take(arena, N * b->u_row, sizeof(float));
     if (plan->kept_steps < plan->steps) fr_take_record(l, kept, &w.record, arena);
     if (l->projection.outputs) w.dq = fr_take(arena, fr_times(kept, b->dq_row), sizeof(float));
@@ -314,8 +348,10 @@ static struct lists take_lists(const struct back *b, size_t rows, struct fr_aren
     struct lists q;
     float ***const writable[] = {&q.gates, &q.dh, &q.dm, &q.du, &q.dz_h, &q.dz_u, &q.dq};
     const float ***const readable[] = {&q.h0, &q.c0, &q.dy};
-    for (size_t i = 0; i < sizeof writable / sizeof *writable; i++) *writable[i] = fr_take(arena, rows, sizeof(float *));
-    for (size_t i = 0; i < sizeof readable / sizeof *readable; i++) *readable[i] = fr_take(arena, rows, sizeof(float *));
+    for (size_t i = 0; i < sizeof writable / sizeof *writable; i++)
+        *writable[i] = fr_take(arena, rows, sizeof(float *));
+    for (size_t i = 0; i < sizeof readable / sizeof *readable; i++)
+        *readable[i] = fr_take(arena, rows, sizeof(float *));
     q.a = fr_take(arena, FR_PANEL_ROWS, sizeof *q.a);
     q.b = fr_take(arena, FR_PANEL_ROWS, sizeof *q.b);
     q.row = fr_take(arena, FR_PANEL_ROWS + 1, sizeof *q.row);
@@ -358,7 +394,8 @@ static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
         if (b->work) b->work[i] = work;
     }
     if (plan->vocabulary) {
-        b->by_token = fr_take(arena, fr_times((size_t)plan->vocabulary, fr_gate_row(b->layers)), sizeof(float));
+        b->by_token = fr_take(arena, fr_times((size_t)plan->vocabulary, fr_gate_row(b->layers)),
+                              sizeof(float));
     }
     for (int32_t i = 0; i < threads; i++) {
         const struct lists lists = take_lists(b, fr_part_rows(tape, 0), arena);
@@ -395,7 +432,8 @@ static void prepare(struct back *b) {
             const int64_t *start = tape->part[part].kept[d].start;
             rows = (size_t)start[tape->part[part].group.steps];
             b->pass[i] = fr_make_pass(&b->call, &tape->part[part], tape->plan.layer, d);
-            if (tape->all[d].gates) b->work[i].record = fr_record_from(l, &tape->all[d], first, start);
+            if (tape->all[d].gates)
+                b->work[i].record = fr_record_from(l, &tape->all[d], first, start);
             else b->work[i].record.start = start;
             if (!b->g->flow) b->work[i].flow = NULL;
         }
@@ -407,10 +445,15 @@ void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_
                  const fr_gradients *gradients, void *workspace, int32_t threads) {
     const int32_t layer = sequence->tape->plan.layer * model->shape.num_directions;
     const struct fr_layer *l = &model->layers[layer];
-    const double macs = (double)l->slots * l->units * (l->inputs + l->recurrent) * (double)sequence->tape->plan.elements;
+    const double macs = (double)l->slots * l->units * (l->inputs + l->recurrent) *
+                        (double)sequence->tape->plan.elements;
     struct back b = {
-        .call = {.model = model, .sequence = sequence, .tape = sequence->tape, .kernels = fr_active_kernels()},
-        .backs = &transpose->backs[layer], .g = gradients,
+        .call = {.model = model,
+                 .sequence = sequence,
+                 .tape = sequence->tape,
+                 .kernels = fr_active_kernels()},
+        .backs = &transpose->backs[layer],
+        .g = gradients,
     };
     struct fr_arena arena = {workspace, 0};
     struct fr_member member;

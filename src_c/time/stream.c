@@ -10,10 +10,10 @@ struct fr_state {
     int32_t capacity; /* N: rows that there is room for */
     int32_t newest;   /* which of the two h is current */
     size_t h_stride, c_stride;
-    float *h[2];  /* (L, N, h_stride) */
-    float *c;     /* (L, N, c_stride), LSTM */
+    float *h[2];   /* (L, N, h_stride) */
+    float *c;      /* (L, N, c_stride), LSTM */
     float **saved; /* (N) -> (blocks, slots, U), cells with two phases */
-    float *u;     /* (N, blocks * U): r * h0, or an LSTM's output before its projection */
+    float *u;      /* (N, blocks * U): r * h0, or an LSTM's output before its projection */
     const float **in, **h0, **gates;
     float **h1, **out;
 };
@@ -26,7 +26,10 @@ static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *a
     const struct fr_cell_info *cell = &fr_cells[s->cell];
     const size_t N = (size_t)rows, L = (size_t)s->num_layers, unit_row = fr_unit_row(l);
     fr_state *state = fr_take(arena, 1, sizeof *state);
-    fr_state out = {.rows = (int32_t)rows, .capacity = (int32_t)rows, .h_stride = padded(fr_output_size(s)), .c_stride = unit_row};
+    fr_state out = {.rows = (int32_t)rows,
+                    .capacity = (int32_t)rows,
+                    .h_stride = padded(fr_output_size(s)),
+                    .c_stride = unit_row};
     for (int i = 0; i < 2; i++) out.h[i] = fr_take(arena, L * N * out.h_stride, sizeof(float));
     if (cell->states == 2) out.c = fr_take(arena, L * N * unit_row, sizeof(float));
     if (cell->phases == 2) {
@@ -59,7 +62,8 @@ fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory) {
     return lay_out(model, rows, &arena);
 }
 
-static void copy_rows(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t width) {
+static void copy_rows(float *to, size_t to_stride, const float *from, size_t from_stride,
+                      size_t rows, size_t width) {
     for (size_t n = 0; n < rows; n++) {
         if (from) memcpy(to + n * to_stride, from + n * from_stride, width * sizeof *to);
         else memset(to + n * to_stride, 0, width * sizeof *to);
@@ -80,7 +84,9 @@ void fr_state_set(const fr_model *model, fr_state *state, const float *h, const 
     const size_t rows = (size_t)state->rows;
     for (size_t layer = 0; layer < (size_t)s->num_layers; layer++) {
         copy_rows(h_of(state, layer), state->h_stride, h ? h + layer * rows * R : NULL, R, rows, R);
-        if (state->c) copy_rows(c_of(state, layer), state->c_stride, c ? c + layer * rows * H : NULL, H, rows, H);
+        if (state->c)
+            copy_rows(c_of(state, layer), state->c_stride, c ? c + layer * rows * H : NULL, H, rows,
+                      H);
     }
 }
 
@@ -90,7 +96,8 @@ void fr_state_get(const fr_model *model, const fr_state *state, float *h, float 
     const size_t rows = (size_t)state->rows;
     for (size_t layer = 0; layer < (size_t)s->num_layers; layer++) {
         if (h) copy_rows(h + layer * rows * R, R, h_of(state, layer), state->h_stride, rows, R);
-        if (c && state->c) copy_rows(c + layer * rows * H, H, c_of(state, layer), state->c_stride, rows, H);
+        if (c && state->c)
+            copy_rows(c + layer * rows * H, H, c_of(state, layer), state->c_stride, rows, H);
     }
 }
 
@@ -101,15 +108,17 @@ const float *fr_state_output(const fr_model *model, const fr_state *state, int64
 }
 
 /* to[n] = from[indices[n]], rows of `stride` floats. */
-static void gather_rows(float *to, const float *from, size_t stride, const int64_t *indices, size_t rows) {
+static void gather_rows(float *to, const float *from, size_t stride, const int64_t *indices,
+                        size_t rows) {
     for (size_t n = 0; n < rows; n++) {
         memcpy(to + n * stride, from + (size_t)indices[n] * stride, stride * sizeof *to);
     }
 }
 
-/* The new h go where the next step would put its own. c exists once: its rows meet in memory that is
- * free until that step, the h that have just been left or, where those are narrower, u. */
-void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices, int64_t rows) {
+/* The new h go where the next step would put its own. c exists once: its rows meet in memory that
+ * is free until that step, the h that have just been left or, where those are narrower, u. */
+void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices,
+                      int64_t rows) {
     const size_t L = (size_t)model->shape.num_layers, N = (size_t)rows;
     const float *left = h_of(state, 0);
     float *spare = model->shape.proj_size ? state->u : state->h[state->newest];
@@ -138,17 +147,30 @@ static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *
     }
     float *c = state->c ? state->c + first * state->c_stride : NULL;
     const struct fr_step step = {
-        .layer = l, .x = folded ? NULL : state->in, .gates = folded ? state->gates : NULL,
-        .h0 = state->h0, .h1 = state->h1, .c0 = c, .c1 = c, 
-        .saved = state->saved, .u = state->u,
-        .rows = state->rows, .begin = 0, .end = l->blocks, .reversed = old,
+        .layer = l,
+        .x = folded ? NULL : state->in,
+        .gates = folded ? state->gates : NULL,
+        .h0 = state->h0,
+        .h1 = state->h1,
+        .c0 = c,
+        .c1 = c,
+        .saved = state->saved,
+        .u = state->u,
+        .rows = state->rows,
+        .begin = 0,
+        .end = l->blocks,
+        .reversed = old,
     };
     kernels->step[l->cell](&step);
     if (kernels->second[l->cell]) kernels->second[l->cell](&step);
     if (projected) {
         const struct fr_product product = {
-            .matrix = &l->projection, .x = (const float *const *)state->h1, .y = state->out,
-            .rows = state->rows, .begin = 0, .end = l->projection.blocks,
+            .matrix = &l->projection,
+            .x = (const float *const *)state->h1,
+            .y = state->out,
+            .rows = state->rows,
+            .begin = 0,
+            .end = l->projection.blocks,
         };
         kernels->product(&product);
     }
@@ -164,7 +186,8 @@ static void step(const fr_model *model, fr_state *state, int folded, float *y) {
     fr_float_mode_restore(mode);
     state->newest = 1 - state->newest;
     const size_t R = (size_t)fr_output_size(&model->shape);
-    for (int32_t n = 0; y && n < state->rows; n++) memcpy(y + (size_t)n * R, state->in[n], R * sizeof *y);
+    for (int32_t n = 0; y && n < state->rows; n++)
+        memcpy(y + (size_t)n * R, state->in[n], R * sizeof *y);
 }
 
 void fr_step(const fr_model *model, fr_state *state, const float *x, float *y) {
@@ -173,15 +196,18 @@ void fr_step(const fr_model *model, fr_state *state, const float *x, float *y) {
     step(model, state, 0, y);
 }
 
-void fr_step_tokens(const fr_model *model, fr_state *state, const float *table, const int64_t *tokens, float *y) {
+void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
+                    const int64_t *tokens, float *y) {
     const size_t row = fr_gate_row(&model->layers[0]);
-    for (size_t n = 0; n < (size_t)state->rows; n++) state->gates[n] = table + (size_t)tokens[n] * row;
+    for (size_t n = 0; n < (size_t)state->rows; n++)
+        state->gates[n] = table + (size_t)tokens[n] * row;
     step(model, state, 1, y);
 }
 
-void fr_step_embedded(const fr_model *model, fr_state *state, const float *embedding, const int64_t *tokens,
-                      float *y) {
+void fr_step_embedded(const fr_model *model, fr_state *state, const float *embedding,
+                      const int64_t *tokens, float *y) {
     const size_t I = (size_t)model->shape.input_size;
-    for (size_t n = 0; n < (size_t)state->rows; n++) state->in[n] = embedding + (size_t)tokens[n] * I;
+    for (size_t n = 0; n < (size_t)state->rows; n++)
+        state->in[n] = embedding + (size_t)tokens[n] * I;
     step(model, state, 0, y);
 }

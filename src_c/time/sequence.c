@@ -6,13 +6,16 @@
  */
 #include "sequence.h"
 
-/* ---- one pass -------------------------------------------------------------------------------- */
+/* ---- one pass ---------------------------------------------------------------------------- */
 
 /* The units of some blocks: floats of a row, from the first to behind the last. */
-static size_t first_unit(const struct fr_layer *l, int32_t block) { return (size_t)block * (size_t)l->unit; }
+static size_t first_unit(const struct fr_layer *l, int32_t block) {
+    return (size_t)block * (size_t)l->unit;
+}
 
 /* c before the first step, for some blocks: given, or as the tape has kept it. */
-static void start_c(const struct pass *p, const struct share *share, int64_t s, struct range blocks) {
+static void start_c(const struct pass *p, const struct share *share, int64_t s,
+                    struct range blocks) {
     const struct fr_layer *l = p->layer;
     const fr_sequence *q = p->call->sequence;
     const size_t H = (size_t)l->units, row = fr_unit_row(l), N = (size_t)q->rows;
@@ -33,9 +36,11 @@ static void start_c(const struct pass *p, const struct share *share, int64_t s, 
 }
 
 /* Finds the x (or the gates) of the chunk that starts at step s; returns the step after it. */
-static int64_t gather_chunk(const struct pass *p, const struct share *share, int64_t s, int64_t until, int64_t *rows) {
+static int64_t gather_chunk(const struct pass *p, const struct share *share, int64_t s,
+                            int64_t until, int64_t *rows) {
     const size_t gate_row = fr_gate_row(p->layer);
-    float *gates = p->record ? p->record->gates + record_row(p->record, s) * gate_row : share->scratch.gates;
+    float *gates =
+        p->record ? p->record->gates + record_row(p->record, s) * gate_row : share->scratch.gates;
     int64_t n = 0;
     *rows = 0;
     for (; s < until; s++) {
@@ -60,21 +65,26 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
 }
 
 /* Where the slots of a step go: onto the tape, or to a second phase. */
-static float *const *find_saved(const struct pass *p, const struct share *share, size_t kept, int64_t rows) {
+static float *const *find_saved(const struct pass *p, const struct share *share, size_t kept,
+                                int64_t rows) {
     float **saved = share->pointers->saved;
     if (!p->record && !share->scratch.saved) return NULL;
-    float *first = p->record ? p->record->gates + kept * fr_gate_row(p->layer) : share->scratch.saved;
+    float *first =
+        p->record ? p->record->gates + kept * fr_gate_row(p->layer) : share->scratch.saved;
     for (int64_t r = 0; r < rows; r++) saved[r] = first + (size_t)r * fr_gate_row(p->layer);
     return saved;
 }
 
 /* Keeps some blocks of c as they are before step s, which begins a chunk. */
-static void keep_c(const struct pass *p, const struct share *share, int64_t s, struct range blocks) {
+static void keep_c(const struct pass *p, const struct share *share, int64_t s,
+                   struct range blocks) {
     const size_t unit_row = fr_unit_row(p->layer);
-    const size_t first = first_unit(p->layer, blocks.begin), last = first_unit(p->layer, blocks.end);
+    const size_t first = first_unit(p->layer, blocks.begin),
+                 last = first_unit(p->layer, blocks.end);
     const float *c = share->scratch.c[(s + 1) & 1];
     for (size_t r = 0; r < (size_t)p->group->rows; r++) {
-        memcpy(kept_c(p, s) + r * unit_row + first, c + r * unit_row + first, (last - first) * sizeof *c);
+        memcpy(kept_c(p, s) + r * unit_row + first, c + r * unit_row + first,
+               (last - first) * sizeof *c);
     }
 }
 
@@ -85,14 +95,17 @@ struct opening {
     int starts;     /* a pass begins here */
 };
 
-static void open_blocks(const struct pass *p, const struct share *share, const struct opening *opening, struct range blocks) {
+static void open_blocks(const struct pass *p, const struct share *share,
+                        const struct opening *opening, struct range blocks) {
     if (opening->starts) start_c(p, share, opening->step, blocks);
-    if (p->kept && p->kept->c_at && !p->again && opening->step % p->call->tape->plan.kept_steps == 0) {
+    if (p->kept && p->kept->c_at && !p->again &&
+        opening->step % p->call->tape->plan.kept_steps == 0) {
         keep_c(p, share, opening->step, blocks);
     }
     if (opening->x_rows) {
-        const struct fr_input input = {p->layer, share->pointers->in, (float *)share->pointers->gates[0],
-                                       opening->x_rows, blocks.begin, blocks.end};
+        const struct fr_input input = {
+            p->layer,        share->pointers->in, (float *)share->pointers->gates[0],
+            opening->x_rows, blocks.begin,        blocks.end};
         p->call->kernels->input(&input);
     }
 }
@@ -100,7 +113,8 @@ static void open_blocks(const struct pass *p, const struct share *share, const s
 /* One step, with the phases that need all blocks of the one before. Whoever does the first share
  * of some blocks also makes what the step needs of them: their c, and the x part of the chunk
  * that it begins. */
-static void run_step(const struct pass *p, const struct share *share, struct fr_step *step, const struct opening *opening) {
+static void run_step(const struct pass *p, const struct share *share, struct fr_step *step,
+                     const struct opening *opening) {
     const struct fr_kernels *kernels = p->call->kernels;
     const struct fr_layer *l = p->layer;
     const struct fr_matrix *projection = l->projection.outputs ? &l->projection : NULL;
@@ -119,15 +133,18 @@ static void run_step(const struct pass *p, const struct share *share, struct fr_
         if (!projection) continue;
         const struct range outputs = share_of(projection->blocks, i, member->threads);
         const struct fr_product product = {
-            projection, (const float *const *)share->pointers->h1, share->pointers->out, step->rows,
-            outputs.begin, outputs.end, .accumulate = 0, .reversed = 0,
+            projection,           (const float *const *)share->pointers->h1,
+            share->pointers->out, step->rows,
+            outputs.begin,        outputs.end,
+            .accumulate = 0,      .reversed = 0,
         };
         kernels->product(&product);
     }
 }
 
 /* Points at everything that step s of n rows reads and writes. */
-static struct fr_step prepare_step(const struct pass *p, const struct share *share, int64_t s, int64_t n) {
+static struct fr_step prepare_step(const struct pass *p, const struct share *share, int64_t s,
+                                   int64_t n) {
     const struct fr_layer *l = p->layer;
     const struct pointers *q = share->pointers;
     const struct record *record = p->record;
@@ -138,9 +155,16 @@ static struct fr_step prepare_step(const struct pass *p, const struct share *sha
         q->h1[r] = l->projection.outputs ? u + (size_t)r * unit_row : q->out[r];
     }
     return (struct fr_step){
-        .layer = l, .h0 = q->h, .h1 = q->h1, .c0 = share->scratch.c[(s + 1) & 1], .c1 = share->scratch.c[s & 1],
-        .saved = find_saved(p, share, kept, n), .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
-        .u = u, .rows = (int32_t)n, .reversed = (int32_t)(s & 1),
+        .layer = l,
+        .h0 = q->h,
+        .h1 = q->h1,
+        .c0 = share->scratch.c[(s + 1) & 1],
+        .c1 = share->scratch.c[s & 1],
+        .saved = find_saved(p, share, kept, n),
+        .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
+        .u = u,
+        .rows = (int32_t)n,
+        .reversed = (int32_t)(s & 1),
     };
 }
 
@@ -157,7 +181,8 @@ static void run_steps(const struct pass *p, const struct share *share, int64_t s
         at = 0;
         for (int64_t n = 0; s < chunk_end; s++, at += n) {
             n = alive(p->group, time_of(p, s), n);
-            const struct opening opening = {s, s == chunk && !fused && !p->tokens ? rows : 0, s == start};
+            const struct opening opening = {s, s == chunk && !fused && !p->tokens ? rows : 0,
+                                            s == start};
             struct fr_step step = prepare_step(p, share, s, n);
             step.x = fused ? q->in : NULL, step.gates = fused ? NULL : q->gates + at;
             run_step(p, share, &step, &opening);
@@ -190,7 +215,9 @@ static void finish_row(const struct pass *p, const struct share *share, int64_t 
     const int64_t last = last_step(p, r);
     if (q->hn) memmove(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
     if (!q->cn || fr_cells[p->layer->cell].states != 2) return;
-    if (last >= 0) memcpy(q->cn + to * H, share->scratch.c[last & 1] + (size_t)r * fr_unit_row(p->layer), H * sizeof(float));
+    if (last >= 0)
+        memcpy(q->cn + to * H, share->scratch.c[last & 1] + (size_t)r * fr_unit_row(p->layer),
+               H * sizeof(float));
     else if (q->c0) memmove(q->cn + to * H, q->c0 + to * H, H * sizeof(float));
     else memset(q->cn + to * H, 0, H * sizeof(float));
 }
@@ -204,24 +231,33 @@ static void run_pass(const struct pass *p, const struct share *share) {
     }
 }
 
-/* ---- the network ----------------------------------------------------------------------------- */
+/* ---- the network ------------------------------------------------------------------------- */
 
 /* The output of a layer: the caller's y for the last one. */
-static struct view layer_output(const struct call *call, const struct part *part, int32_t layer, size_t offset) {
+static struct view layer_output(const struct call *call, const struct part *part, int32_t layer,
+                                size_t offset) {
     const fr_shape *s = &call->model->shape;
     const size_t F = (size_t)fr_features(s);
-    if (call->tape || layer == s->num_layers - 1) return caller_view(call->sequence, &part->group, call->sequence->y, F, offset);
+    if (call->tape || layer == s->num_layers - 1)
+        return caller_view(call->sequence, &part->group, call->sequence->y, F, offset);
     return inner_view(&part->group, part->between[layer & 1], F, offset);
 }
 
-struct pass fr_make_pass(const struct call *call, const struct part *part, int32_t layer, int32_t direction) {
+struct pass fr_make_pass(const struct call *call, const struct part *part, int32_t layer,
+                         int32_t direction) {
     const fr_shape *s = &call->model->shape;
     const fr_sequence *q = call->sequence;
-    const size_t R = (size_t)fr_output_size(s), state = (size_t)(layer * s->num_directions + direction);
-    struct pass pass = {.call = call, .layer = &call->model->layers[state], .group = &part->group,
-                        .tokens = layer ? NULL : q->tokens, .reverse = direction, .state = state};
-    pass.x = layer && !call->tape ? layer_output(call, part, layer - 1, 0)
-                                  : caller_view(q, &part->group, (float *)q->x, (size_t)pass.layer->inputs, 0);
+    const size_t R = (size_t)fr_output_size(s),
+                 state = (size_t)(layer * s->num_directions + direction);
+    struct pass pass = {.call = call,
+                        .layer = &call->model->layers[state],
+                        .group = &part->group,
+                        .tokens = layer ? NULL : q->tokens,
+                        .reverse = direction,
+                        .state = state};
+    pass.x = layer && !call->tape
+                 ? layer_output(call, part, layer - 1, 0)
+                 : caller_view(q, &part->group, (float *)q->x, (size_t)pass.layer->inputs, 0);
     pass.y = part->summands[0] ? inner_view(&part->group, part->summands[direction], R, 0)
                                : layer_output(call, part, layer, R * (size_t)direction);
     if (call->tape) pass.kept = &part->kept[direction];
@@ -230,7 +266,8 @@ struct pass fr_make_pass(const struct call *call, const struct part *part, int32
 }
 
 /* y = forward + backward, for the rows of one thread. */
-static void add_directions(const struct call *call, const struct part *part, int32_t layer, int32_t thread, int32_t threads) {
+static void add_directions(const struct call *call, const struct part *part, int32_t layer,
+                           int32_t thread, int32_t threads) {
     const size_t R = (size_t)fr_output_size(&call->model->shape);
     const struct view to = layer_output(call, part, layer, 0);
     const struct view a = inner_view(&part->group, part->summands[0], R, 0);
@@ -245,7 +282,8 @@ static void add_directions(const struct call *call, const struct part *part, int
 }
 
 /* y is zero past the end of a row. */
-static void clear_tails(const struct call *call, const struct part *part, int32_t thread, int32_t threads) {
+static void clear_tails(const struct call *call, const struct part *part, int32_t thread,
+                        int32_t threads) {
     const size_t F = (size_t)fr_features(&call->model->shape);
     const struct view y = caller_view(call->sequence, &part->group, call->sequence->y, F, 0);
     if (call->sequence->starts) return;
@@ -257,8 +295,8 @@ static void clear_tails(const struct call *call, const struct part *part, int32_
 }
 
 /* A layer's passes: the members share the units of each, or the directions. */
-static void run_layer(const struct call *call, int32_t index, int32_t layer, struct pointers *pointers,
-                      struct fr_member *member) {
+static void run_layer(const struct call *call, int32_t index, int32_t layer,
+                      struct pointers *pointers, struct fr_member *member) {
     const struct part *part = &call->part[index];
     const int32_t D = call->model->shape.num_directions;
     if (call->mode != DIRECTIONS) {
@@ -280,7 +318,8 @@ static void run_layer(const struct call *call, int32_t index, int32_t layer, str
 }
 
 /* Part `index` through all layers, by one thread or, if it is the only part, by a team. */
-static void run_network(const struct call *call, int32_t index, struct pointers *pointers, struct fr_member *member) {
+static void run_network(const struct call *call, int32_t index, struct pointers *pointers,
+                        struct fr_member *member) {
     const struct part *part = &call->part[index];
     const int32_t first = call->tape ? call->tape->plan.layer : 0;
     const int32_t end = call->tape ? first + 1 : call->model->shape.num_layers;
@@ -288,7 +327,8 @@ static void run_network(const struct call *call, int32_t index, struct pointers 
         run_layer(call, index, layer, pointers, member);
         if (member->gone) return;
         if (!part->summands[0]) continue;
-        for (int32_t i; (i = fr_next_share(member)) >= 0;) add_directions(call, part, layer, i, member->threads);
+        for (int32_t i; (i = fr_next_share(member)) >= 0;)
+            add_directions(call, part, layer, i, member->threads);
         if (member->gone) return;
     }
     for (int32_t i; (i = fr_next_share(member)) >= 0;) clear_tails(call, part, i, member->threads);
@@ -309,12 +349,17 @@ static void run_member(void *context, struct fr_member *member) {
     }
 }
 
-void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace, int32_t threads) {
-    struct call call = {.model = model, .sequence = sequence, .tape = sequence->tape, .kernels = fr_active_kernels()};
+void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace,
+                int32_t threads) {
+    struct call call = {.model = model,
+                        .sequence = sequence,
+                        .tape = sequence->tape,
+                        .kernels = fr_active_kernels()};
     struct fr_arena arena = {workspace, 0};
     struct fr_member member;
     threads = fr_useful_threads(&call, sequence->steps, sequence->rows, threads);
-    threads = fr_team_gather(&member, threads, fr_call_macs(model, sequence->steps, sequence->rows));
+    threads =
+        fr_team_gather(&member, threads, fr_call_macs(model, sequence->steps, sequence->rows));
     fr_lay_out_call(&call, sequence->steps, sequence->rows, threads, &arena);
     memset(call.zeros, 0, (size_t)fr_output_size(&model->shape) * sizeof *call.zeros);
     if (call.tape) fr_tape_begin(&call);
@@ -322,7 +367,7 @@ void fr_forward(const fr_model *model, const fr_sequence *sequence, void *worksp
     fr_team_run(&member, run_member, &call);
 }
 
-/* ---- the x part alone ------------------------------------------------------------------------ */
+/* ---- the x part alone -------------------------------------------------------------------- */
 
 size_t fr_table_size(const fr_model *model, int64_t tokens) {
     const size_t bytes = fr_gate_row(&model->layers[0]) * sizeof(float);
@@ -336,8 +381,10 @@ void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding
     const uint64_t mode = fr_float_mode_enter();
     for (int64_t first = 0; first < tokens; first += CHUNK_ROWS) {
         const int64_t count = tokens - first < CHUNK_ROWS ? tokens - first : CHUNK_ROWS;
-        for (int64_t i = 0; i < count; i++) rows[i] = embedding + (size_t)(first + i) * (size_t)l->inputs;
-        const struct fr_input input = {l, rows, table + (size_t)first * fr_gate_row(l), count, 0, l->blocks};
+        for (int64_t i = 0; i < count; i++)
+            rows[i] = embedding + (size_t)(first + i) * (size_t)l->inputs;
+        const struct fr_input input = {l,     rows, table + (size_t)first * fr_gate_row(l),
+                                       count, 0,    l->blocks};
         fr_active_kernels()->input(&input);
     }
     fr_float_mode_restore(mode);

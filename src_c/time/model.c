@@ -7,9 +7,11 @@
 #include <string.h>
 
 const struct fr_cell_info fr_cells[FR_CELLS] = {
-#define CELL(name, phases, slots, x_slot, x_gates, h_slot, h_gates, u_gates, biases, states, peepholes, direct) \
-    {#name, phases, slots, x_slot, h_slot, states, peepholes, direct, x_gates, h_gates, u_gates, biases},
-#include "cells/cells.def"
+#define CELL(name, phases, slots, x_slot, x_gates, h_slot, h_gates, u_gates, biases, states, \
+             peepholes, direct)                                                              \
+    {#name,     phases, slots,   x_slot,  h_slot,  states,                                   \
+     peepholes, direct, x_gates, h_gates, u_gates, biases},
+#include "../cells/cells.def"
 #undef CELL
 };
 
@@ -20,7 +22,9 @@ int32_t fr_cell(const char *name) {
     return -1;
 }
 
-static int in_range(int32_t value, int32_t low, int32_t high) { return low <= value && value <= high; }
+static int in_range(int32_t value, int32_t low, int32_t high) {
+    return low <= value && value <= high;
+}
 
 const char *fr_shape_error(const fr_shape *s) {
     if (!in_range(s->cell, 0, FR_CELLS - 1)) return "cell is not one that fr_cell returns";
@@ -31,27 +35,40 @@ const char *fr_shape_error(const fr_shape *s) {
     if (!in_range(s->bias, 0, 1)) return "bias must be 0 or 1";
     if (!in_range(s->merge_sum, 0, 1)) return "merge_sum must be 0 or 1";
     if (s->proj_size && fr_cells[s->cell].states != 2) return "only an LSTM has a projection";
-    if (!in_range(s->proj_size, 0, s->hidden_size - 1)) return "proj_size must be 0 or less than hidden_size";
+    if (!in_range(s->proj_size, 0, s->hidden_size - 1))
+        return "proj_size must be 0 or less than hidden_size";
     return NULL;
 }
 
-/* ---- the flat parameter vector ---------------------------------------------------------------- */
+/* ---- the flat parameter vector ----------------------------------------------------------- */
 
 enum kind { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_CH, WEIGHT_HR, KINDS };
 
 /* First and second dimension of a kind of tensor in layer `layer`; 0, 0: the shape has none. */
-static void dimensions(const fr_shape *s, int32_t layer, enum kind kind, int64_t *rows, int64_t *columns) {
+static void dimensions(const fr_shape *s, int32_t layer, enum kind kind, int64_t *rows,
+                       int64_t *columns) {
     const struct fr_cell_info *cell = &fr_cells[s->cell];
     const int64_t H = s->hidden_size, wide = fr_gates(cell) * H;
     *rows = *columns = 0;
     switch (kind) {
-    case WEIGHT_IH: *rows = wide, *columns = layer ? fr_features(s) : s->input_size; break;
-    case WEIGHT_HH: *rows = wide, *columns = fr_output_size(s); break;
+    case WEIGHT_IH:
+        *rows = wide, *columns = layer ? fr_features(s) : s->input_size;
+        break;
+    case WEIGHT_HH:
+        *rows = wide, *columns = fr_output_size(s);
+        break;
     case BIAS_IH:
-    case BIAS_HH: *rows = s->bias ? wide : 0; break;
-    case WEIGHT_CH: *rows = cell->peepholes * H; break;
-    case WEIGHT_HR: *rows = s->proj_size, *columns = s->proj_size ? H : 0; break;
-    case KINDS: break;
+    case BIAS_HH:
+        *rows = s->bias ? wide : 0;
+        break;
+    case WEIGHT_CH:
+        *rows = cell->peepholes * H;
+        break;
+    case WEIGHT_HR:
+        *rows = s->proj_size, *columns = s->proj_size ? H : 0;
+        break;
+    case KINDS:
+        break;
     }
 }
 
@@ -93,7 +110,8 @@ int fr_parameter(const fr_shape *s, int32_t index, fr_tensor *tensor) {
             if (rows == 0 || index-- > 0) continue;
             const char *suffix = i % s->num_directions ? "_reverse" : "";
             const int matrix = kind == WEIGHT_IH || kind == WEIGHT_HH || kind == WEIGHT_HR;
-            snprintf(tensor->name, sizeof tensor->name, "%s_l%d%s", names[kind], (int)layer, suffix);
+            snprintf(tensor->name, sizeof tensor->name, "%s_l%d%s", names[kind], (int)layer,
+                     suffix);
             tensor->rows = rows;
             tensor->columns = matrix ? columns : -1;
             tensor->offset = at[kind];
@@ -104,7 +122,7 @@ int fr_parameter(const fr_shape *s, int32_t index, fr_tensor *tensor) {
     return 0;
 }
 
-/* ---- layout ----------------------------------------------------------------------------------- */
+/* ---- layout ------------------------------------------------------------------------------ */
 
 static int32_t groups_of(int64_t outputs) { return (int32_t)((outputs + FR_GROUP - 1) / FR_GROUP); }
 
@@ -118,13 +136,15 @@ static size_t skewed(size_t block_floats) {
     return block_floats % 1024 == 0 ? block_floats + 32 : block_floats;
 }
 
-void fr_lay_out_matrix(struct fr_matrix *m, int32_t inputs, int32_t outputs, struct fr_arena *arena) {
+void fr_lay_out_matrix(struct fr_matrix *m, int32_t inputs, int32_t outputs,
+                       struct fr_arena *arena) {
     const int32_t groups = groups_of(outputs), last = groups - (groups - 1) / 4 * 4;
     m->inputs = inputs, m->outputs = outputs;
     m->blocks = (groups + 3) / 4;
     m->chains = chains_of(outputs);
     m->block_stride = skewed((size_t)inputs * FR_ROW);
-    const size_t size = (size_t)(m->blocks - 1) * m->block_stride + (size_t)inputs * (size_t)(last * FR_GROUP);
+    const size_t size =
+        (size_t)(m->blocks - 1) * m->block_stride + (size_t)inputs * (size_t)(last * FR_GROUP);
     m->weights = fr_take(arena, size, sizeof(float));
     m->bias = fr_take(arena, (size_t)m->blocks * FR_ROW, sizeof(float));
 }
@@ -144,7 +164,8 @@ static size_t block_floats(const struct fr_layer *l, int32_t block) {
     return ((size_t)l->inputs * x + (size_t)l->recurrent * h + (size_t)l->units * u) * FR_GROUP;
 }
 
-static void lay_out_layer(struct fr_layer *l, const fr_shape *s, int32_t layer, struct fr_arena *arena) {
+static void lay_out_layer(struct fr_layer *l, const fr_shape *s, int32_t layer,
+                          struct fr_arena *arena) {
     const struct fr_cell_info *cell = &fr_cells[s->cell];
     memset(l, 0, sizeof *l);
     l->cell = s->cell;
@@ -191,10 +212,11 @@ fr_model *fr_model_create(const fr_shape *shape, void *memory) {
 
 const fr_shape *fr_model_shape(const fr_model *model) { return &model->shape; }
 
-/* ---- packing ---------------------------------------------------------------------------------- */
+/* ---- packing ----------------------------------------------------------------------------- */
 
 /* to[k][i] = from[i][k] for up to 16 rows of from, in squares that stay in L1. */
-static void transpose_rows(float *to, size_t to_stride, const float *from, size_t from_stride, size_t rows, size_t K) {
+static void transpose_rows(float *to, size_t to_stride, const float *from, size_t from_stride,
+                           size_t rows, size_t K) {
     for (size_t k0 = 0; k0 < K; k0 += FR_GROUP) {
         const size_t end = K - k0 < FR_GROUP ? K : k0 + FR_GROUP;
         for (size_t i = 0; i < rows; i++) {
@@ -205,15 +227,16 @@ static void transpose_rows(float *to, size_t to_stride, const float *from, size_
 }
 
 /* Copies the rows of W (gates * H, K) that belong to `block` to w: [k][gate][16 or units]. */
-static void pack_rows(const struct fr_layer *l, int32_t block, const char *gates, const float *W, size_t K,
-                      float *w) {
+static void pack_rows(const struct fr_layer *l, int32_t block, const char *gates, const float *W,
+                      size_t K, float *w) {
     const size_t H = (size_t)l->units, first = (size_t)block * (size_t)l->unit;
     const size_t width = (size_t)row_groups(l, strlen(gates), block) * FR_GROUP;
     const size_t units = first + (size_t)l->unit <= H ? (size_t)l->unit : H - first;
     for (size_t g = 0; gates[g]; g++) {
         const float *rows = W + ((size_t)(gates[g] - '0') * H + first) * K;
         for (size_t u = 0; u < units; u += FR_GROUP) {
-            transpose_rows(w + g * FR_GROUP + u, width, rows + u * K, K, units - u < FR_GROUP ? units - u : FR_GROUP, K);
+            transpose_rows(w + g * FR_GROUP + u, width, rows + u * K, K,
+                           units - u < FR_GROUP ? units - u : FR_GROUP, K);
         }
     }
 }
@@ -225,8 +248,9 @@ static void pack_bias(const struct fr_layer *l, const float *b_ih, const float *
     const size_t H = (size_t)l->units, U = (size_t)l->unit;
     for (int32_t slot = 0; slot < l->slots; slot++) {
         const int x = slot - cell->x_slot;
-        const char digit = x >= 0 && x < (int)strlen(cell->x_gates) ? cell->x_gates[x]
-                                                                         : cell->h_gates[slot - cell->h_slot];
+        const char digit = x >= 0 && x < (int)strlen(cell->x_gates)
+                               ? cell->x_gates[x]
+                               : cell->h_gates[slot - cell->h_slot];
         const size_t from = (size_t)(digit - '0') * H;
         for (size_t u = 0; u < H; u++) {
             float *out = bias + ((u / U) * (size_t)l->slots + (size_t)slot) * U + u % U;
@@ -260,7 +284,8 @@ static void pack_layer(const fr_shape *s, const struct fr_layer *l, const float 
         float *w = l->weights + (size_t)block * l->block_stride;
         pack_rows(l, block, cell->x_gates, parameters + at[WEIGHT_IH], I, w);
         pack_rows(l, block, cell->h_gates, parameters + at[WEIGHT_HH], K, w + I * wide_x);
-        pack_rows(l, block, cell->u_gates, parameters + at[WEIGHT_HH], K, w + I * wide_x + K * wide_h);
+        pack_rows(l, block, cell->u_gates, parameters + at[WEIGHT_HH], K,
+                  w + I * wide_x + K * wide_h);
     }
     if (s->bias) pack_bias(l, parameters + at[BIAS_IH], parameters + at[BIAS_HH], l->bias);
     for (size_t u = 0; cell->peepholes && u < (size_t)l->units; u++) {
@@ -274,7 +299,8 @@ static void pack_layer(const fr_shape *s, const struct fr_layer *l, const float 
 
 void fr_model_load(fr_model *model, const float *parameters) {
     const fr_shape *s = &model->shape;
-    const uint64_t mode = fr_float_mode_enter(); /* biases are added: always with the same rounding */
+    const uint64_t mode =
+        fr_float_mode_enter(); /* biases are added: always with the same rounding */
     size_t offset = 0, at[KINDS];
     for (int32_t i = 0; i < s->num_layers * s->num_directions; i++) {
         offset = layer_offsets(s, i / s->num_directions, offset, at);
@@ -283,16 +309,19 @@ void fr_model_load(fr_model *model, const float *parameters) {
     fr_float_mode_restore(mode);
 }
 
-/* ---- the backward pass ------------------------------------------------------------------------ */
+/* ---- the backward pass ------------------------------------------------------------------- */
 
 void fr_lay_out_backs(struct fr_backs *b, const struct fr_layer *l, struct fr_arena *arena) {
     const struct fr_cell_info *cell = &fr_cells[l->cell];
     const int32_t units = l->blocks * l->unit;
     memset(b, 0, sizeof *b);
-    if (l->inputs) fr_lay_out_matrix(&b->x, (int32_t)strlen(cell->x_gates) * units, l->inputs, arena);
+    if (l->inputs)
+        fr_lay_out_matrix(&b->x, (int32_t)strlen(cell->x_gates) * units, l->inputs, arena);
     fr_lay_out_matrix(&b->h, (int32_t)strlen(cell->h_gates) * units, l->recurrent, arena);
-    if (cell->u_gates[0]) fr_lay_out_matrix(&b->u, (int32_t)strlen(cell->u_gates) * units, l->units, arena);
-    if (l->projection.outputs) fr_lay_out_matrix(&b->projection, l->projection.outputs, l->units, arena);
+    if (cell->u_gates[0])
+        fr_lay_out_matrix(&b->u, (int32_t)strlen(cell->u_gates) * units, l->units, arena);
+    if (l->projection.outputs)
+        fr_lay_out_matrix(&b->projection, l->projection.outputs, l->units, arena);
 }
 
 static fr_transpose *lay_out_transpose(const fr_model *model, struct fr_arena *arena) {
@@ -330,7 +359,8 @@ static void pack_input(const struct fr_matrix *m, size_t k, const float *row) {
 }
 
 /* Inputs in the order of the tape, [block][gate][U]; W (gates * H, outputs). */
-static void pack_gates_back(const struct fr_layer *l, const struct fr_matrix *m, const char *gates, const float *W) {
+static void pack_gates_back(const struct fr_layer *l, const struct fr_matrix *m, const char *gates,
+                            const float *W) {
     const size_t H = (size_t)l->units, U = (size_t)l->unit, count = strlen(gates);
     for (size_t g = 0; g < count; g++) {
         for (size_t u = 0; u < H; u++) {
@@ -363,10 +393,14 @@ void fr_pack_transposed(const struct fr_matrix *m, const float *W) {
 
 struct fr_tensors fr_layer_tensors(const fr_shape *s, int32_t index, float *parameters) {
     size_t offset = 0, at[KINDS];
-    for (int32_t i = 0; i <= index; i++) offset = layer_offsets(s, i / s->num_directions, offset, at);
+    for (int32_t i = 0; i <= index; i++)
+        offset = layer_offsets(s, i / s->num_directions, offset, at);
     return (struct fr_tensors){
-        .ih = parameters + at[WEIGHT_IH], .hh = parameters + at[WEIGHT_HH],
-        .b_ih = s->bias ? parameters + at[BIAS_IH] : NULL, .b_hh = s->bias ? parameters + at[BIAS_HH] : NULL,
-        .ch = parameters + at[WEIGHT_CH], .hr = parameters + at[WEIGHT_HR],
+        .ih = parameters + at[WEIGHT_IH],
+        .hh = parameters + at[WEIGHT_HH],
+        .b_ih = s->bias ? parameters + at[BIAS_IH] : NULL,
+        .b_hh = s->bias ? parameters + at[BIAS_HH] : NULL,
+        .ch = parameters + at[WEIGHT_CH],
+        .hr = parameters + at[WEIGHT_HR],
     };
 }

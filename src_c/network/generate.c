@@ -1,9 +1,9 @@
-/* Decoding over many steps: step, choose, go on, until a choice needs a decision that is not made here.
- * One call for many steps because whatever else runs between two of them finds the caches full of
- * weights. */
-#include "include/fastrnn.h"
+/* Decoding over many steps: step, choose, go on, until a choice needs a decision that is not made
+ * here. One call for many steps because whatever else runs between two of them finds the caches
+ * full of weights. */
+#include "../include/fastrnn_decode.h"
 
-/* ---- sampling ----------------------------------------------------------------------------------- */
+/* ---- sampling ---------------------------------------------------------------------------- */
 
 /* A row that was skipped has no token. */
 static int goes_on(const fr_draws *d, const int64_t *tokens, int64_t rows) {
@@ -28,11 +28,12 @@ int64_t fr_draw_steps(const fr_draws *d, int64_t steps, void *workspace, int32_t
     return steps;
 }
 
-/* ---- beam search -------------------------------------------------------------------------------- */
+/* ---- beam search ------------------------------------------------------------------------- */
 
-/* The next rows are the first `beams` candidates of every group, if no choice is left to make: all of
- * them are there, and none may end its text. */
-static int take_candidates(const fr_search *s, int64_t *tokens, int64_t *parents, double *scores, float *logprobs) {
+/* The next rows are the first `beams` candidates of every group, if no choice is left to make: all
+ * of them are there, and none may end its text. */
+static int take_candidates(const fr_search *s, int64_t *tokens, int64_t *parents, double *scores,
+                           float *logprobs) {
     const fr_choice *c = s->choice;
     int64_t n = 0;
     for (int64_t g = 0; g < c->groups; g++) {
@@ -56,7 +57,8 @@ int64_t fr_search_steps(fr_search *s, int64_t steps, int32_t threads) {
     s->nan_row = -1;
     for (int64_t t = 0; t < steps; t++) {
         const int64_t at = t * s->capacity, next = at + s->capacity;
-        const int64_t rows = fr_state_rows(s->network->state), each = rows / c->groups, taken = c->groups * s->beams;
+        const int64_t rows = fr_state_rows(s->network->state), each = rows / c->groups,
+                      taken = c->groups * s->beams;
         fr_network_step(s->network, NULL, s->tokens + at, s->logits);
         const int64_t nan_row = fr_normalize(rows, c->classes, s->logits, threads);
         if (nan_row < rows) {
@@ -66,7 +68,9 @@ int64_t fr_search_steps(fr_search *s, int64_t steps, int32_t threads) {
         for (int64_t g = 0; g < c->groups; g++) s->first[g] = g * each, s->last[g] = (g + 1) * each;
         c->scores = s->scores + at;
         fr_choose(c, threads);
-        if (!take_candidates(s, s->tokens + next, s->parents + next, s->scores + next, s->logprobs + next)) return t;
+        if (!take_candidates(s, s->tokens + next, s->parents + next, s->scores + next,
+                             s->logprobs + next))
+            return t;
         if (!is_same_order(s->parents + next, taken, rows)) {
             fr_network_reorder(s->network, s->parents + next, taken);
         }

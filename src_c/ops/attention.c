@@ -1,7 +1,7 @@
 /* Attention: pairs of a row and a step are divided among the threads, backwards whole rows. */
-#include "include/fastrnn.h"
-#include "kernels.h"
-#include "team.h"
+#include "../include/fastrnn_train.h"
+#include "../kernels.h"
+#include "../time/team.h"
 
 enum { LEAST_WORK = 200000, TANH_WORK = 16 }; /* multiply-adds for which a second thread pays */
 
@@ -33,7 +33,8 @@ static void back_share(void *context, int share, int shares) {
                                      rows * (share + 1) / shares);
 }
 
-void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients, int32_t threads) {
+void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients,
+                    int32_t threads) {
     struct back call = {attention, gradients};
     fr_divide(pays(attention), threads, back_share, &call);
 }

@@ -9,7 +9,7 @@ enum {
     RELAPSE_NS = 100000000, /* late in a call so soon after a pause: the next is twice as long */
 };
 
-/* ---- memory of late members ------------------------------------------------------------------ */
+/* ---- memory of late members -------------------------------------------------------------- */
 
 /* When teams are tried again, and the last pause. Several callers may write: any of their values
  * will do. */
@@ -37,7 +37,7 @@ int32_t fr_team_size(int32_t threads) {
     return threads > 1 && fr_threads_available() && !is_pausing() ? threads : 1;
 }
 
-/* ---- gathering ------------------------------------------------------------------------------- */
+/* ---- gathering --------------------------------------------------------------------------- */
 
 static struct fr_team *take_team(void) {
     for (int i = 0; i < FR_TEAMS; i++) {
@@ -175,8 +175,8 @@ static void judge_arrival(struct fr_team *team, int all_came, int parked) {
 }
 
 int fr_team_gather(struct fr_member *caller, int threads, double macs) {
-    /* Neither a division of doubles nor an unsigned number of one: they may set the caller's flag of
-     * inexact results. */
+    /* Neither a division of doubles nor an unsigned number of one: they may set the caller's flag
+     * of inexact results. */
     const int64_t patience = macs < 1e15 ? (int64_t)macs / FR_JOIN_MACS : FR_JOIN_NS;
     const int may_wait = patience >= FR_JOIN_NS;
     int members = 1, parked = 0;

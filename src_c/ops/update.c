@@ -1,11 +1,11 @@
 /* Passes over flat vectors: each thread has a range of its own, whole cache lines of it. */
-#include "include/fastrnn.h"
-#include "kernels.h"
-#include "team.h"
+#include "../include/fastrnn_train.h"
+#include "../kernels.h"
+#include "../time/team.h"
 
 enum {
     LEAST_WORK = 262144, /* values below which a second thread does not pay: about 100 us */
-    GRAIN = 64,         /* ranges are multiples of so many values */
+    GRAIN = 64,          /* ranges are multiples of so many values */
 };
 
 /* Where a share begins, and that of the one before it ends. */

@@ -1,12 +1,13 @@
-/* The products over all rows of all steps: gradients of weights, inputs and embeddings. Rows come step
- * after step, the last first, and within a step in the caller's order, so that every sum has one
- * order whatever the division into parts, threads and chunks. */
+/* The products over all rows of all steps: gradients of weights, inputs and embeddings. Rows come
+ * step after step, the last first, and within a step in the caller's order, so that every sum has
+ * one order whatever the division into parts, threads and chunks. */
 #include "backward.h"
-#include "panel.h"
+#include "../matrix/panel.h"
 
 #include <stddef.h>
 
-/* Walks the rows of the steps [s0, s1): the last step first, the rows of the caller in rising order. */
+/* Walks the rows of the steps [s0, s1): the last step first, the rows of the caller in rising
+ * order. */
 struct walk {
     const struct back *b;
     int32_t d;
@@ -33,8 +34,10 @@ static int walk_next(struct walk *w, struct row *row) {
             const size_t kept = record_row(&work->record, w->s) + (size_t)r, units = fr_unit_row(l);
             *row = (struct row){
                 .gates = work->record.gates + kept * fr_gate_row(l),
-                .h0 = fr_h_before(p, w->s, r), .u = row_of(work->record.u, kept, units),
-                .dq = row_of(work->dq, kept, b->dq_row), .c1 = row_of(work->record.c, kept, units),
+                .h0 = fr_h_before(p, w->s, r),
+                .u = row_of(work->record.u, kept, units),
+                .dq = row_of(work->dq, kept, b->dq_row),
+                .c1 = row_of(work->record.c, kept, units),
                 .c0 = work->record.c ? c_before(p, &work->record, w->s, w->s0, r) : NULL,
             };
             const size_t element = view_index(&p->x, t, r);
@@ -48,20 +51,22 @@ static int walk_next(struct walk *w, struct row *row) {
     return 0;
 }
 
-static void find_columns(const float **to, const struct row *rows, size_t at, int32_t count, size_t column) {
+static void find_columns(const float **to, const struct row *rows, size_t at, int32_t count,
+                         size_t column) {
     for (int32_t k = 0; k < count; k++) {
         to[k] = *(const float *const *)((const char *)&rows[k] + at) + column;
     }
 }
 
-static void fill_panel(const struct lists *q, float *panel, size_t at, int32_t count, int32_t width) {
+static void fill_panel(const struct lists *q, float *panel, size_t at, int32_t count,
+                       int32_t width) {
     find_columns(q->a, q->row, at, count, 0);
     fr_fill_panel(panel, q->a, count, width);
 }
 
 /* The gradients of up to 16 rows of a weight matrix (and their biases), q->a being found. */
-static void add_outer(const struct back *b, const struct lists *q, const float *panel, int32_t rows, float *weight,
-                      float *bias, int32_t outputs, int32_t width) {
+static void add_outer(const struct back *b, const struct lists *q, const float *panel, int32_t rows,
+                      float *weight, float *bias, int32_t outputs, int32_t width) {
     float *out[FR_GROUP];
     for (int32_t r = 0; r < outputs; r++) out[r] = weight + (size_t)r * (size_t)width;
     const struct fr_outer outer = {q->a, panel, out, rows, outputs, width};
@@ -80,19 +85,22 @@ static const struct {
     int32_t slot, sees_c1;
 } peepholes[3] = {{0, 0}, {1, 0}, {3, 1}};
 
-static void add_peepholes(const struct back *b, const struct lists *q, const struct row *row, int32_t rows, float *ch,
-                          int32_t slot, int32_t unit, int32_t outputs) {
+static void add_peepholes(const struct back *b, const struct lists *q, const struct row *row,
+                          int32_t rows, float *ch, int32_t slot, int32_t unit, int32_t outputs) {
     for (int32_t i = 0; i < 3; i++) {
         if (peepholes[i].slot != slot) continue;
-        const size_t at = peepholes[i].sees_c1 ? offsetof(struct row, c1) : offsetof(struct row, c0);
+        const size_t at =
+            peepholes[i].sees_c1 ? offsetof(struct row, c1) : offsetof(struct row, c0);
         find_columns(q->b, row, at, rows, (size_t)unit);
-        const struct fr_columns columns = {q->a, q->b, ch + (size_t)i * (size_t)b->layers->units + unit, rows, outputs};
+        const struct fr_columns columns = {
+            q->a, q->b, ch + (size_t)i * (size_t)b->layers->units + unit, rows, outputs};
         b->call.kernels->columns(&columns);
     }
 }
 
 /* Gradients of 16 gates, to the sums of the rows' tokens. */
-static void add_to_tokens(const struct back *b, const float *const *a, const struct row *row, int32_t rows, size_t column) {
+static void add_to_tokens(const struct back *b, const float *const *a, const struct row *row,
+                          int32_t rows, size_t column) {
     const size_t gate_row = fr_gate_row(b->layers);
     for (int32_t k = 0; k < rows; k++) {
         float *sum = b->by_token + (size_t)row[k].token * gate_row + column;
@@ -101,15 +109,16 @@ static void add_to_tokens(const struct back *b, const float *const *a, const str
 }
 
 /* The weights that a panel of rows adds to: of 16 units of one slot. */
-static void add_group(const struct back *b, const struct fr_tensors *g, const struct lists *q, const struct row *row,
-                      int32_t rows, int32_t group) {
+static void add_group(const struct back *b, const struct fr_tensors *g, const struct lists *q,
+                      const struct row *row, int32_t rows, int32_t group) {
     const struct fr_layer *l = b->layers;
     const struct fr_cell_info *cell = &fr_cells[l->cell];
     const int32_t column = group * FR_GROUP, U = l->unit, H = l->units;
     const int32_t slot = column / U % l->slots, unit = column / (U * l->slots) * U + column % U;
     const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
     if (outputs <= 0) return;
-    const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot), h = gate_of(cell->h_gates, cell->h_slot, slot);
+    const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot),
+                  h = gate_of(cell->h_gates, cell->h_slot, slot);
     const int64_t u = gate_of(cell->u_gates, cell->h_slot + (int32_t)strlen(cell->h_gates), slot);
     const size_t I = (size_t)l->inputs, R = (size_t)l->recurrent;
     find_columns(q->a, row, offsetof(struct row, gates), rows, (size_t)column);
@@ -121,14 +130,14 @@ static void add_group(const struct back *b, const struct fr_tensors *g, const st
     }
     if (h >= 0 || u >= 0) {
         const size_t at = (size_t)((h >= 0 ? h : u) * H + unit);
-        add_outer(b, q, h >= 0 ? q->panel_h : q->panel_u, rows, g->hh + at * R, g->b_hh ? g->b_hh + at : NULL,
-                  outputs, h >= 0 ? l->recurrent : H);
+        add_outer(b, q, h >= 0 ? q->panel_h : q->panel_u, rows, g->hh + at * R,
+                  g->b_hh ? g->b_hh + at : NULL, outputs, h >= 0 ? l->recurrent : H);
     }
     if (cell->peepholes) add_peepholes(b, q, row, rows, g->ch, slot, unit, outputs);
 }
 
-static void add_panel(const struct back *b, const struct fr_tensors *g, const struct lists *q, int32_t rows,
-                      int32_t thread, int32_t threads) {
+static void add_panel(const struct back *b, const struct fr_tensors *g, const struct lists *q,
+                      int32_t rows, int32_t thread, int32_t threads) {
     const struct fr_layer *l = b->layers;
     const struct row *row = q->row;
     const int32_t P = l->projection.outputs, groups = l->blocks * l->slots * l->unit / FR_GROUP;
@@ -136,22 +145,26 @@ static void add_panel(const struct back *b, const struct fr_tensors *g, const st
     if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
     fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->recurrent);
     if (q->panel_u) fill_panel(q, q->panel_u, offsetof(struct row, u), rows, l->units);
-    for (int32_t i = share_of(all, thread, threads).begin; i < share_of(all, thread, threads).end; i++) {
+    for (int32_t i = share_of(all, thread, threads).begin; i < share_of(all, thread, threads).end;
+         i++) {
         if (i < groups) {
             add_group(b, g, q, row, rows, i);
             continue;
         }
         const int32_t at = (i - groups) * FR_GROUP, outputs = P - at < FR_GROUP ? P - at : FR_GROUP;
         find_columns(q->a, row, offsetof(struct row, dq), rows, (size_t)at);
-        add_outer(b, q, q->panel_u, rows, g->hr + (size_t)at * (size_t)l->units, NULL, outputs, l->units);
+        add_outer(b, q, q->panel_u, rows, g->hr + (size_t)at * (size_t)l->units, NULL, outputs,
+                  l->units);
     }
 }
 
-static void add_weights(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
+static void add_weights(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,
+                        int32_t threads) {
     const fr_shape *s = &b->call.model->shape;
     const struct lists *q = &b->lists[thread];
     if (!b->g->parameters) return;
-    const struct fr_tensors g = fr_layer_tensors(s, b->call.tape->plan.layer * b->D + d, b->g->parameters);
+    const struct fr_tensors g =
+        fr_layer_tensors(s, b->call.tape->plan.layer * b->D + d, b->g->parameters);
     struct walk walk = walk_begin(b, d, s0, s1);
     for (int32_t rows = 0, more = 1; more;) {
         more = walk_next(&walk, &q->row[rows]);
@@ -169,12 +182,14 @@ static const float *x_slots(const struct fr_layer *l, const float *gates, float 
     const size_t U = (size_t)l->unit, wide = strlen(cell->x_gates) * U, all = (size_t)l->slots * U;
     if (wide == all) return gates;
     for (size_t block = 0; block < (size_t)l->blocks; block++) {
-        memcpy(to + block * wide, gates + block * all + (size_t)cell->x_slot * U, wide * sizeof *to);
+        memcpy(to + block * wide, gates + block * all + (size_t)cell->x_slot * U,
+               wide * sizeof *to);
     }
     return to;
 }
 
-static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
+static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,
+                       int32_t threads) {
     const struct lists *q = &b->lists[thread];
     const struct fr_matrix *m = &b->backs[d].x;
     float *out[FR_INPUT_ROWS];
@@ -191,10 +206,12 @@ static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, 
     int64_t rows = 0;
     for (int64_t i = 0; i < last && walk_next(&walk, &row); i++) {
         if (i < first) continue;
-        in[rows] = x_slots(b->layers, row.gates, q->compact + (size_t)rows * off_kib((size_t)m->inputs));
+        in[rows] =
+            x_slots(b->layers, row.gates, q->compact + (size_t)rows * off_kib((size_t)m->inputs));
         out[rows++] = row.dx;
         if (rows < FR_INPUT_ROWS && i + 1 < last) continue;
-        const struct fr_product product = {m, in, out, rows, 0, m->blocks, .accumulate = d > 0, .reversed = 0};
+        const struct fr_product product = {
+            m, in, out, rows, 0, m->blocks, .accumulate = d > 0, .reversed = 0};
         b->call.kernels->product(&product);
         rows = 0;
     }
@@ -213,14 +230,17 @@ static void add_token_weights(const struct back *b, int32_t thread, int32_t thre
         const int32_t rows = V - first < FR_PANEL_ROWS ? (int32_t)(V - first) : FR_PANEL_ROWS;
         for (int32_t k = 0; k < rows; k++) q->a[k] = b->g->embedding + (size_t)(first + k) * I;
         fr_fill_panel(q->panel_x, q->a, rows, l->inputs);
-        for (int32_t i = share_of(groups, thread, threads).begin; i < share_of(groups, thread, threads).end; i++) {
+        for (int32_t i = share_of(groups, thread, threads).begin;
+             i < share_of(groups, thread, threads).end; i++) {
             const int32_t column = i * FR_GROUP, slot = column / U % l->slots;
             const int32_t unit = column / (U * l->slots) * U + column % U;
             const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
             const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot);
             if (x < 0 || outputs <= 0) continue;
-            for (int32_t k = 0; k < rows; k++) q->a[k] = b->by_token + (size_t)(first + k) * gate_row + column;
-            add_outer(b, q, q->panel_x, rows, g.ih + (size_t)(x * H + unit) * I, NULL, outputs, l->inputs);
+            for (int32_t k = 0; k < rows; k++)
+                q->a[k] = b->by_token + (size_t)(first + k) * gate_row + column;
+            add_outer(b, q, q->panel_x, rows, g.ih + (size_t)(x * H + unit) * I, NULL, outputs,
+                      l->inputs);
         }
     }
 }
@@ -238,7 +258,8 @@ static void add_token_inputs(const struct back *b, int32_t thread, int32_t threa
         in[rows] = x_slots(b->layers, sums, q->compact + (size_t)rows * off_kib((size_t)m->inputs));
         out[rows++] = b->g->dembedding + (size_t)v * (size_t)m->outputs;
         if (rows < FR_INPUT_ROWS && v + 1 < last) continue;
-        const struct fr_product product = {m, in, out, rows, 0, m->blocks, .accumulate = 1, .reversed = 0};
+        const struct fr_product product = {
+            m, in, out, rows, 0, m->blocks, .accumulate = 1, .reversed = 0};
         b->call.kernels->product(&product);
         rows = 0;
     }
@@ -266,7 +287,8 @@ static void add_flow(const struct back *b, int32_t d, int64_t s0, int64_t s1) {
     }
 }
 
-void fr_add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads) {
+void fr_add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,
+                      int32_t threads) {
     if (thread == 0) add_flow(b, d, s0, s1);
     add_weights(b, d, s0, s1, thread, threads);
     add_inputs(b, d, s0, s1, thread, threads);

@@ -3,20 +3,20 @@
 #ifndef FASTRNN_CLAIMS_H
 #define FASTRNN_CLAIMS_H
 
-#include "include/fastrnn.h"
+#include "../include/fastrnn.h"
 #include "team.h"
 #include "threads.h"
 
 /* Times in nanoseconds; tests are less patient, so that they meet the rare paths. */
 #ifndef FR_JOIN_NS
-#define FR_JOIN_NS 100000     /* for members to come, at most, */
-#define FR_JOIN_MACS 160      /* and 1 for so many multiply-adds: a quarter of the call */
-#define FR_LATE_NS 100000     /* for a member to claim its share */
-#define FR_RESIGN_NS 1000000  /* for a member to wait, and half of the time it was there */
-#define FR_SLOW_NS 200000     /* for shares at hand, in all of a call, and half of its time */
-#define FR_SLEEP_NS 100000    /* the caller polls for a share at hand, then sleeps */
-#define FR_PAUSE_NS 1000000   /* the first pause after a late member */
-#define FR_MIND_PROCESSOR 1   /* a member leaves that is on the caller's processor */
+#define FR_JOIN_NS 100000    /* for members to come, at most, */
+#define FR_JOIN_MACS 160     /* and 1 for so many multiply-adds: a quarter of the call */
+#define FR_LATE_NS 100000    /* for a member to claim its share */
+#define FR_RESIGN_NS 1000000 /* for a member to wait, and half of the time it was there */
+#define FR_SLOW_NS 200000    /* for shares at hand, in all of a call, and half of its time */
+#define FR_SLEEP_NS 100000   /* the caller polls for a share at hand, then sleeps */
+#define FR_PAUSE_NS 1000000  /* the first pause after a late member */
+#define FR_MIND_PROCESSOR 1  /* a member leaves that is on the caller's processor */
 #endif
 
 enum {
@@ -31,8 +31,8 @@ enum {
 
 /* What members and the caller see of each other, and what the caller knows of its members. */
 struct fr_team {
-    _Alignas(128) uint32_t done; /* shares done in this run, modulo 2^32 */
-    uint32_t sleeping;           /* the caller sleeps on it */
+    _Alignas(128) uint32_t done;    /* shares done in this run, modulo 2^32 */
+    uint32_t sleeping;              /* the caller sleeps on it */
     _Alignas(128) uint32_t started; /* the call is known: */
     int32_t threads;
     fr_team_function *function;
@@ -41,9 +41,9 @@ struct fr_team {
     int32_t processor; /* of the caller; -1: unknown */
     /* the caller's own: */
     _Alignas(128) int taken;
-    int32_t next; /* shares of this phase from here on were not looked at */
-    int late;     /* a member was */
-    int gathered; /* members came before the run began */
+    int32_t next;    /* shares of this phase from here on were not looked at */
+    int late;        /* a member was */
+    int gathered;    /* members came before the run began */
     uint64_t start;  /* when the run began; before it, the gathering */
     uint64_t waited; /* for members that had a share at hand */
     struct fr_worker *worker[FR_MAX_THREADS]; /* by member, from 1 on */

@@ -1,5 +1,5 @@
-/* What the two halves of a backward pass share: time (backward.c) and the products over all rows of all
- * steps (gradients.c). */
+/* What the two halves of a backward pass share: time (backward.c) and the products over all rows of
+ * all steps (gradients.c). */
 #ifndef FASTRNN_BACKWARD_H
 #define FASTRNN_BACKWARD_H
 
@@ -9,8 +9,10 @@ enum { FR_INPUT_ROWS = 96 }; /* rows of dx per product */
 
 /* Memory of one part in one direction. */
 struct work {
-    float *dh, *dm, *dc, *du;  /* (rows, blocks * U); dm: of an LSTM's output before its projection */
-    float *dz_h[2], *dz_u;     /* (rows, width of a product's inputs), where the tape has others between */
+    float *dh, *dm, *dc,
+        *du; /* (rows, blocks * U); dm: of an LSTM's output before its projection */
+    float *dz_h[2],
+        *dz_u; /* (rows, width of a product's inputs), where the tape has others between */
     struct record record;
     float *dq;   /* by row of the record, (R padded): gradient of a projected h */
     float *flow; /* by row of the record, (blocks, 2) */
@@ -40,19 +42,23 @@ struct back {
     struct work *work;   /* (parts, D) */
     struct pass *pass;   /* (parts, D) */
     struct lists *lists; /* (threads) */
-    float *by_token; /* (V, blocks, slots, U): gradients of gates added up per token; NULL: x is given */
+    float *by_token;     /* (V, blocks, slots, U): gradients of gates added up per token; NULL: x is
+                            given */
     int32_t D, threads;
-    int32_t h_apart;      /* the slots of h lie between others: they need a copy side by side */
+    int32_t h_apart; /* the slots of h lie between others: they need a copy side by side */
     size_t h_row, u_row, dq_row; /* floats of a row of dz_h, dz_u and dq */
 };
 
 /* Rows of a product are kept off multiples of 1 KiB, as those of gates. */
 static inline size_t off_kib(size_t floats) { return floats % 256 == 0 ? floats + 32 : floats; }
 
-static inline float *row_of(float *base, size_t row, size_t width) { return base ? base + row * width : NULL; }
+static inline float *row_of(float *base, size_t row, size_t width) {
+    return base ? base + row * width : NULL;
+}
 
 /* The c before step s: of the step before, or what was kept at the start of the chunk. */
-static inline const float *c_before(const struct pass *p, const struct record *record, int64_t s, int64_t s0, int64_t r) {
+static inline const float *c_before(const struct pass *p, const struct record *record, int64_t s,
+                                    int64_t s0, int64_t r) {
     const size_t unit_row = fr_unit_row(p->layer);
     if (s > s0 && r < record->start[s] - record->start[s - 1]) {
         return record->c + (record_row(record, s - 1) + (size_t)r) * unit_row;
@@ -61,9 +67,10 @@ static inline const float *c_before(const struct pass *p, const struct record *r
     return p->kept->c_at + (size_t)(chunk * p->group->rows + r) * unit_row;
 }
 
-/* gradients.c: what the rows of the steps [s0, s1) of direction d add to the gradients of weights, inputs
- * and embedding, and to the flow; a thread's share. */
-void fr_add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread, int32_t threads);
+/* gradients.c: what the rows of the steps [s0, s1) of direction d add to the gradients of weights,
+ * inputs and embedding, and to the flow; a thread's share. */
+void fr_add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,
+                      int32_t threads);
 /* What is added up per token goes into the gradients, once all steps are done. */
 void fr_add_token_gradients(const struct back *b, int32_t thread, int32_t threads);
 

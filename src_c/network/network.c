@@ -1,5 +1,5 @@
 /* A stream with what comes before and behind it: tokens, attention over a memory, a head. */
-#include "include/fastrnn.h"
+#include "../include/fastrnn.h"
 
 #include <string.h>
 
@@ -29,9 +29,11 @@ static const float *fed_inputs(const fr_network *n, int64_t rows, const int64_t 
     return l->inputs;
 }
 
-static void step_layers(const fr_network *n, int64_t rows, const float *x, const int64_t *tokens, float *y) {
+static void step_layers(const fr_network *n, int64_t rows, const float *x, const int64_t *tokens,
+                        float *y) {
     if (!tokens) fr_step(n->model, n->state, x, y);
-    else if (n->look && n->look->inputs) fr_step(n->model, n->state, fed_inputs(n, rows, tokens), y);
+    else if (n->look && n->look->inputs)
+        fr_step(n->model, n->state, fed_inputs(n, rows, tokens), y);
     else if (n->table) fr_step_tokens(n->model, n->state, n->table, tokens, y);
     else fr_step_embedded(n->model, n->state, n->embedding, tokens, y);
 }
@@ -63,7 +65,8 @@ void fr_network_step(const fr_network *n, const float *x, const int64_t *tokens,
 }
 
 void fr_network_read(const fr_network *n, int64_t steps, const int64_t *tokens) {
-    for (int64_t t = 0; t < steps; t++) fr_network_step(n, NULL, tokens + t * fr_state_rows(n->state), NULL);
+    for (int64_t t = 0; t < steps; t++)
+        fr_network_step(n, NULL, tokens + t * fr_state_rows(n->state), NULL);
 }
 
 /* What is copied row by row meets in memory that is free between two steps. */

@@ -18,7 +18,7 @@
 
 #include "plan.h"
 
-/* ---- rows of an array ------------------------------------------------------------------------ */
+/* ---- rows of an array -------------------------------------------------------------------- */
 
 /* Where step t of row r is. */
 struct view {
@@ -38,7 +38,7 @@ static inline float *view_at(const struct view *v, int64_t t, int64_t r) {
     return v->base + view_index(v, t, r) * v->width + v->offset;
 }
 
-/* ---- passes ---------------------------------------------------------------------------------- */
+/* ---- passes ------------------------------------------------------------------------------ */
 
 struct pass {
     const struct call *call;
@@ -47,9 +47,9 @@ struct pass {
     struct view x, y;
     const int64_t *tokens; /* first layer on tokens: x only finds their index */
     int reverse;
-    int again; /* training: steps that ran before, from the c that was kept then */
-    size_t state; /* layer * D + direction */
-    const struct kept *kept;     /* training: else NULL */
+    int again;               /* training: steps that ran before, from the c that was kept then */
+    size_t state;            /* layer * D + direction */
+    const struct kept *kept; /* training: else NULL */
     const struct record *record; /* where the steps that run are recorded, or NULL */
 };
 
@@ -66,7 +66,9 @@ struct range {
     int32_t begin, end;
 };
 
-static inline int64_t time_of(const struct pass *p, int64_t s) { return p->reverse ? p->group->steps - 1 - s : s; }
+static inline int64_t time_of(const struct pass *p, int64_t s) {
+    return p->reverse ? p->group->steps - 1 - s : s;
+}
 
 /* The last step in which row r is alive, -1 if there is none. */
 static inline int64_t last_step(const struct pass *p, int64_t r) {
@@ -75,7 +77,8 @@ static inline int64_t last_step(const struct pass *p, int64_t r) {
 }
 
 static inline struct range share_of(int32_t blocks, int32_t i, int32_t shares) {
-    return (struct range){(int32_t)((int64_t)blocks * i / shares), (int32_t)((int64_t)blocks * (i + 1) / shares)};
+    return (struct range){(int32_t)((int64_t)blocks * i / shares),
+                          (int32_t)((int64_t)blocks * (i + 1) / shares)};
 }
 
 /* (rows, blocks * U): the c that the tape keeps, from before the chunk that begins with step s. */
@@ -84,15 +87,18 @@ static inline float *kept_c(const struct pass *p, int64_t s) {
     return p->kept->c_at + (size_t)(chunk * p->group->rows) * fr_unit_row(p->layer);
 }
 
-static inline struct view caller_view(const fr_sequence *q, const struct group *g, float *base, size_t width, size_t offset) {
+static inline struct view caller_view(const fr_sequence *q, const struct group *g, float *base,
+                                      size_t width, size_t offset) {
     return (struct view){base, width, offset, q->step_stride, q->row_stride, q->starts, g->order};
 }
 
-static inline struct view inner_view(const struct group *g, float *base, size_t width, size_t offset) {
+static inline struct view inner_view(const struct group *g, float *base, size_t width,
+                                     size_t offset) {
     return (struct view){base, width, offset, g->rows, 1, NULL, NULL};
 }
 
-struct pass fr_make_pass(const struct call *call, const struct part *part, int32_t layer, int32_t direction);
+struct pass fr_make_pass(const struct call *call, const struct part *part, int32_t layer,
+                         int32_t direction);
 /* Where the h before step s is, for a row of the pass: the y of the step before, or h0. */
 const float *fr_h_before(const struct pass *pass, int64_t s, int64_t r);
 /* Steps [s0, s1) of a pass again, from the states before s0, into pass->record. */

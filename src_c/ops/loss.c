@@ -1,7 +1,7 @@
 /* Losses over rows of logits: rows are divided among the threads, each is computed by one. */
-#include "include/fastrnn.h"
-#include "kernels.h"
-#include "team.h"
+#include "../include/fastrnn_train.h"
+#include "../kernels.h"
+#include "../time/team.h"
 
 enum { LEAST_WORK = 32768 }; /* logits below which a second thread does not pay: about 25 us */
 
@@ -28,7 +28,8 @@ static void log_softmax_share(void *context, int share, int shares) {
     const struct log_call *c = context;
     const int64_t last = c->rows * (share + 1) / shares;
     for (int64_t row = c->rows * share / shares; row < last; row++) {
-        fr_active_kernels()->log_softmax(c->x + row * c->x_stride, c->y + row * c->y_stride, c->classes);
+        fr_active_kernels()->log_softmax(c->x + row * c->x_stride, c->y + row * c->y_stride,
+                                         c->classes);
     }
 }
 

@@ -32,7 +32,8 @@ static double sum_halves(int64_t n, const float *x, int squared) {
 
 static double mean_of(int64_t n, const float *x, int squared) {
     double sum = 0;
-    for (int64_t i = 0; i < n; i += STRETCH) sum += sum_halves(n - i < STRETCH ? n - i : STRETCH, x + i, squared);
+    for (int64_t i = 0; i < n; i += STRETCH)
+        sum += sum_halves(n - i < STRETCH ? n - i : STRETCH, x + i, squared);
     return sum / (double)n;
 }
 
@@ -52,9 +53,11 @@ void fr_layer_norm(const fr_norm *norm) {
     }
 }
 
-int64_t fr_take_rows(int64_t n, const int64_t *indices, int64_t limit, int64_t width, const float *table, float *y) {
+int64_t fr_take_rows(int64_t n, const int64_t *indices, int64_t limit, int64_t width,
+                     const float *table, float *y) {
     for (int64_t i = 0; i < n; i++) {
-        const int64_t index = ((const volatile int64_t *)indices)[i]; /* read once: its owner may write to it */
+        const int64_t index =
+            ((const volatile int64_t *)indices)[i]; /* read once: its owner may write to it */
         if (index < 0 || index >= limit) return i;
         memcpy(y + i * width, table + index * width, (size_t)width * sizeof *y);
     }

@@ -19,7 +19,7 @@ int fr_threads_run(int threads, void (*function)(void *context, int thread), voi
 
 /* One thread that may become a member of a team. */
 struct fr_worker {
-    _Alignas(128) uint64_t claim; /* what it has claimed: the protocol of team.c */
+    _Alignas(128) uint64_t claim;  /* what it has claimed: the protocol of team.c */
     _Alignas(128) uint32_t asleep; /* 1: parked until somebody sets it to 0 */
 };
 

@@ -1,18 +1,21 @@
 /* The tape: what a training call keeps of one layer for its backward pass. */
 #include "plan.h"
 
-static int64_t chunks_of(const fr_tape_plan *plan) { return (plan->steps + plan->kept_steps - 1) / plan->kept_steps; }
+static int64_t chunks_of(const fr_tape_plan *plan) {
+    return (plan->steps + plan->kept_steps - 1) / plan->kept_steps;
+}
 
 static int plan_fits(const fr_model *model, const fr_tape_plan *p) {
     const size_t T = (size_t)p->steps, N = (size_t)p->rows;
     return p->layer >= 0 && p->layer < model->shape.num_layers && p->steps >= 1 && p->rows >= 0 &&
-           p->steps <= INT64_MAX / 64 && p->rows <= INT32_MAX && p->kept_steps >= 1 && p->kept_steps <= p->steps &&
-           p->vocabulary >= 0 && (p->vocabulary == 0 || (p->layer == 0 && model->shape.num_directions == 1)) &&
+           p->steps <= INT64_MAX / 64 && p->rows <= INT32_MAX && p->kept_steps >= 1 &&
+           p->kept_steps <= p->steps && p->vocabulary >= 0 &&
+           (p->vocabulary == 0 || (p->layer == 0 && model->shape.num_directions == 1)) &&
            p->elements >= 0 && (size_t)p->elements <= fr_times(T, N);
 }
 
-/* Multiply-adds of all layers below which training stays in one thread: the phases of a backward pass
- * cost more than those of a forward one. */
+/* Multiply-adds of all layers below which training stays in one thread: the phases of a backward
+ * pass cost more than those of a forward one. */
 enum { LEAST_WORK = 2000000 };
 
 /* Two directions at once need the memory of both at once. */
@@ -23,20 +26,25 @@ static enum mode mode_of(const fr_model *model, const fr_tape_plan *p) {
     return p->rows >= p->threads ? ROWS : UNITS;
 }
 
-static struct kept take_kept(const fr_model *model, const fr_tape_plan *p, int64_t rows, struct fr_arena *arena) {
+static struct kept take_kept(const fr_model *model, const fr_tape_plan *p, int64_t rows,
+                             struct fr_arena *arena) {
     const struct fr_layer *l = &model->layers[p->layer * model->shape.num_directions];
     struct kept kept = {.start = fr_take(arena, (size_t)p->steps + 1, sizeof(int64_t))};
     if (fr_cells[l->cell].states == 2) {
-        const size_t floats = fr_times(fr_times((size_t)chunks_of(p), (size_t)rows), fr_unit_row(l));
+        const size_t floats =
+            fr_times(fr_times((size_t)chunks_of(p), (size_t)rows), fr_unit_row(l));
         kept.c_at = fr_take(arena, floats, sizeof(float));
     }
     if (model->shape.num_directions == 2 && model->shape.merge_sum) {
-        kept.h = fr_take(arena, fr_times(fr_times((size_t)p->steps, (size_t)rows), (size_t)l->recurrent), sizeof(float));
+        kept.h =
+            fr_take(arena, fr_times(fr_times((size_t)p->steps, (size_t)rows), (size_t)l->recurrent),
+                    sizeof(float));
     }
     return kept;
 }
 
-void fr_take_record(const struct fr_layer *l, size_t rows, struct record *out, struct fr_arena *arena) {
+void fr_take_record(const struct fr_layer *l, size_t rows, struct record *out,
+                    struct fr_arena *arena) {
     const struct fr_cell_info *cell = &fr_cells[l->cell];
     struct record record = {.gates = fr_take(arena, fr_times(rows, fr_gate_row(l)), sizeof(float))};
     if (cell->states == 2) record.c = fr_take(arena, fr_times(rows, fr_unit_row(l)), sizeof(float));
@@ -49,7 +57,8 @@ void fr_take_record(const struct fr_layer *l, size_t rows, struct record *out, s
 int fr_plan_tape(const fr_model *model, const fr_tape_plan *plan, fr_tape *tape) {
     if (!plan_fits(model, plan)) return 0;
     *tape = (fr_tape){.plan = *plan, .mode = mode_of(model, plan), .parts = 1};
-    if (tape->mode == ROWS) tape->parts = plan->rows < plan->threads ? (int32_t)plan->rows : plan->threads;
+    if (tape->mode == ROWS)
+        tape->parts = plan->rows < plan->threads ? (int32_t)plan->rows : plan->threads;
     return 1;
 }
 
@@ -103,7 +112,8 @@ static int64_t count_rows(const struct group *g, int reverse, int64_t *start) {
     return sum;
 }
 
-struct record fr_record_from(const struct fr_layer *l, const struct record *all, size_t row, const int64_t *start) {
+struct record fr_record_from(const struct fr_layer *l, const struct record *all, size_t row,
+                             const int64_t *start) {
     struct record record = {.start = start, .gates = all->gates + row * fr_gate_row(l)};
     if (all->c) record.c = all->c + row * fr_unit_row(l);
     if (all->u) record.u = all->u + row * fr_unit_row(l);
@@ -130,7 +140,8 @@ void fr_tape_begin(struct call *call) {
             rows = count_rows(&part->group, d, part->kept[d].start);
             part->record[d] = (struct record){0};
             if (tape->all[d].gates) {
-                part->record[d] = fr_record_from(l, &tape->all[d], (size_t)first, part->kept[d].start);
+                part->record[d] =
+                    fr_record_from(l, &tape->all[d], (size_t)first, part->kept[d].start);
             }
         }
         first += rows;

@@ -30,12 +30,14 @@ enum mode fr_choose_mode(const fr_model *model, int64_t steps, int64_t rows, int
     return work / passes >= LEAST_STEP_WORK ? UNITS : rows >= threads ? ROWS : SERIAL;
 }
 
-static void take_scratch(const struct call *call, struct scratch *out, int64_t rows, int alone, struct fr_arena *arena) {
+static void take_scratch(const struct call *call, struct scratch *out, int64_t rows, int alone,
+                         struct fr_arena *arena) {
     const fr_shape *s = &call->model->shape;
     const struct fr_layer *l = &call->model->layers[0];
     const struct fr_cell_info *cell = &fr_cells[s->cell];
     const size_t N = (size_t)rows, unit_row = fr_unit_row(l), gate_row = fr_gate_row(l);
-    struct scratch scratch = {.gates = fr_take(arena, (size_t)call->chunk_rows * gate_row, sizeof(float))};
+    struct scratch scratch = {
+        .gates = fr_take(arena, (size_t)call->chunk_rows * gate_row, sizeof(float))};
     if (cell->states == 2) {
         scratch.c[0] = fr_take(arena, N * unit_row, sizeof(float));
         scratch.c[1] = alone ? scratch.c[0] : fr_take(arena, N * unit_row, sizeof(float));
@@ -45,7 +47,8 @@ static void take_scratch(const struct call *call, struct scratch *out, int64_t r
     if (out) *out = scratch;
 }
 
-static void take_pointers(const struct call *call, struct pointers *out, int64_t rows, struct fr_arena *arena) {
+static void take_pointers(const struct call *call, struct pointers *out, int64_t rows,
+                          struct fr_arena *arena) {
     struct pointers p;
     p.in = fr_take(arena, (size_t)call->chunk_rows, sizeof *p.in);
     p.gates = fr_take(arena, (size_t)call->chunk_rows, sizeof *p.gates);
@@ -54,13 +57,15 @@ static void take_pointers(const struct call *call, struct pointers *out, int64_t
     p.out = fr_take(arena, (size_t)rows, sizeof *p.out);
     p.saved = fr_take(arena, (size_t)rows, sizeof *p.saved);
     const fr_shape *s = &call->model->shape;
-    const int64_t F = fr_features(s), most = F > s->input_size && s->num_layers > 1 ? F : s->input_size;
+    const int64_t F = fr_features(s),
+                  most = F > s->input_size && s->num_layers > 1 ? F : s->input_size;
     p.x_copy = fr_take(arena, (size_t)call->chunk_rows * spread((size_t)most), sizeof *p.x_copy);
     p.h_copy = fr_take(arena, (size_t)rows * spread((size_t)fr_output_size(s)), sizeof *p.h_copy);
     if (out) *out = p;
 }
 
-static void take_part(const struct call *call, struct part *out, int64_t rows, int64_t steps, struct fr_arena *arena) {
+static void take_part(const struct call *call, struct part *out, int64_t rows, int64_t steps,
+                      struct fr_arena *arena) {
     const fr_shape *s = &call->model->shape;
     const size_t elements = fr_times((size_t)rows, (size_t)steps);
     struct part part = {.group = {.rows = rows}};
@@ -70,7 +75,8 @@ static void take_part(const struct call *call, struct part *out, int64_t rows, i
         part.between[i] = fr_take(arena, fr_times(elements, (size_t)fr_features(s)), sizeof(float));
     }
     for (int32_t i = 0; i < 2 && s->num_directions == 2 && s->merge_sum; i++) {
-        part.summands[i] = fr_take(arena, fr_times(elements, (size_t)fr_output_size(s)), sizeof(float));
+        part.summands[i] =
+            fr_take(arena, fr_times(elements, (size_t)fr_output_size(s)), sizeof(float));
     }
     if (out) *out = part;
 }
@@ -87,11 +93,15 @@ int32_t fr_useful_threads(const struct call *call, int64_t steps, int64_t rows, 
     if (threads > FR_MAX_THREADS) threads = FR_MAX_THREADS;
     if (threads < 2) return 1;
     const enum mode mode = mode_of(call, steps, rows, threads);
-    const int64_t most = mode == SERIAL ? 1 : mode == DIRECTIONS ? 2 : mode == ROWS ? rows : threads;
+    const int64_t most = mode == SERIAL       ? 1
+                         : mode == DIRECTIONS ? 2
+                         : mode == ROWS       ? rows
+                                              : threads;
     return most < threads ? (int32_t)most : threads;
 }
 
-void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena) {
+void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads,
+                     struct fr_arena *arena) {
     call->mode = mode_of(call, steps, rows, threads);
     call->threads = threads;
     call->parts = call->tape ? call->tape->parts : call->mode == ROWS ? call->threads : 1;
@@ -107,10 +117,12 @@ void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t thr
     call->pointers = fr_take(arena, (size_t)call->threads, sizeof *call->pointers);
     if (call->tape) call->part = call->tape->part; /* its rows are dealt already */
     for (int32_t i = 0; i < call->parts && !call->tape; i++) {
-        take_part(call, call->part ? &call->part[i] : NULL, (rows - i + call->parts - 1) / call->parts, steps, arena);
+        take_part(call, call->part ? &call->part[i] : NULL,
+                  (rows - i + call->parts - 1) / call->parts, steps, arena);
     }
     for (int32_t i = 0; i < scratches; i++) {
-        take_scratch(call, call->scratch ? &call->scratch[i] : NULL, part_rows, call->mode != UNITS, arena);
+        take_scratch(call, call->scratch ? &call->scratch[i] : NULL, part_rows, call->mode != UNITS,
+                     arena);
     }
     for (int32_t i = 0; i < call->threads; i++) {
         take_pointers(call, call->pointers ? &call->pointers[i] : NULL, part_rows, arena);
@@ -132,10 +144,13 @@ size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int
     return most;
 }
 
-static int64_t length_of(const fr_sequence *q, int64_t n) { return q->lengths ? q->lengths[n] : q->steps; }
+static int64_t length_of(const fr_sequence *q, int64_t n) {
+    return q->lengths ? q->lengths[n] : q->steps;
+}
 
 /* A stable counting sort. */
-void fr_deal_rows(const fr_sequence *q, int32_t parts, struct part *part, int64_t *sorted, int64_t *count) {
+void fr_deal_rows(const fr_sequence *q, int32_t parts, struct part *part, int64_t *sorted,
+                  int64_t *count) {
     const int64_t T = q->steps;
     memset(count, 0, (size_t)(T + 2) * sizeof *count);
     for (int64_t n = 0; n < q->rows; n++) count[T - length_of(q, n) + 1]++;

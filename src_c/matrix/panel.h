@@ -2,7 +2,7 @@
 #ifndef FASTRNN_PANEL_H
 #define FASTRNN_PANEL_H
 
-#include "kernels.h"
+#include "../kernels.h"
 
 #include <string.h>
 
@@ -12,7 +12,8 @@ static inline size_t fr_panel_floats(int32_t width) {
     return (size_t)((strips + 1) / 2 * 2) * FR_PANEL_ROWS * FR_STRIP;
 }
 
-static inline void fr_fill_panel(float *panel, const float *const *rows, int32_t count, int32_t width) {
+static inline void fr_fill_panel(float *panel, const float *const *rows, int32_t count,
+                                 int32_t width) {
     for (int32_t i = 0; i < width; i += FR_STRIP, panel += FR_PANEL_ROWS * FR_STRIP) {
         const int32_t part = width - i < FR_STRIP ? width - i : FR_STRIP;
         for (int32_t k = 0; k < count; k++) {

@@ -1,14 +1,14 @@
 /* Decoding: from logits to tokens. One token is drawn per row, or the best continuations of several
  * rows are chosen; ties always go to the lower row, then to the lower token. */
-#include "include/fastrnn.h"
-#include "kernels.h"
-#include "team.h"
+#include "../include/fastrnn_decode.h"
+#include "../kernels.h"
+#include "../time/team.h"
 
 #include <string.h>
 
 enum { LEAST_WORK = 16384 }; /* logits below which a second thread does not pay */
 
-/* ---- random numbers ----------------------------------------------------------------------------- */
+/* ---- random numbers ---------------------------------------------------------------------- */
 
 static uint64_t mix(uint64_t z) { /* splitmix64, Steele et al. 2014 */
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -21,7 +21,7 @@ double fr_uniform(int64_t key, int64_t position) {
     return (double)(mix(mix((uint64_t)key) + step) >> 11) * 0x1p-53;
 }
 
-/* ---- sampling ----------------------------------------------------------------------------------- */
+/* ---- sampling ---------------------------------------------------------------------------- */
 
 /* Memory of one thread, V each. */
 struct scratch {
@@ -31,11 +31,14 @@ struct scratch {
 
 static const double EVERYTHING = 2.0; /* a share that no sum reaches */
 
-static size_t scratch_floats(int64_t classes) { return (size_t)(classes + FR_GROUP - 1) / FR_GROUP * FR_GROUP; }
+static size_t scratch_floats(int64_t classes) {
+    return (size_t)(classes + FR_GROUP - 1) / FR_GROUP * FR_GROUP;
+}
 
 size_t fr_sample_size(int64_t classes, int32_t threads) {
     if (classes < 1 || classes > INT32_MAX || threads < 1) return 0;
-    return 3 * sizeof(float) * scratch_floats(classes) * (size_t)(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS);
+    return 3 * sizeof(float) * scratch_floats(classes) *
+           (size_t)(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS);
 }
 
 /* Whether token a comes before token b: the larger key, then the lower id. */
@@ -55,15 +58,16 @@ static void sink(const float *key, int32_t *heap, int64_t n, int64_t at) {
 
 enum { BINS = 256, BINS_PER_UNIT = 8 };
 
-/* What tokens are ordered by, and what is a unit of a logarithm: a bin of keys is an eighth of it wide. */
+/* What tokens are ordered by, and what is a unit of a logarithm: a bin of keys is an eighth of it
+ * wide. */
 struct order {
     const float *key;
     float max, unit;
 };
 
-/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. Bins are indices, so that
- * no key may lead out of them: neither a NaN (0 * infinity, where the unit is next to 0 or infinite) nor
- * one above max, which another thread has written. */
+/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. Bins are indices, so
+ * that no key may lead out of them: neither a NaN (0 * infinity, where the unit is next to 0 or
+ * infinite) nor one above max, which another thread has written. */
 static void find_bins(const struct order *o, const float *weights, int64_t V, int32_t *bins) {
     const float scale = BINS_PER_UNIT / o->unit, last = BINS - 1;
     for (int64_t i = 0; i < V; i++) {
@@ -86,16 +90,19 @@ static int64_t take_bin(int32_t *bins, int64_t V, int32_t bin) {
 /* Not even a share of 0 is reached without a token. */
 static int reaches(double kept, double wanted) { return kept > 0.0 && kept >= wanted; }
 
-/* Keeps the weights of the tokens that come first: `most` of them, or fewer that together reach `share`
- * of the sum, but at least one. The others become 0. Only the bin that the border runs through is sorted. */
-static void keep_first(const struct order *o, float *weights, int64_t V, int64_t most, double share, int32_t *heap) {
+/* Keeps the weights of the tokens that come first: `most` of them, or fewer that together reach
+ * `share` of the sum, but at least one. The others become 0. Only the bin that the border runs
+ * through is sorted. */
+static void keep_first(const struct order *o, float *weights, int64_t V, int64_t most, double share,
+                       int32_t *heap) {
     double sums[BINS + 1] = {0.0}, sum = 0.0, kept = 0.0;
     int64_t counts[BINS + 1] = {0};
     int border = 0;
     find_bins(o, weights, V, heap);
     for (int64_t i = 0; i < V; i++) sums[heap[i]] += (double)weights[i], counts[heap[i]]++;
     for (int bin = 0; bin < BINS; bin++) sum += sums[bin];
-    for (; border < BINS - 1 && counts[border] < most && !reaches(kept + sums[border], share * sum); border++) {
+    for (; border < BINS - 1 && counts[border] < most && !reaches(kept + sums[border], share * sum);
+         border++) {
         kept += sums[border];
         most -= counts[border];
     }
@@ -133,9 +140,11 @@ static void filter(const fr_sampling *s, const float *x, float max, struct scrat
     const int64_t V = s->classes;
     float *weights = scratch->weights;
     const struct order order = {x, max, s->temperature};
-    if (s->top_k > 0 && s->top_k < V) keep_first(&order, weights, V, s->top_k, EVERYTHING, scratch->heap);
+    if (s->top_k > 0 && s->top_k < V)
+        keep_first(&order, weights, V, s->top_k, EVERYTHING, scratch->heap);
     if (s->top_p < 1.0) keep_first(&order, weights, V, V, s->top_p, scratch->heap);
-    for (int64_t i = 0; s->min_p > 0.0f && i < V; i++) weights[i] = weights[i] >= s->min_p ? weights[i] : 0.0f;
+    for (int64_t i = 0; s->min_p > 0.0f && i < V; i++)
+        weights[i] = weights[i] >= s->min_p ? weights[i] : 0.0f;
     if (s->typical_p < 1.0) keep_typical(s, x, max, scratch);
 }
 
@@ -164,7 +173,8 @@ static int64_t sample_row(const fr_sampling *s, const float *x, double u, struct
     if (s->temperature < __builtin_inff()) {
         kernels->weigh(x, scratch->weights, V, max, s->temperature);
     } else {
-        for (int64_t i = 0; i < V; i++) scratch->weights[i] = x[i] > -__builtin_inff() ? 1.0f : 0.0f;
+        for (int64_t i = 0; i < V; i++)
+            scratch->weights[i] = x[i] > -__builtin_inff() ? 1.0f : 0.0f;
     }
     filter(s, x, max, scratch);
     return draw(scratch->weights, V, u);
@@ -200,7 +210,7 @@ void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads) {
     fr_divide(sampling->rows * sampling->classes >= LEAST_WORK, threads, sample_share, &call);
 }
 
-/* ---- beams -------------------------------------------------------------------------------------- */
+/* ---- beams ------------------------------------------------------------------------------- */
 
 /* The best of one group: first a heap whose root is the worst, then sorted. */
 struct best {
@@ -305,11 +315,12 @@ void fr_choose(const fr_choice *choice, int32_t threads) {
 int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads) {
     int64_t row = 0;
     fr_log_softmax(rows, classes, x, classes, x, classes, threads);
-    while (row < rows && x[row * classes] == x[row * classes]) row++; /* a NaN spreads to all of them */
+    while (row < rows && x[row * classes] == x[row * classes])
+        row++; /* a NaN spreads to all of them */
     return row;
 }
 
-/* ---- constraints -------------------------------------------------------------------------------- */
+/* ---- constraints ------------------------------------------------------------------------- */
 
 void fr_constrain(const fr_grammar *g) {
     for (int64_t row = 0; row < g->rows; row++) {

@@ -52,7 +52,9 @@ static inline int rows_meet(const float *a, const float *b) {
     return (((uintptr_t)a - (uintptr_t)b) & 4095) == 0;
 }
 
-static inline size_t spread(size_t width) { return (width + FR_GROUP - 1) / FR_GROUP * FR_GROUP + FR_GROUP; }
+static inline size_t spread(size_t width) {
+    return (width + FR_GROUP - 1) / FR_GROUP * FR_GROUP + FR_GROUP;
+}
 
 static inline void copy_apart(float *to, const float **rows, int64_t count, size_t width) {
     for (int64_t r = 0; r < count; r++, to += spread(width)) {
@@ -75,7 +77,9 @@ struct record {
     int64_t first;
     float *gates, *c, *u;
 };
-static inline size_t record_row(const struct record *r, int64_t s) { return (size_t)(r->start[s] - r->first); }
+static inline size_t record_row(const struct record *r, int64_t s) {
+    return (size_t)(r->start[s] - r->first);
+}
 
 enum mode { SERIAL, ROWS, DIRECTIONS, UNITS };
 
@@ -85,7 +89,7 @@ struct part {
     struct group group;
     float *between[2]; /* (longest, rows, F): outputs of inner layers, in turn */
     float *summands[2];
-    struct kept kept[2]; /* training: per direction */
+    struct kept kept[2];     /* training: per direction */
     struct record record[2]; /* the steps that are all kept, `gates` NULL where they are not */
 };
 
@@ -94,8 +98,8 @@ struct fr_tape {
     fr_tape_plan plan;
     enum mode mode;
     int32_t parts;
-    int64_t *rank;    /* (N): where a row of the caller's stands in the order of falling length */
-    int64_t *length;  /* (N) */
+    int64_t *rank;   /* (N): where a row of the caller's stands in the order of falling length */
+    int64_t *length; /* (N) */
     struct part *part;
     struct record all[2]; /* per direction, the rows of all parts, part after part */
 };
@@ -110,12 +114,13 @@ struct call {
     int64_t chunk_rows;
     float *zeros; /* (R) */
     struct part *part;
-    struct scratch *scratch;   /* one per part (ROWS), per direction (DIRECTIONS), or a team's (UNITS) */
+    struct scratch
+        *scratch; /* one per part (ROWS), per direction (DIRECTIONS), or a team's (UNITS) */
     struct pointers *pointers; /* one per thread */
-    int64_t *sorted, *count; /* (N), (T + 2): for sorting */
+    int64_t *sorted, *count;   /* (N), (T + 2): for sorting */
 };
 
-/* ---- plan.c ---------------------------------------------------------------------------------- */
+/* ---- plan.c ------------------------------------------------------------------------------ */
 
 /* How to divide a call. */
 enum mode fr_choose_mode(const fr_model *model, int64_t steps, int64_t rows, int32_t threads);
@@ -125,12 +130,14 @@ int32_t fr_useful_threads(const struct call *call, int64_t steps, int64_t rows, 
 double fr_call_macs(const fr_model *model, int64_t steps, int64_t rows);
 /* Divides a call for a team of exactly `threads`, as its tape does if it has one, and lays its
  * memory out; with arena->base NULL it only counts. */
-void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads, struct fr_arena *arena);
+void fr_lay_out_call(struct call *call, int64_t steps, int64_t rows, int32_t threads,
+                     struct fr_arena *arena);
 /* Sorts rows by falling length and deals them out to the parts in turn, so that each part has its
  * share of long ones. sorted (N), count (T + 2): scratch. */
-void fr_deal_rows(const fr_sequence *q, int32_t parts, struct part *part, int64_t *sorted, int64_t *count);
+void fr_deal_rows(const fr_sequence *q, int32_t parts, struct part *part, int64_t *sorted,
+                  int64_t *count);
 
-/* ---- tape.c ---------------------------------------------------------------------------------- */
+/* ---- tape.c ------------------------------------------------------------------------------ */
 
 /* Deals the rows of a training call out and finds where each part's are kept. */
 void fr_tape_begin(struct call *call);
@@ -139,8 +146,10 @@ int fr_plan_tape(const fr_model *model, const fr_tape_plan *plan, fr_tape *tape)
 static inline size_t fr_part_rows(const fr_tape *tape, int32_t part) {
     return (size_t)((tape->plan.rows - part + tape->parts - 1) / tape->parts);
 }
-void fr_take_record(const struct fr_layer *l, size_t rows, struct record *out, struct fr_arena *arena);
+void fr_take_record(const struct fr_layer *l, size_t rows, struct record *out,
+                    struct fr_arena *arena);
 /* The part of `all` that begins at row `row`. */
-struct record fr_record_from(const struct fr_layer *l, const struct record *all, size_t row, const int64_t *start);
+struct record fr_record_from(const struct fr_layer *l, const struct record *all, size_t row,
+                             const int64_t *start);
 
 #endif

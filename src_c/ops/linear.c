@@ -1,7 +1,8 @@
-/* The linear map y = x W^T + b: output layers over the same packed blocks and tiles as the cells. */
-#include "model.h"
-#include "panel.h"
-#include "team.h"
+/* The linear map y = x W^T + b: output layers over the same packed blocks and tiles as the cells.
+ */
+#include "../time/model.h"
+#include "../matrix/panel.h"
+#include "../time/team.h"
 
 #include <string.h>
 
@@ -57,7 +58,8 @@ static void run(const struct call *c, int64_t first, int64_t last, int32_t begin
             in[r] = c->x + (row + r) * c->x_stride;
             out[r] = c->y + (row + r) * c->y_stride;
         }
-        const struct fr_product product = {c->matrix, in, out, count, begin, end, .accumulate = 0, .reversed = 0};
+        const struct fr_product product = {c->matrix,       in,           out, count, begin, end,
+                                           .accumulate = 0, .reversed = 0};
         fr_active_kernels()->product(&product);
     }
 }
@@ -73,15 +75,15 @@ static void run_share(void *context, int share, int shares) {
     }
 }
 
-void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride, float *y,
-                       int64_t y_stride, int32_t threads) {
+void fr_linear_forward(const fr_linear *linear, int64_t rows, const float *x, int64_t x_stride,
+                       float *y, int64_t y_stride, int32_t threads) {
     const struct fr_matrix *m = &linear->matrix;
     struct call call = {m, x, y, rows, x_stride, y_stride};
     const double work = (double)m->inputs * m->outputs * (double)rows;
     fr_divide(work >= LEAST_WORK, threads, run_share, &call);
 }
 
-/* ---- gradients of the weights ------------------------------------------------------------------- */
+/* ---- gradients of the weights ------------------------------------------------------------ */
 
 struct gradient {
     int32_t inputs, outputs;
@@ -91,17 +93,21 @@ struct gradient {
     float *memory; /* per thread: a panel, and the ragged last columns of its rows */
 };
 
-static size_t thread_floats(int32_t inputs) { return fr_panel_floats(inputs) + FR_PANEL_ROWS * FR_GROUP; }
+static size_t thread_floats(int32_t inputs) {
+    return fr_panel_floats(inputs) + FR_PANEL_ROWS * FR_GROUP;
+}
 
 size_t fr_linear_gradient_size(int32_t inputs, int32_t outputs, int32_t threads) {
     if (fr_linear_size(inputs, outputs) == 0) return 0;
-    return (size_t)(threads < 1 ? 1 : threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS) *
+    return (size_t)(threads < 1                ? 1
+                    : threads < FR_MAX_THREADS ? threads
+                                               : FR_MAX_THREADS) *
            thread_floats(inputs) * sizeof(float);
 }
 
 /* Adds what `count` rows give to up to 16 outputs from `first` on. */
-static void add_outputs(const struct gradient *g, const float *panel, float *ragged, const int64_t *row, int32_t count,
-                        int32_t first) {
+static void add_outputs(const struct gradient *g, const float *panel, float *ragged,
+                        const int64_t *row, int32_t count, int32_t first) {
     const int32_t outputs = g->outputs - first < FR_GROUP ? g->outputs - first : FR_GROUP;
     const float *a[FR_PANEL_ROWS];
     float *out[FR_GROUP];
@@ -112,7 +118,8 @@ static void add_outputs(const struct gradient *g, const float *panel, float *rag
         memcpy(ragged + k * FR_GROUP, a[k], (size_t)outputs * sizeof *ragged);
         a[k] = ragged + k * FR_GROUP;
     }
-    for (int32_t r = 0; g->dweight && r < outputs; r++) out[r] = g->dweight + (size_t)(first + r) * (size_t)g->inputs;
+    for (int32_t r = 0; g->dweight && r < outputs; r++)
+        out[r] = g->dweight + (size_t)(first + r) * (size_t)g->inputs;
     const struct fr_outer outer = {a, panel, out, count, outputs, g->inputs};
     if (g->dweight && g->inputs) fr_active_kernels()->outer(&outer);
     const struct fr_columns columns = {a, NULL, g->dbias + first, count, outputs};
@@ -128,20 +135,23 @@ static void add_share(void *context, int share, int shares) {
     int64_t row[FR_PANEL_ROWS];
     const float *x[FR_PANEL_ROWS];
     for (int64_t done = 0; done < total; done += FR_PANEL_ROWS) {
-        const int32_t count = total - done < FR_PANEL_ROWS ? (int32_t)(total - done) : FR_PANEL_ROWS;
+        const int32_t count =
+            total - done < FR_PANEL_ROWS ? (int32_t)(total - done) : FR_PANEL_ROWS;
         for (int32_t k = 0; k < count; k++) {
             row[k] = (g->steps - 1 - (done + k) / g->rows) * g->rows + (done + k) % g->rows;
             x[k] = g->x + row[k] * g->inputs;
         }
         fr_fill_panel(panel, x, count, g->inputs);
-        for (int64_t i = (int64_t)groups * share / shares; i < (int64_t)groups * (share + 1) / shares; i++) {
+        for (int64_t i = (int64_t)groups * share / shares;
+             i < (int64_t)groups * (share + 1) / shares; i++) {
             add_outputs(g, panel, ragged, row, count, (int32_t)i * FR_GROUP);
         }
     }
 }
 
-void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows, const float *x,
-                        const float *dy, float *dweight, float *dbias, void *workspace, int32_t threads) {
+void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows,
+                        const float *x, const float *dy, float *dweight, float *dbias,
+                        void *workspace, int32_t threads) {
     struct gradient g = {inputs, outputs, steps, rows, x, dy, dweight, dbias, workspace};
     const double work = (double)inputs * outputs * (double)steps * (double)rows;
     fr_divide(work >= LEAST_WORK, threads, add_share, &g);

@@ -1,7 +1,7 @@
 /* Threads that may become members of a team: forks, sleeping, and the pool or OpenMP's. */
 #define _GNU_SOURCE
 #include "threads.h"
-#include "include/fastrnn.h"
+#include "../include/fastrnn.h"
 
 #include <string.h>
 #include <time.h>
@@ -25,7 +25,7 @@ struct fr_worker fr_workers[FR_MAX_THREADS];
 
 #include <pthread.h>
 
-/* ---- forks ----------------------------------------------------------------------------------- */
+/* ---- forks ------------------------------------------------------------------------------- */
 
 /* A forked child has none of its parent's threads, and whatever they had claimed is free. */
 static void in_child(void);
@@ -37,7 +37,7 @@ static void forget_threads(void) {
     fr_team_forget();
 }
 
-/* ---- sleeping -------------------------------------------------------------------------------- */
+/* ---- sleeping ---------------------------------------------------------------------------- */
 
 #if defined(__linux__)
 
@@ -90,7 +90,7 @@ int fr_threads_wake(struct fr_worker *worker) {
 
 #endif
 
-/* ---- a pool of our own ----------------------------------------------------------------------- */
+/* ---- a pool of our own ------------------------------------------------------------------- */
 
 #if defined(FR_POOL)
 
@@ -140,7 +140,8 @@ static int start_thread(struct fr_worker *worker) {
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attributes, 1 << 20);
     sigfillset(&all); /* signals are the program's own threads', but for faults of this thread */
-    sigdelset(&all, SIGSEGV), sigdelset(&all, SIGBUS), sigdelset(&all, SIGFPE), sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGSEGV), sigdelset(&all, SIGBUS), sigdelset(&all, SIGFPE),
+        sigdelset(&all, SIGILL);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     const int failed = pthread_create(&thread, &attributes, worker_main, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -17,7 +17,8 @@ void fr_float_mode_restore(uint64_t mode) { __builtin_ia32_ldmxcsr((unsigned)mod
 uint64_t fr_float_mode_enter(void) {
     uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    const uint64_t traps = (uint64_t)0x9f00, rounding = (uint64_t)3 << 22, flush_to_zero = (uint64_t)1 << 24;
+    const uint64_t traps = (uint64_t)0x9f00, rounding = (uint64_t)3 << 22,
+                   flush_to_zero = (uint64_t)1 << 24;
     const uint64_t flush = (mode | flush_to_zero) & ~(traps | rounding);
     __asm__ volatile("msr fpcr, %0" ::"r"(flush));
     return mode;
