@@ -18,7 +18,7 @@ import fastrnn
 from fastrnn.data import ShiftedSequences, Vocabulary
 from fastrnn.models import FeaturesToSequence, Seq2Seq
 from fastrnn.optim import Adam
-from fastrnn.schedules import Cosine
+from fastrnn.optim.schedules import Cosine
 from fastrnn.train import Trainer
 
 COLOURS = ["red", "green", "blue", "yellow", "black"]

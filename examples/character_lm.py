@@ -27,7 +27,7 @@ import fastrnn
 from fastrnn.data import TextStream, Vocabulary, read_text, standard_library_text
 from fastrnn.models import LanguageModel
 from fastrnn.optim import Adam
-from fastrnn.schedules import Cosine, Warmup
+from fastrnn.optim.schedules import Cosine, Warmup
 from fastrnn.train import Trainer
 
 

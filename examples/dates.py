@@ -16,7 +16,7 @@ import fastrnn
 from fastrnn.data import Buckets, Pairs, Vocabulary
 from fastrnn.models import Seq2Seq
 from fastrnn.optim import Adam
-from fastrnn.schedules import Cosine
+from fastrnn.optim.schedules import Cosine
 from fastrnn.train import Trainer
 
 MONTHS = [

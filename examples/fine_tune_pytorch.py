@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 
 import fastrnn
-from fastrnn.checkpoint import open_checkpoint
 from fastrnn.data import TextStream, Vocabulary, read_text, standard_library_text
+from fastrnn.formats import open_checkpoint
 from fastrnn.models import LanguageModel
 from fastrnn.optim import Adam
 from fastrnn.train import Trainer

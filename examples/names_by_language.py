@@ -29,7 +29,7 @@ from fastrnn.data import (
 )
 from fastrnn.models import SequenceClassifier
 from fastrnn.optim import Adam
-from fastrnn.schedules import Cosine
+from fastrnn.optim.schedules import Cosine
 from fastrnn.train import Trainer
 
 NAMES = {

@@ -24,7 +24,7 @@ from fastrnn import generate
 from fastrnn.data import Buckets, ShiftedSequences, Vocabulary, encode_labels, read_classes
 from fastrnn.models import LanguageModel
 from fastrnn.optim import Adam
-from fastrnn.schedules import Cosine
+from fastrnn.optim.schedules import Cosine
 from fastrnn.train import Trainer
 
 NAMES = {

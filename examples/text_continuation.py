@@ -19,8 +19,8 @@ import numpy as np
 
 import fastrnn
 from fastrnn import generate
-from fastrnn.checkpoint import open_checkpoint
 from fastrnn.data import Vocabulary
+from fastrnn.formats import open_checkpoint
 from fastrnn.models import LanguageModel
 
 

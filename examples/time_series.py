@@ -28,7 +28,7 @@ import numpy as np
 from fastrnn.data import Scaler, Windows, read_csv, split
 from fastrnn.models import AutoRegression, Forecaster
 from fastrnn.optim import Adam
-from fastrnn.schedules import Cosine
+from fastrnn.optim.schedules import Cosine
 from fastrnn.train import Trainer
 
 NOISE = 0.1

@@ -13,37 +13,43 @@ except ImportError as error:
         f"`python setup.py build_ext --inplace`"
     ) from error
 
-from fastrnn import _startup
-from fastrnn.layers import (
+from fastrnn import _renamed, _startup
+from fastrnn.config import get_num_threads, num_threads, set_num_threads, show_config
+from fastrnn.nn import (
+    GRU,
+    LSTM,
+    RNN,
     Attention,
     Dropout,
     Embedding,
     EmbeddingDropout,
+    GRUCell,
     LayerNorm,
     Linear,
     LockedDropout,
+    LSTMCell,
+    PackedSequence,
+    RNNCell,
     ScalarMix,
     Shortlist,
+    Stream,
     WeightDrop,
-)
-from fastrnn.packed import (
-    PackedSequence,
     pack_padded_sequence,
     pack_sequence,
     pad_packed_sequence,
     pad_sequence,
 )
-from fastrnn.process import get_num_threads, num_threads, set_num_threads, show_config
-from fastrnn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
-from fastrnn.streams import Stream
 
 if TYPE_CHECKING:
-    from fastrnn import data, decode, init, losses, models, optim, plot, schedules, train
-    from fastrnn._gates import from_gates
-    from fastrnn.checkpoint import read_checkpoint
+    from fastrnn import data, decode, losses, models, nn, optim, plot, train
     from fastrnn.decode import Generation, generate, stream_generate
-    from fastrnn.files import load, save, save_pytorch
+    from fastrnn.formats import read_checkpoint
+    from fastrnn.io import load, save, save_pytorch
+    from fastrnn.nn import init
+    from fastrnn.nn.gates import from_gates
+    from fastrnn.optim import schedules
 
+_renamed.install()
 _startup.start()
 
 __version__ = "0.1.0"
@@ -78,6 +84,7 @@ __all__ = [
     "load",
     "losses",
     "models",
+    "nn",
     "num_threads",
     "optim",
     "pack_padded_sequence",
@@ -95,37 +102,38 @@ __all__ = [
     "train",
 ]
 
-# Where names are from that are imported on first use; None: a module of this package.
+# Where names are from that are imported on first use.
 _LATER = {
     "Generation": "decode",
-    "data": None,
-    "decode": None,
-    "from_gates": "_gates",
+    "data": "",
+    "decode": "",
+    "from_gates": "nn.gates",
     "generate": "decode",
-    "init": None,
-    "load": "files",
-    "losses": None,
-    "models": None,
-    "optim": None,
-    "plot": None,
-    "read_checkpoint": "checkpoint",
-    "save": "files",
-    "save_pytorch": "files",
-    "schedules": None,
+    "init": "nn",
+    "load": "io",
+    "losses": "",
+    "models": "",
+    "optim": "",
+    "plot": "",
+    "read_checkpoint": "formats",
+    "save": "io",
+    "save_pytorch": "io",
+    "schedules": "optim",
     "stream_generate": "decode",
-    "train": None,
+    "train": "",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Models and files are imported on first use."""
+    """Import models, files and training on first use."""
     if name not in _LATER:
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
     from importlib import import_module
 
-    owner = _LATER[name]
-    module = import_module(f"fastrnn.{owner or name}")
-    return module if owner is None else getattr(module, name)
+    owner = f"fastrnn.{_LATER[name]}".rstrip(".")
+    if name in ("init", "schedules") or owner == "fastrnn":
+        return import_module(f"{owner}.{name}")
+    return getattr(import_module(owner), name)
 
 
 def __dir__() -> list[str]:

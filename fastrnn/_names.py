@@ -90,8 +90,8 @@ def _as_name(value: object) -> str:
 
 def find_parts(mapping: Mapping[str, Any], prefix: str) -> Parts:
     """The parts of a language model under `prefix`; ValueError if they do not fit together."""
-    from fastrnn.checkpoint._architecture import find_layer
-    from fastrnn.checkpoint._layer_names import NameIndex
+    from fastrnn.formats._architecture import find_layer
+    from fastrnn.formats._layer_names import NameIndex
 
     names = [name for name in mapping if name.startswith(as_prefix(prefix))]
     index = NameIndex(names)
@@ -117,7 +117,7 @@ def find_parts(mapping: Mapping[str, Any], prefix: str) -> Parts:
 
 def find_model(mapping: Mapping[str, Any]) -> str | None:
     """The shortest prefix under which everything is one language model; None if there is none."""
-    from fastrnn.checkpoint._layer_names import find_recurrent
+    from fastrnn.formats._layer_names import find_recurrent
 
     names = sorted(mapping)
     try:
@@ -155,7 +155,7 @@ def _owners_of_tables(names: Iterable[str]) -> set[str]:
 
 def _only_place(places: list[str], names: Iterable[str]) -> str:
     """Where the only recurrent layers are, or the list of them."""
-    from fastrnn.checkpoint._layer_names import list_owner
+    from fastrnn.formats._layer_names import list_owner
 
     if len(places) == 1:
         return places[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fastrnn.process import obey_environment
+from fastrnn.config import obey_environment
 
 
 def start() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn._arrays import ArrayLike, as_float32
 from fastrnn._atomic import replacing
-from fastrnn._flow import GradientFlow
+from fastrnn.nn.gradient_flow import GradientFlow
 
 __all__ = ["attention", "gradient_flow", "loss_curve"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 from train_fakes import kit
 
-from fastrnn.checkpoint import _write_safetensors
+from fastrnn.formats import _write_safetensors
 from fastrnn.train import RandomTruncation, read_history
 from fastrnn.train._history import History
 

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from fastrnn.checkpoint import open_checkpoint
+from fastrnn.formats import open_checkpoint
 
 
 def text(value: str) -> bytes:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.checkpoint import format_inspection, inspect_checkpoint, open_checkpoint
-from fastrnn.checkpoint._aliases import find_aliases
+from fastrnn.formats import format_inspection, inspect_checkpoint, open_checkpoint
+from fastrnn.formats._aliases import find_aliases
 from fastrnn.models import LanguageModel
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import fastrnn
 from fastrnn import _core
-from fastrnn.layers.attention import KINDS
+from fastrnn.nn.attention import KINDS
 
 SHAPES = [(3, 4, 5, 6, 7, 8), (1, 1, 1, 1, 1, 1), (5, 2, 17, 16, 33, 20), (2, 3, 40, 65, 9, 64)]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.checkpoint import (
+from fastrnn.formats import (
     CheckpointError,
     find_recurrent,
     format_inspection,

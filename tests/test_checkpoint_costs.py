@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pickles import archive, call, legacy, mapping, named, numbers, tensor, text, whole
 
-from fastrnn.checkpoint import CheckpointError, open_checkpoint
+from fastrnn.formats import CheckpointError, open_checkpoint
 
 RATIO = 400  # bytes of memory for a byte of the file, at most
 FREE = 4_000_000  # bytes that any file may take

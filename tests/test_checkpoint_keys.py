@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pickles import archive, call, mapping, named, numbers, opened, tensor, text
 
-from fastrnn.checkpoint import CheckpointError, open_checkpoint, read_checkpoint
+from fastrnn.formats import CheckpointError, open_checkpoint, read_checkpoint
 
 VALUES = np.arange(6, dtype="<f4")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pickles import archive, call, mapping, named, numbers, opened, tensor, text, zipped
 
-from fastrnn.checkpoint import CheckpointError, open_checkpoint
+from fastrnn.formats import CheckpointError, open_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
 SET = b"\x8f("

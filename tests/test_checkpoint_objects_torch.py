@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from fastrnn.checkpoint import open_checkpoint, read_checkpoint
+from fastrnn.formats import open_checkpoint, read_checkpoint
 
 torch = pytest.importorskip("torch")
 

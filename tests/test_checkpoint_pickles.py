@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pickles import archive, call, mapping, named, opened, tensor, text, whole
 
-from fastrnn.checkpoint import CheckpointError, open_checkpoint
+from fastrnn.formats import CheckpointError, open_checkpoint
 
 VALUES = np.arange(6, dtype="<f4")
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pickles import archive, call, legacy, mapping, named, numbers, opened, tensor, text, whole
 
-from fastrnn.checkpoint import format_inspection, inspect_checkpoint
+from fastrnn.formats import format_inspection, inspect_checkpoint
 
 FILES = 250
 

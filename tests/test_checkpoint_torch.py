@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn.checkpoint import infer_recurrent, open_checkpoint, read_checkpoint
+from fastrnn.formats import infer_recurrent, open_checkpoint, read_checkpoint
 
 torch = pytest.importorskip("torch")
 

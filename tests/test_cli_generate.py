@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.checkpoint import inspect_checkpoint
 from fastrnn.cli import main
 from fastrnn.data import Vocabulary
+from fastrnn.formats import inspect_checkpoint
 from fastrnn.models import LanguageModel, SequenceClassifier
 
 LETTERS = "abcdefgh \n"

@@ -10,7 +10,7 @@ from test_copies import public_classes
 
 import fastrnn
 from fastrnn import models
-from fastrnn._module import Module
+from fastrnn.nn.module import Module
 
 # Arguments that make a small one of each class whose constructor takes no other module.
 SMALL = {

@@ -12,7 +12,9 @@ import pytest
 
 import fastrnn
 from fastrnn import data, decode, losses, models, optim, schedules, train
-from fastrnn._module import Module
+from fastrnn.nn._cell import Cell
+from fastrnn.nn._layer import Recurrent
+from fastrnn.nn.module import Module
 
 TOKENS = np.arange(40) % 7
 SEQUENCES = [np.arange(3) % 5 + 2, np.arange(4) % 5 + 2, np.arange(5) % 5 + 2]
@@ -339,9 +341,9 @@ def outcome(module):
 
 
 def layer_outcome(module, x, tokens):
-    if isinstance(module, fastrnn.rnn.Cell):
+    if isinstance(module, Cell):
         return module(x[0])
-    if isinstance(module, fastrnn.rnn.Recurrent):
+    if isinstance(module, Recurrent):
         (y, _), back = module.vjp(x)
     elif isinstance(module, fastrnn.Attention):
         memory = np.ones((5, 2, 3), np.float32)

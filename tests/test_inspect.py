@@ -11,9 +11,9 @@ import pytest
 
 import fastrnn
 from fastrnn import models
-from fastrnn.checkpoint import format_inspection, inspect_checkpoint
-from fastrnn.checkpoint._describe import kind_of
-from fastrnn.checkpoint._write_safetensors import write_safetensors
+from fastrnn.formats import format_inspection, inspect_checkpoint
+from fastrnn.formats._describe import kind_of
+from fastrnn.formats._write_safetensors import write_safetensors
 
 GOLDEN = Path(__file__).parent / "golden"
 

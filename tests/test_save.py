@@ -13,8 +13,8 @@ from processes import run_python
 
 import fastrnn
 from fastrnn import models
-from fastrnn.checkpoint import CheckpointError
 from fastrnn.data.scaling import Scaler
+from fastrnn.formats import CheckpointError
 
 SCALER = Scaler([1.5, -2.0, 1 / 3], [0.1, 7.0, 1e6])
 
@@ -121,7 +121,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(step, tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if step == "write":
-        from fastrnn.checkpoint import _write_safetensors
+        from fastrnn.formats import _write_safetensors
 
         monkeypatch.setattr(_write_safetensors, "_little_endian", fail)
     else:

@@ -12,9 +12,9 @@ from processes import run_python
 from test_save import LAYERS, MODELS
 
 import fastrnn
-from fastrnn import files, models
+from fastrnn import io, models
 from fastrnn._json import MAX_DEPTH, read_json
-from fastrnn.checkpoint import CheckpointError
+from fastrnn.formats import CheckpointError
 
 ALL = {
     **MODELS,
@@ -78,7 +78,7 @@ def refusal(path):
 
 
 def test_every_kind_of_module_that_can_be_saved_is_here():
-    assert {type(make()).__name__ for make in ALL.values()} == set(files._loaders())
+    assert {type(make()).__name__ for make in ALL.values()} == set(io._loaders())
 
 
 @pytest.mark.filterwarnings("ignore:dropout")
@@ -180,7 +180,7 @@ def test_sizes_that_a_file_claims_are_compared_before_memory_is_taken(tmp_path):
         import os, re, resource
         from pathlib import Path
         import fastrnn
-        from fastrnn.checkpoint import CheckpointError
+        from fastrnn.formats import CheckpointError
         fastrnn.set_num_threads(1)
         pages = int(open("/proc/self/statm").read().split()[0])
         limit = pages * os.sysconf("SC_PAGE_SIZE") + (300 << 20)

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from fastrnn import schedules
-from fastrnn.schedules import Constant, Cosine, Exponential, Plateau, StepDecay, Warmup
+from fastrnn.optim.schedules import Constant, Cosine, Exponential, Plateau, StepDecay, Warmup
 
 RATE = 0.3
 

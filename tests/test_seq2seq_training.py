@@ -8,9 +8,9 @@ from seq2seq_cases import batch, made
 from slopes import assert_slope
 
 import fastrnn
-from fastrnn._backward import kept_steps
 from fastrnn.models import BidirectionalLanguageModel, LanguageModel, Seq2Seq
 from fastrnn.models._input_feeding import join_flows
+from fastrnn.nn.tape import kept_steps
 
 FEEDING = {"attention": "additive", "input_feeding": True}
 

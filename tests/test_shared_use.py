@@ -12,8 +12,8 @@ import pytest
 from processes import run_python
 
 import fastrnn
-from fastrnn import _pullback, models
-from fastrnn.layers import embedding, linear
+from fastrnn import models
+from fastrnn.nn import embedding, linear, pullback
 
 THREADS, PULLBACKS = 4, 25
 TOKENS = np.arange(12).reshape(6, 2) % 7
@@ -108,11 +108,11 @@ def test_pullbacks_of_several_threads_lose_no_gradient(name):
 def test_tied_gradients_have_one_lock():
     model = tied()
     head, table = model.head.grads["weight"], model.embedding.grads["weight"]
-    assert _pullback.adding_to(head) is _pullback.adding_to(table)
-    with _pullback.adding_to(head):
-        assert _pullback.adding_to(table).locked()
+    assert pullback.adding_to(head) is pullback.adding_to(table)
+    with pullback.adding_to(head):
+        assert pullback.adding_to(table).locked()
     apart = [np.zeros(4, np.float32) for _ in range(200)]
-    with _pullback.adding_to(*apart), _pullback.adding_to(None):  # several locks, and none
+    with pullback.adding_to(*apart), pullback.adding_to(None):  # several locks, and none
         pass
 
 
@@ -262,7 +262,7 @@ def in_a_child(code):
         import os, signal, sys, threading, warnings
         import numpy as np
         import fastrnn
-        from fastrnn import _pullback
+        from fastrnn.nn import pullback
 
         warnings.simplefilter("ignore")
         fastrnn.set_num_threads(1)
@@ -279,7 +279,7 @@ def test_a_child_does_not_wait_for_locks_that_its_parent_s_threads_held():
         """
         held, over = threading.Event(), threading.Event()
         def hold():
-            with _pullback.adding_to(layer.flat_grad):
+            with pullback.adding_to(layer.flat_grad):
                 held.set()
                 over.wait()
         thread = threading.Thread(target=hold)

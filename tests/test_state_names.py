@@ -10,7 +10,7 @@ import pytest
 from families import FAMILIES, call, make, normal
 
 import fastrnn
-from fastrnn.checkpoint import infer_recurrent
+from fastrnn.formats import infer_recurrent
 from fastrnn.models import LanguageModel
 
 CELLS = {

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.checkpoint._inspect import _language_model, _recurrent, _stacks
-from fastrnn.checkpoint._layer_names import NameIndex
-from fastrnn.checkpoint._names import clean_names, fold_weight_norm, take_raw_weights
+from fastrnn.formats._inspect import _language_model, _recurrent, _stacks
+from fastrnn.formats._layer_names import NameIndex
+from fastrnn.formats._names import clean_names, fold_weight_norm, take_raw_weights
 from fastrnn.models import LanguageModel
 
 

@@ -12,7 +12,7 @@ import fastrnn
 from fastrnn.data import TextStream
 from fastrnn.models import LanguageModel
 from fastrnn.optim import SGD, Adam, RMSprop
-from fastrnn.schedules import Cosine, Plateau, Warmup
+from fastrnn.optim.schedules import Cosine, Plateau, Warmup
 from fastrnn.train import RandomTruncation, ResumeError, Trainer
 
 VOCABULARY = 7

@@ -7,7 +7,7 @@ import pytest
 from resuming import REFUSED, TOKENS, USED, about, arguments_of, fitted, language_model, resumed
 
 from fastrnn import data, optim, schedules, train
-from fastrnn._optimizer import Optimizer
+from fastrnn.optim.optimizer import Optimizer
 from fastrnn.train._run import Settings
 
 # ---- Trainer -----------------------------------------------------------------------------------

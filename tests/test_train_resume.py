@@ -45,7 +45,7 @@ def real_kit():
     from fastrnn.data import TextStream
     from fastrnn.models import LanguageModel
     from fastrnn.optim import Adam
-    from fastrnn.schedules import Plateau, Warmup
+    from fastrnn.optim.schedules import Plateau, Warmup
 
     model = LanguageModel(5, 8, 8, 2, cell="lstm", dropout=0.3)
     model.reset_parameters(1)

@@ -91,7 +91,7 @@ def test_storages_are_aligned_and_not_compressed(tmp_path, rng):
 
 
 def test_a_large_archive_keeps_its_alignment(tmp_path, rng, monkeypatch):
-    from fastrnn.checkpoint import _write_torch
+    from fastrnn.formats import _write_torch
 
     monkeypatch.setattr(_write_torch, "_ZIP64_FROM", 64)
     test_storages_are_aligned_and_not_compressed(tmp_path, rng)

@@ -103,7 +103,7 @@ class Tokens:
 def load_language_model(path: str, vocabulary: str | None) -> tuple[LanguageModel, Tokens]:
     """A model of `fastrnn.save`, or a checkpoint of embedding, layers and head."""
     import fastrnn
-    from fastrnn.checkpoint import open_checkpoint
+    from fastrnn.formats import open_checkpoint
 
     found = open_checkpoint(path)
     if "fastrnn" in found.metadata:

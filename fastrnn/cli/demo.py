@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.checkpoint import Checkpoint, open_checkpoint
 from fastrnn.cli._values import number, whole
+from fastrnn.formats import Checkpoint, open_checkpoint
 from fastrnn.models import LanguageModel
 
 Floats = npt.NDArray[np.float32]

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from fastrnn.checkpoint import format_inspection, inspect_checkpoint
+    from fastrnn.formats import format_inspection, inspect_checkpoint
 
     found = inspect_checkpoint(options.file)
     print(json.dumps(found, indent=2) if options.json else format_inspection(found))

@@ -223,7 +223,7 @@ def _optimizer(model: Any, options: argparse.Namespace) -> Any:
 
 
 def _schedule(per_epoch: int, options: argparse.Namespace) -> Any:
-    from fastrnn.schedules import Constant, Cosine, Plateau, Schedule, Warmup
+    from fastrnn.optim.schedules import Constant, Cosine, Plateau, Schedule, Warmup
 
     share = getattr(options, "random_truncation", None) or 1 / options.accumulate
     steps = max(1, round(options.epochs * per_epoch * share))

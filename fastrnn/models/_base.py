@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from fastrnn import _core, files
+from fastrnn import _core, io
 from fastrnn._arrays import shown
 from fastrnn._atomic import FilePath
-from fastrnn._backward import as_budget
-from fastrnn._composite import Composite
-from fastrnn._module import Module, made, unfilled
-from fastrnn.layers import Embedding, Linear
-from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.composite import Composite
+from fastrnn.nn.module import Module, made, unfilled
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.tape import as_budget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -88,7 +88,7 @@ class Model(Composite):
 
     def save(self, path: FilePath) -> None:
         """Write the model to a .safetensors file, whole or not at all; `fastrnn.load` reads it."""
-        files.save(self, path)
+        io.save(self, path)
 
     def _described(self) -> dict[str, Any]:
         """All but the parameters, for JSON."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import FloatArray
-from fastrnn._composite import Composite
-from fastrnn._module import Module
-from fastrnn.layers import Linear
 from fastrnn.models._decoder import tanh, tanh_back
-from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.nn import Linear
+from fastrnn.nn.composite import Composite
+from fastrnn.nn.module import Module
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 Vectors = list[FloatArray]  # (N, F): what h is made from and, for an LSTM, what c is made from
 

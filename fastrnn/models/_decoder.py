@@ -12,13 +12,13 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import FloatArray, IntArray
-from fastrnn._composite import Composite
-from fastrnn._module import Module, fill_uniform
-from fastrnn.layers import Embedding, Linear
-from fastrnn.layers.attention import Attention, Memory
-from fastrnn.layers.dropout import dropped
 from fastrnn.models._base import Folded, fits_table, folded
-from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.attention import Attention, Memory
+from fastrnn.nn.composite import Composite
+from fastrnn.nn.dropout import dropped
+from fastrnn.nn.module import Module, fill_uniform
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 
 class Encoded(NamedTuple):

@@ -14,10 +14,10 @@ from fastrnn._arrays import (
     as_size,
     check_indices,
 )
-from fastrnn.layers.shortlist import Shortlist
 from fastrnn.models._bridge import as_list
 from fastrnn.models._decoder import Decoder, Encoded
-from fastrnn.streams import Stream
+from fastrnn.nn.shortlist import Shortlist
+from fastrnn.nn.stream import Stream
 
 
 class DecoderStream:

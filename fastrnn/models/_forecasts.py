@@ -24,10 +24,10 @@ from fastrnn._arrays import (
     with_article,
 )
 from fastrnn.data.scaling import Doubles, Scaler
-from fastrnn.layers import Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
 from fastrnn.models._objective import REGRESSIONS, StatelessLoss, numbers
+from fastrnn.nn import Linear
 
 
 class Forecasts(StatelessLoss, Model):

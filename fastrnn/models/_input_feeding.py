@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import FloatArray, IntArray
-from fastrnn._flow import GradientFlow
-from fastrnn.layers.attention import Memory
-from fastrnn.layers.dropout import dropped
 from fastrnn.models._decoder import Decoder, Encoded
+from fastrnn.nn.attention import Memory
+from fastrnn.nn.dropout import dropped
+from fastrnn.nn.gradient_flow import GradientFlow
 
 StepBack = Callable[[FloatArray, Any, Any], tuple[FloatArray, Any]]  # dhidden, dstate, dmemory
 

@@ -22,8 +22,8 @@ from fastrnn._arrays import (
     shown,
     with_article,
 )
-from fastrnn._pullback import once
 from fastrnn.losses import LossResult
+from fastrnn.nn.pullback import once
 
 Backward = Callable[..., Any]
 

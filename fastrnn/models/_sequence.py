@@ -24,16 +24,16 @@ from fastrnn._arrays import (
     check_indices,
     shown,
 )
-from fastrnn._backward import Tokens
-from fastrnn._module import Module
-from fastrnn.layers import Embedding, Linear
-from fastrnn.layers.dropout import dropped, locked_shape
-from fastrnn.layers.weight_drop import dropped_vjp
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS, Model
 from fastrnn.models._objective import as_ignored, as_smoothing, classes
-from fastrnn.rnn import GRU, LSTM, RNN
-from fastrnn.streams import Stream
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.dropout import dropped, locked_shape
+from fastrnn.nn.module import Module
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.stream import Stream
+from fastrnn.nn.tape import Tokens
+from fastrnn.nn.weight_drop import dropped_vjp
 
 Rnn = RNN | LSTM | GRU
 

@@ -21,10 +21,6 @@ from fastrnn._arrays import (
     check_indices,
     with_article,
 )
-from fastrnn._module import LoadReport, with_shapes
-from fastrnn._pullback import once
-from fastrnn.layers.embedding import check_shape
-from fastrnn.layers.shortlist import Shortlist
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model, from_arguments
 from fastrnn.models._bridge import as_list, as_state
@@ -42,6 +38,10 @@ from fastrnn.models._objective import (
 )
 from fastrnn.models._scheduled_sampling import ScheduledSampling
 from fastrnn.models.language import _with_both
+from fastrnn.nn.embedding import check_shape
+from fastrnn.nn.module import LoadReport, with_shapes
+from fastrnn.nn.pullback import once
+from fastrnn.nn.shortlist import Shortlist
 
 Lengths = Any  # None, or the pair (source (N,), target (N,)), each of which may be None
 

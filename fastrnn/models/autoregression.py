@@ -10,11 +10,11 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastrnn._arrays import MAX_SIZE, AnyArray, ArrayLike, FloatArray, as_size
-from fastrnn._module import Module
-from fastrnn._pullback import once
 from fastrnn.data.scaling import Scaler, as_series
-from fastrnn.layers import Linear
 from fastrnn.models._forecasts import Forecasts, checked_targets
+from fastrnn.nn import Linear
+from fastrnn.nn.module import Module
+from fastrnn.nn.pullback import once
 
 _CHUNK = 1 << 22  # numbers of the least-squares problem that are held at a time
 

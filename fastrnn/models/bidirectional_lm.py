@@ -23,9 +23,6 @@ from fastrnn._arrays import (
     as_size,
     check_indices,
 )
-from fastrnn._module import Module, unfilled
-from fastrnn.layers import Embedding, Linear
-from fastrnn.layers.dropout import dropped
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS, Model, from_arguments
 from fastrnn.models._objective import (
@@ -38,7 +35,10 @@ from fastrnn.models._objective import (
     refuse_state,
     stateless_backward,
 )
-from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.dropout import dropped
+from fastrnn.nn.module import Module, unfilled
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 
 class BidirectionalLanguageModel(Model):

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_choice, as_lengths, as_size
-from fastrnn._pullback import once
-from fastrnn.layers import Embedding, Linear
 from fastrnn.models._objective import StatelessLoss
 from fastrnn.models._pooling import POOLINGS
 from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
-from fastrnn.streams import Stream
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.pullback import once
+from fastrnn.nn.stream import Stream
 
 
 class SequenceClassifier(StatelessLoss, SequenceModel):

@@ -20,13 +20,13 @@ from fastrnn._arrays import (
     as_probability,
     as_size,
 )
-from fastrnn._module import Module
-from fastrnn.layers import Embedding
 from fastrnn.models._base import RNNS
 from fastrnn.models._bridge import Bridge
 from fastrnn.models._decoder import Encoded
 from fastrnn.models._transducer import Transducer
 from fastrnn.models.seq2seq import ATTENTIONS, new_decoder
+from fastrnn.nn import Embedding
+from fastrnn.nn.module import Module
 
 
 class FeaturesToSequence(Transducer):

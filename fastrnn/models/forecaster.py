@@ -17,15 +17,15 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn._module import Module
-from fastrnn._pullback import once
 from fastrnn.data.scaling import Doubles, Scaler
-from fastrnn.layers import Linear
-from fastrnn.layers.dropout import dropped
 from fastrnn.models._forecasts import Forecasts, checked_targets
 from fastrnn.models._pooling import last
 from fastrnn.models._sequence import Rnn, new_parts
-from fastrnn.streams import Stream
+from fastrnn.nn import Linear
+from fastrnn.nn.dropout import dropped
+from fastrnn.nn.module import Module
+from fastrnn.nn.pullback import once
+from fastrnn.nn.stream import Stream
 
 
 class Forecaster(Forecasts):

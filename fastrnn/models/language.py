@@ -21,15 +21,15 @@ from fastrnn._arrays import (
     as_seed,
     as_size,
 )
-from fastrnn._module import LoadReport, fill_uniform, unfilled, with_shapes
 from fastrnn._names import find_parts, renamed
-from fastrnn._pullback import once
-from fastrnn.layers import Embedding, Linear
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS, Folded, fits_table, folded
 from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled
 from fastrnn.models._sequence import Rnn, SequenceModel
-from fastrnn.streams import Stream
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.module import LoadReport, fill_uniform, unfilled, with_shapes
+from fastrnn.nn.pullback import once
+from fastrnn.nn.stream import Stream
 
 
 class LanguageModel(SequenceModel):

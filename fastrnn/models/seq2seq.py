@@ -21,17 +21,17 @@ from fastrnn._arrays import (
     as_size,
     check_indices,
 )
-from fastrnn._composite import Composite
-from fastrnn._module import Module
-from fastrnn.layers import Embedding
-from fastrnn.layers.attention import KINDS, Attention
-from fastrnn.layers.dropout import dropped
 from fastrnn.models._base import RNNS
 from fastrnn.models._bridge import Bridge, from_row_vectors, row_vectors
 from fastrnn.models._decoder import Decoder, Encoded
 from fastrnn.models._input_feeding import FeedingDecoder
 from fastrnn.models._transducer import Transducer
-from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.nn import Embedding
+from fastrnn.nn.attention import KINDS, Attention
+from fastrnn.nn.composite import Composite
+from fastrnn.nn.dropout import dropped
+from fastrnn.nn.module import Module
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 ATTENTIONS = ("none", *KINDS)
 

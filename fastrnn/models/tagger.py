@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_size
-from fastrnn._pullback import once
-from fastrnn.layers import Embedding, Linear
 from fastrnn.models._objective import StatelessLoss
 from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
-from fastrnn.streams import Stream
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.pullback import once
+from fastrnn.nn.stream import Stream
 
 
 class SequenceTagger(StatelessLoss, SequenceModel):

@@ -1,6 +1,6 @@
 """Training: one step at a time, or whole runs that survive whatever interrupts them."""
 
-from fastrnn._flow import GradientFlow
+from fastrnn.nn.gradient_flow import GradientFlow
 
 from ._errors import ResumeError, TrainingDiverged
 from ._flow import heat_map, show_flow

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastrnn._arrays import as_size
-from fastrnn._flow import GradientFlow
+from fastrnn.nn.gradient_flow import GradientFlow
 
 Numbers = npt.NDArray[np.float64]
 _Paint = Callable[[float], str]  # a share of the scale, NaN for no value -> one character

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_prefix, with_article
-from fastrnn._module import with_shapes
 from fastrnn._names import listed, renamed
+from fastrnn.nn.module import with_shapes
 
 if TYPE_CHECKING:
-    from fastrnn._recurrent import Recurrent
-    from fastrnn.checkpoint import Architecture
+    from fastrnn.formats import Architecture
+    from fastrnn.nn._layer import Recurrent
 
 __all__ = ["agreed", "layer_arguments", "read_layer", "refuse_states_around"]
 
@@ -27,8 +27,8 @@ def read_layer(
     ValueError for the parameters of another family, and for names under `prefix` that such a layer
     does not have.
     """
-    from fastrnn.checkpoint._architecture import find_layer
-    from fastrnn.checkpoint._layer_names import NameIndex
+    from fastrnn.formats._architecture import find_layer
+    from fastrnn.formats._layer_names import NameIndex
 
     mapping = renamed(with_shapes(mapping), rename, as_prefix(prefix))
     index = NameIndex(mapping)
@@ -82,8 +82,8 @@ def layer_arguments(found: Architecture) -> dict[str, Any]:
 
 def refuse_states_around(mapping: Mapping[str, ArrayLike], prefix: str, layer: Recurrent) -> None:
     """ValueError where a module around `prefix` holds an initial state that `layer` would lose."""
-    from fastrnn.checkpoint._architecture import Architecture, find_states
-    from fastrnn.checkpoint._layer_names import NameIndex
+    from fastrnn.formats._architecture import Architecture, find_states
+    from fastrnn.formats._layer_names import NameIndex
 
     mapping = with_shapes(mapping)
     index = NameIndex(mapping)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 
-from fastrnn import _core, _initial, _statedict
+from fastrnn import _core
 from fastrnn._arrays import (
     MAX_LAYERS,
     MAX_SIZE,
@@ -30,11 +30,12 @@ from fastrnn._arrays import (
     as_probability,
     as_size,
 )
-from fastrnn._backward import Batch, Frame, Pullback, Recording, Tokens, as_budget
-from fastrnn._flow import GradientFlow
-from fastrnn._module import LoadReport, Module, check_at_hand, fill_uniform, unfilled
-from fastrnn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
-from fastrnn.streams import Stream
+from fastrnn.nn import initial_state, state_dict
+from fastrnn.nn.gradient_flow import GradientFlow
+from fastrnn.nn.module import LoadReport, Module, check_at_hand, fill_uniform, unfilled
+from fastrnn.nn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
+from fastrnn.nn.stream import Stream
+from fastrnn.nn.tape import Batch, Frame, Pullback, Recording, Tokens, as_budget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -83,7 +84,7 @@ class Recurrent(Module):
         self._cell = cell
         check_at_hand(type(self).__name__, _core.parameter_tensors(*self._sizes()))
         self._stack = self._new_stack()
-        self._allocate(self._stack.tensors + _initial.tensors_of(self))
+        self._allocate(self._stack.tensors + initial_state.tensors_of(self))
         self._fill()
 
     @property
@@ -188,7 +189,7 @@ class Recurrent(Module):
         With `flow`, the pullback sets `last_flow` (see GradientFlow).
         """
         learned = state is None and self.learned_state
-        h, c = self._split_state(_initial.for_input(self, x) if learned else state, "state")
+        h, c = self._split_state(initial_state.for_input(self, x) if learned else state, "state")
         if is_packed(x):
             if lengths is not None:
                 raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
@@ -223,7 +224,7 @@ class Recurrent(Module):
         learned = state is None and self.learned_state
         row_axis = 1 if tokens.indices.ndim == 1 else None
         rows = None if row_axis else tokens.indices.shape[1]
-        h, c = self._split_state(_initial.for_rows(self, rows) if learned else state, "state")
+        h, c = self._split_state(initial_state.for_rows(self, rows) if learned else state, "state")
         if row_axis is not None:
             tokens = tokens._replace(indices=tokens.indices[:, None])
             h, c = _with_row_axis(h, "h_0"), _with_row_axis(c, "c_0")
@@ -275,7 +276,7 @@ class Recurrent(Module):
     def _run(self, x: ArrayLike, state: Any, lengths: ArrayLike | None) -> tuple[Any, Any]:
         """y and the last state of a padded, an unbatched or a packed x."""
         if state is None and self.learned_state:
-            state = _initial.for_input(self, x)
+            state = initial_state.for_input(self, x)
         if type(x) is np.ndarray or not is_packed(x):
             return self._stack.run(x, state, lengths, self.batch_first, self)
         if lengths is not None:
@@ -287,7 +288,7 @@ class Recurrent(Module):
     ) -> tuple[FloatArray, Any]:
         """y and the last state of tokens (T, N) or (T,), whose x part is in the table."""
         if state is None:
-            state = _initial.for_rows(self, tokens.shape[1] if tokens.ndim == 2 else None)
+            state = initial_state.for_rows(self, tokens.shape[1] if tokens.ndim == 2 else None)
         h, c = self._split_state(state, "state")
         batch = tokens if tokens.ndim == 2 else tokens[:, None]
         if tokens.ndim == 1:
@@ -380,9 +381,9 @@ class Recurrent(Module):
         from a module around the layer if it fits no other layer there. ValueError for another
         cell, and for parameters that do not fit together.
         """
-        found, tensors = _statedict.read_layer(mapping, prefix, rename, cls._family)
+        found, tensors = state_dict.read_layer(mapping, prefix, rename, cls._family)
         with unfilled():
-            layer = cls(**_statedict.agreed(_statedict.layer_arguments(found), overrides))
+            layer = cls(**state_dict.agreed(state_dict.layer_arguments(found), overrides))
         layer.load_state_dict(tensors)
         return layer
 
@@ -391,7 +392,7 @@ class Recurrent(Module):
     ) -> LoadReport:
         """As `Module.load_state_dict`; a learned initial state around the layer is refused."""
         if as_prefix(prefix) and not self.learned_state:
-            _statedict.refuse_states_around(mapping, prefix, self)
+            state_dict.refuse_states_around(mapping, prefix, self)
         return super().load_state_dict(mapping, prefix, strict)
 
 

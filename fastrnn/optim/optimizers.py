@@ -10,9 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from fastrnn import _core
 from fastrnn._arrays import shown
-from fastrnn._optimizer import LEAST_EPS, Model, Optimizer, as_number
+from fastrnn.optim.optimizer import LEAST_EPS, Model, Optimizer
 
 __all__ = [
     "SGD",
@@ -21,8 +20,6 @@ __all__ = [
     "AdamW",
     "Optimizer",
     "RMSprop",
-    "clip_grad_norm",
-    "clip_grad_value",
 ]
 
 
@@ -217,21 +214,3 @@ class Adagrad(Optimizer):
             "weight_decay": o["weight_decay"],
             "eps": o["eps"],
         }
-
-
-def clip_grad_norm(model: Model, max_norm: float) -> float:
-    """Scale all gradients so that their norm is at most `max_norm`; returns the norm before.
-
-    The factor is min(1, max_norm / (norm + 1e-6)). Source: torch.nn.utils.clip_grad_norm_.
-    """
-    limit = as_number("max_norm", max_norm)
-    norm = math.sqrt(_core.squared_norm(model.flat_grad))
-    factor = limit / (norm + 1e-6)
-    if not factor >= 1.0:  # also NaN, which no gradient may hide
-        _core.scale(model.flat_grad, factor)
-    return norm
-
-
-def clip_grad_value(model: Model, clip_value: float) -> None:
-    """Limit all gradients to +-clip_value. Source: torch.nn.utils.clip_grad_value_."""
-    _core.clip(model.flat_grad, as_number("clip_value", clip_value))

@@ -15,13 +15,13 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn._initial import for_rows
+from fastrnn.nn.initial_state import for_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from fastrnn._recurrent import Recurrent
-    from fastrnn.layers.shortlist import Shortlist
+    from fastrnn.nn._layer import Recurrent
+    from fastrnn.nn.shortlist import Shortlist
 
 # Snapshot: this header, h and c as little-endian float32, then a checksum of all before it.
 _HEADER = struct.Struct("<8sI16sIIII")  # magic, version, fingerprint, layers, rows, R, H (0: no c)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastrnn._arrays import FloatArray, as_float, as_seed, shown
-from fastrnn._module import Module
+from fastrnn.nn.module import Module
 
 __all__ = ["forget_bias", "orthogonal"]
 

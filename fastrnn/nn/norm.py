@@ -9,9 +9,9 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float, as_float32, as_size, shown
-from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import adding_to, once
-from fastrnn.layers.embedding import check_shape
+from fastrnn.nn.embedding import check_shape
+from fastrnn.nn.module import Module, one_after_another
+from fastrnn.nn.pullback import adding_to, once
 
 
 class LayerNorm(Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn._arrays import ALIGNMENT, FloatArray, aligned_zeros, as_seed
-from fastrnn._module import Module
+from fastrnn.nn.module import Module
 
 
 class Composite(Module):

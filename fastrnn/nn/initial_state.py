@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn._arrays import ArrayLike, as_array
-from fastrnn._module import TensorSpec
-from fastrnn.packed import checked, is_packed
+from fastrnn.nn.module import TensorSpec
+from fastrnn.nn.packed import checked, is_packed
 
 if TYPE_CHECKING:
-    from fastrnn._recurrent import Recurrent
+    from fastrnn.nn._layer import Recurrent
 
 __all__ = ["for_input", "for_rows", "tensors_of"]
 

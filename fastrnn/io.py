@@ -14,7 +14,7 @@ from typing import Any
 from fastrnn._arrays import ArrayLike, FloatArray, shown, with_article
 from fastrnn._atomic import FilePath
 from fastrnn._json import MAX_DEPTH, check_depth, read_json
-from fastrnn._module import Module, made, only_from, unfilled
+from fastrnn.nn.module import Module, made, only_from, unfilled
 
 __all__ = ["load", "save", "save_pytorch"]
 
@@ -40,7 +40,7 @@ def save(module: Module, path: FilePath) -> None:
     for name in ("vocabulary", "extra"):
         _check_json(description.get(name), name)
     text = json.dumps(description, allow_nan=False, ensure_ascii=False)
-    from fastrnn.checkpoint._write_safetensors import write_safetensors
+    from fastrnn.formats._write_safetensors import write_safetensors
 
     write_safetensors(_without_twins(module.parameters), {"fastrnn": text}, path)
 
@@ -51,8 +51,8 @@ def load(path: FilePath) -> Any:
     A file that is damaged, that no fastrnn model is in, or that a newer fastrnn wrote is a
     CheckpointError (a ValueError) that says so; no code of the file is ever run.
     """
-    from fastrnn.checkpoint import CheckpointError, open_checkpoint
-    from fastrnn.checkpoint._errors import safe
+    from fastrnn.formats import CheckpointError, open_checkpoint
+    from fastrnn.formats._errors import safe
 
     found = open_checkpoint(path)
     try:
@@ -71,7 +71,7 @@ def save_pytorch(model: Module | Mapping[str, ArrayLike], path: FilePath) -> Non
     if not isinstance(model, (Module, Mapping)):
         kind = with_article(type(model).__name__)
         raise TypeError(f"model is {kind}, expected a model, a layer or names to arrays")
-    from fastrnn.checkpoint._write_torch import write_pytorch
+    from fastrnn.formats._write_torch import write_pytorch
 
     write_pytorch(model.parameters if isinstance(model, Module) else model, path)
 
@@ -98,12 +98,12 @@ def _described(module: Module) -> dict[str, Any]:
 
 def _loaders() -> dict[str, Callable[[Mapping[str, Any]], Module]]:
     """By class name, what makes a module, without values, from its description."""
-    from fastrnn import layers, models, rnn
+    from fastrnn import models, nn
 
-    kinds: list[type[Module]] = [rnn.RNN, rnn.LSTM, rnn.GRU]
-    kinds += [rnn.RNNCell, rnn.LSTMCell, rnn.GRUCell]
-    kinds += [layers.Embedding, layers.Linear, layers.LayerNorm, layers.Attention]
-    kinds += [layers.ScalarMix]
+    kinds: list[type[Module]] = [nn.RNN, nn.LSTM, nn.GRU]
+    kinds += [nn.RNNCell, nn.LSTMCell, nn.GRUCell]
+    kinds += [nn.Embedding, nn.Linear, nn.LayerNorm, nn.Attention]
+    kinds += [nn.ScalarMix]
     made = {kind.__name__: _from_config(kind) for kind in kinds}
     return made | {kind.__name__: kind._from_description for kind in models.KINDS}
 

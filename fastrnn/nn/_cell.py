@@ -14,8 +14,8 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn._module import Module, check_at_hand, fill_uniform, unfilled
-from fastrnn._statedict import agreed, read_layer
+from fastrnn.nn.module import Module, check_at_hand, fill_uniform, unfilled
+from fastrnn.nn.state_dict import agreed, read_layer
 
 if TYPE_CHECKING:
     from typing_extensions import Self

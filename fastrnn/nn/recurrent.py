@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any, overload
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
-from fastrnn._cells import Cell
-from fastrnn._recurrent import Recurrent
-from fastrnn.packed import PackedSequence
+from fastrnn.nn._cell import Cell
+from fastrnn.nn._layer import Recurrent
+from fastrnn.nn.packed import PackedSequence
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _RESETS = {"after": "gru", "before": "gru_reset_before"}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, as_float32, with_article
-from fastrnn.rnn import GRU, LSTM, RNN
+from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 __all__ = ["from_gates"]
 

@@ -15,7 +15,7 @@ from fastrnn._arrays import (
     check_indices,
     with_article,
 )
-from fastrnn.layers.linear import Linear
+from fastrnn.nn.linear import Linear
 
 
 class Shortlist:

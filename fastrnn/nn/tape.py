@@ -12,12 +12,12 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, FloatArray, IntArray, as_float32, as_int
 from fastrnn._core import Table, allocation_size
-from fastrnn._flow import GradientFlow
-from fastrnn._pullback import adding_to
+from fastrnn.nn.gradient_flow import GradientFlow
+from fastrnn.nn.pullback import adding_to
 
 if TYPE_CHECKING:
     from fastrnn import _core
-    from fastrnn._recurrent import Recurrent
+    from fastrnn.nn._layer import Recurrent
 
 
 class Tokens(NamedTuple):

@@ -18,8 +18,8 @@ from fastrnn._arrays import (
     as_seed,
     as_size,
 )
-from fastrnn._module import Module, one_after_another
-from fastrnn._pullback import adding_to, once
+from fastrnn.nn.module import Module, one_after_another
+from fastrnn.nn.pullback import adding_to, once
 
 
 class Embedding(Module):

@@ -16,9 +16,9 @@ from fastrnn._arrays import (
     as_float32,
     as_size,
 )
-from fastrnn._module import Module, fill_uniform, one_after_another
-from fastrnn._pullback import adding_to, once
-from fastrnn.layers.embedding import check_shape
+from fastrnn.nn.embedding import check_shape
+from fastrnn.nn.module import Module, fill_uniform, one_after_another
+from fastrnn.nn.pullback import adding_to, once
 
 
 class Linear(Module):

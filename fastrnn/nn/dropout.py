@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_flag, as_float32, as_int64, as_probability
-from fastrnn._composite import Composite
-from fastrnn._module import Module
-from fastrnn._pullback import once
-from fastrnn.layers.embedding import Embedding, check_shape
+from fastrnn.nn.composite import Composite
+from fastrnn.nn.embedding import Embedding, check_shape
+from fastrnn.nn.module import Module
+from fastrnn.nn.pullback import once
 
 
 def draw_mask(generator: np.random.Generator, p: float, shape: tuple[int, ...]) -> FloatArray:

@@ -24,11 +24,11 @@ from fastrnn._arrays import (
     as_size,
     check_indices,
 )
-from fastrnn._composite import Composite
-from fastrnn._module import Module
-from fastrnn._pullback import adding_to, once
-from fastrnn.layers.embedding import check_shape
-from fastrnn.layers.linear import Linear
+from fastrnn.nn.composite import Composite
+from fastrnn.nn.embedding import check_shape
+from fastrnn.nn.linear import Linear
+from fastrnn.nn.module import Module
+from fastrnn.nn.pullback import adding_to, once
 
 KINDS = ("additive", "multiplicative", "scaled_dot")
 
