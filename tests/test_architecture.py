@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
+from paths import CORE, ROOT
 from reference import STEPS
 
-ROOT = Path(__file__).resolve().parents[1]
-CORE, PACKAGE = ROOT / "src_c", ROOT / "fastrnn"
+PACKAGE = ROOT / "fastrnn"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 ISA = re.compile(r"__x86_64__|__aarch64__|__AVX|__SSE|__FMA|__ARM|FR_ISA_")
 COMPILER = re.compile(r"__GNUC__|__clang|_MSC_VER")

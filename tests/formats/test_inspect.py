@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import GOLDEN
 
 import fastrnn
 from fastrnn import models
 from fastrnn.formats import format_inspection, inspect_checkpoint
 from fastrnn.formats._describe import kind_of
 from fastrnn.formats._write_safetensors import write_safetensors
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def saved(path: Path, state: dict[str, Any], prefix: str = "") -> Path:

@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import INSTALLED
 
 import fastrnn
 from fastrnn.cli import main
@@ -425,7 +425,7 @@ def test_ctrl_c_saves_exits_with_130_and_can_be_resumed(data, capsys):
     arguments = words("lm", data, "--schedule", "constant", "--epochs", "100000")
     process = subprocess.Popen(
         [sys.executable, "-m", "fastrnn", *arguments],
-        cwd=Path(fastrnn.__file__).parents[1],
+        cwd=INSTALLED,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -476,7 +476,7 @@ def test_texts_may_stand_behind_options_but_unknown_options_are_refused(data, ca
 def test_a_training_goes_on_when_nobody_reads_what_it_prints(data):
     process = subprocess.Popen(
         [sys.executable, "-m", "fastrnn", *words("lm", data)],
-        cwd=Path(fastrnn.__file__).parents[1],
+        cwd=INSTALLED,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import BENCH
 
 import fastrnn
 from fastrnn.cli._floor import (
@@ -18,8 +19,6 @@ from fastrnn.cli._floor import (
     model_floor_seconds,
     training_floor_seconds,
 )
-
-BENCH = Path(__file__).parent.parent / "bench"
 
 # 1e9 multiply-adds per second; 8, 4 and 1 GB/s at 1, 4 and 16 KiB.
 MACHINE = Machine(1, 1e9, (1 << 10, 4 << 10, 16 << 10), (8e9, 4e9, 1e9))

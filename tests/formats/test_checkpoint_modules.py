@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import GOLDEN
 from pickles import archive, call, mapping, named, numbers, opened, tensor, text, zipped
 
 from fastrnn.formats import CheckpointError, open_checkpoint
 
-GOLDEN = Path(__file__).parent / "golden"
 SET = b"\x8f("
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import EXAMPLES
 
 import fastrnn
 
 torch = pytest.importorskip("torch")
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "learning_curves.py"
+EXAMPLE = EXAMPLES / "learning_curves.py"
 STEPS = 60
 BOUND = 5e-3  # asked for over hundreds of steps; these few differ by about 1e-6
 SIZES = ["--hidden", "32", "--embedding", "16", "--batch", "16", "--bptt", "32"]

@@ -7,14 +7,13 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from paths import EXAMPLES, INSTALLED
 from processes import OWN_VARIABLES
 
 import fastrnn
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 TINY_TEXT = ["--hidden", "16", "--layers", "1", "--batch", "8", "--bptt", "16", "--sample", "20"]
 
 # Stands for a Python without these packages.
@@ -26,7 +25,7 @@ def start(name, *arguments, folder, without=()):
     """Run an example in `folder`, as if the packages `without` were not installed."""
     clean = {key: value for key, value in os.environ.items() if key not in OWN_VARIABLES}
     # Two threads would fight for the cores with tests that run at the same time.
-    clean |= {"PYTHONPATH": str(Path(fastrnn.__file__).parents[1]), "FASTRNN_NUM_THREADS": "1"}
+    clean |= {"PYTHONPATH": str(INSTALLED), "FASTRNN_NUM_THREADS": "1"}
     argv = [str(EXAMPLES / name), *map(str, arguments)]
     code = WITHOUT.format(names=list(without)) + RUN.format(argv=argv)
     return subprocess.run(

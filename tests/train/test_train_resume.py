@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from paths import HELPERS, INSTALLED
 from safetensors.numpy import load_file
 from train_fakes import Momentum, TinyRNN, Windows, kit, text
 
@@ -62,7 +63,7 @@ def real_kit():
 def start(out, make=shuffled_kit, slow=0.0):
     here = Path(__file__).parent
     code = RUN.format(module=Path(__file__).stem, name=make.__name__)
-    path = os.pathsep.join([str(Path(fastrnn.__file__).parents[1]), str(here)])
+    path = os.pathsep.join(map(str, [INSTALLED, here, HELPERS]))
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(out), str(EPOCHS), str(slow)],
         env={**os.environ, "PYTHONPATH": path},

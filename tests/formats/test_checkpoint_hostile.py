@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import GOLDEN
 from pickles import archive, legacy, mapping, named, numbers, opened, tensor, text, whole, zipped
 
 from fastrnn.formats import CheckpointError, open_checkpoint
 
-GOLDEN = Path(__file__).parent / "golden"
 FLIPS = 600
 
 

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from paths import CORE, TESTS
 
 from fastrnn import _core
 
-ROOT = Path(__file__).resolve().parents[1]
-CORE, TESTS = ROOT / "src_c", ROOT / "tests" / "c"
+C_TESTS = TESTS / "c"
 COMPILER = os.environ.get("CC", "cc").split()
 FLAGS = ["-std=gnu11", "-O1", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-Werror"]
 THREADS = "-DFR_POOL"
@@ -64,7 +64,7 @@ def objects(tmp_path_factory) -> list[Path]:
 )
 def test_the_core_passes_without_python(name, objects, tmp_path):
     program = tmp_path / name
-    compile_c(THREADS, TESTS / f"{name}.c", *objects, "-o", program, "-lm")
+    compile_c(THREADS, C_TESTS / f"{name}.c", *objects, "-o", program, "-lm")
     passes(program, *([_core.get_isa()] if name != "test_fork" else []))
 
 
@@ -72,19 +72,19 @@ def test_the_core_passes_without_python(name, objects, tmp_path):
 def test_late_and_many_threads_change_no_bit_and_are_remembered(name, objects, tmp_path):
     program = tmp_path / name
     others = [path for path in objects if path.stem not in ("team", "gather")]  # in the test itself
-    compile_c(THREADS, TESTS / f"{name}.c", *others, "-o", program, "-lm", "-lpthread")
+    compile_c(THREADS, C_TESTS / f"{name}.c", *others, "-o", program, "-lm", "-lpthread")
     passes(program, *(["10"] if name == "test_threads" else []))
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="wraps the allocator of glibc")
 def test_hot_calls_neither_allocate_nor_change_the_caller_s_mode(objects, tmp_path):
     program = tmp_path / "test_alloc"
-    compile_c(THREADS, TESTS / "test_alloc.c", *objects, "-o", program, "-lm")
+    compile_c(THREADS, C_TESTS / "test_alloc.c", *objects, "-o", program, "-lm")
     passes(program)
 
 
 @pytest.mark.parametrize("isa", sorted({"base", _core.get_isa()}))
 def test_activations_are_accurate_and_have_their_golden_hashes(isa, tmp_path):
     program = tmp_path / "test_math"
-    compile_c("-O2", *MATH[isa], TESTS / "test_math.c", "-o", program, "-lm")
+    compile_c("-O2", *MATH[isa], C_TESTS / "test_math.c", "-o", program, "-lm")
     passes(program)

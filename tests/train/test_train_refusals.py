@@ -9,16 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import HELPERS, INSTALLED
 from processes import run_python
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from train_fakes import Windows, kit, text
 
-import fastrnn
 from fastrnn import _digest, data
 from fastrnn.train import ResumeError
 from fastrnn.train._lock import RunLock
@@ -259,11 +258,10 @@ k.trainer.fit(k.source, max_steps=9, out={out!r}, resume=True, progress=False, c
 
 
 def running(out):
-    here = Path(__file__).parent
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD.format(here=str(here), out=str(out))],
-        env={**os.environ, "PYTHONPATH": str(Path(fastrnn.__file__).parents[1])},
-        cwd=here,
+        [sys.executable, "-c", HOLD.format(here=str(HELPERS), out=str(out))],
+        env={**os.environ, "PYTHONPATH": str(INSTALLED)},
+        cwd=HELPERS,
         stdout=subprocess.PIPE,
         text=True,
     )

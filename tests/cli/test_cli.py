@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import INSTALLED
 
 import fastrnn
 from fastrnn.cli import main
@@ -135,7 +136,7 @@ def test_a_reader_may_close_the_pipe(file):
     command = [sys.executable, "-m", "fastrnn", "inspect", file]
     process = subprocess.Popen(
         command,
-        cwd=Path(fastrnn.__file__).parents[1],
+        cwd=INSTALLED,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -148,7 +149,7 @@ def test_a_reader_may_close_the_pipe(file):
 def test_the_module_is_the_command():
     done = subprocess.run(
         [sys.executable, "-m", "fastrnn", "inspect", "/absent.pt"],
-        cwd=Path(fastrnn.__file__).parents[1],
+        cwd=INSTALLED,
         capture_output=True,
         text=True,
         timeout=60,

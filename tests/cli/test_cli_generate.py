@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import INSTALLED
 
 import fastrnn
 from fastrnn.cli import main
@@ -381,7 +382,7 @@ def started(*arguments, **more):
     command = [sys.executable, "-m", "fastrnn", *arguments, "--seed", "1"]
     return subprocess.Popen(
         [*command, "--max-new-tokens", "100000000"],
-        cwd=Path(fastrnn.__file__).parents[1],
+        cwd=INSTALLED,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **more,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from paths import BENCH
 
 import fastrnn
 
-BENCH = Path(__file__).parent.parent / "bench"
 SMALL = {
     "attention": {"rows": 3, "positions": 7, "size": 6},
     "translation": {"rows": 3, "hidden": 6, "vocabulary": 11, "steps": 5},

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import runpy
 import sys
-from pathlib import Path
 
 import pytest
+from paths import EXAMPLES
 
 import fastrnn
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SMALL = {
     "dates": (["--examples", "200", "--epochs", "1"], "unseen dates are exactly right"),
     "spelled_numbers": (["--examples", "200", "--epochs", "2"], "unseen numbers are exactly right"),

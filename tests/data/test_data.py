@@ -6,18 +6,16 @@ import json
 import re
 import sys
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import ROOT
 from processes import run_python
 
 import fastrnn
 from fastrnn import data
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def words(seed: int = 0, count: int = 60) -> data.Sequences:

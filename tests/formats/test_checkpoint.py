@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from paths import GOLDEN
 
 import fastrnn
 from fastrnn.formats import (
@@ -24,8 +25,6 @@ from fastrnn.formats import (
     read_checkpoint,
 )
 from fastrnn.models import LanguageModel
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def pattern(shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import HELPERS, INSTALLED
 
-import fastrnn
 from fastrnn.train._history import History, read_history
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 def test_every_file_is_at_the_end_as_if_nothing_had_happened(tmp_path):
-    here = Path(__file__).parent
-    path = os.pathsep.join([str(Path(fastrnn.__file__).parents[1]), str(here)])
+    path = os.pathsep.join([str(INSTALLED), str(HELPERS)])
     done = subprocess.run(
-        [sys.executable, here / "killing.py", tmp_path, "13"],
+        [sys.executable, HELPERS / "killing.py", tmp_path, "13"],
         env={**os.environ, "PYTHONPATH": path},
-        cwd=here,
+        cwd=HELPERS,
         capture_output=True,
         text=True,
         timeout=300,
