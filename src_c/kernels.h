@@ -85,8 +85,8 @@ struct fr_step {
     const float *const *gates; /* [rows] -> (blocks, slots, U); NULL when `x` is given */
     const float *const *h0;    /* [rows] -> (K) */
     float *const *h1;          /* [rows] -> (H), before a projection */
-    const float *c0;           /* (rows, blocks * U); may be c1 */
-    float *c1;                 /* (rows, blocks * U) */
+    const float *const *c0;    /* [rows] -> (blocks * U); may be those of c1 */
+    float *const *c1;          /* [rows] -> (blocks * U) */
     float *const *saved; /* [rows] -> (blocks, slots, U): receives the slots; may be `gates`; NULL:
                             not wanted, but cells with a second phase need it */
     float *c_saved;      /* (rows, blocks * U): a copy of c1; NULL: not wanted */

@@ -55,6 +55,7 @@ static void take_pointers(const struct call *call, struct pointers *out, int64_t
     p.h = fr_take(arena, (size_t)rows, sizeof *p.h);
     p.h1 = fr_take(arena, (size_t)rows, sizeof *p.h1);
     p.out = fr_take(arena, (size_t)rows, sizeof *p.out);
+    for (int i = 0; i < 2; i++) p.c[i] = fr_take(arena, (size_t)rows, sizeof *p.c[i]);
     p.saved = fr_take(arena, (size_t)rows, sizeof *p.saved);
     const fr_shape *s = &call->model->shape;
     const int64_t F = fr_features(s),

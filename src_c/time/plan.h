@@ -40,6 +40,7 @@ struct pointers {
     const float **gates; /* [chunk rows] -> gates */
     const float **h;     /* [rows] -> newest h */
     float **h1, **out;   /* [rows] */
+    float **c[2];        /* [rows] -> the scratch's c */
     float **saved;       /* [rows] -> where the slots go */
     float *x_copy;       /* (chunk rows, inputs padded) for rows that would meet in the cache */
     float *h_copy;       /* (rows, R padded) likewise */

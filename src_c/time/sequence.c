@@ -158,8 +158,8 @@ static struct fr_step prepare_step(const struct pass *p, const struct share *sha
         .layer = l,
         .h0 = q->h,
         .h1 = q->h1,
-        .c0 = share->scratch.c[(s + 1) & 1],
-        .c1 = share->scratch.c[s & 1],
+        .c0 = (const float *const *)q->c[(s + 1) & 1],
+        .c1 = q->c[s & 1],
         .saved = find_saved(p, share, kept, n),
         .c_saved = record && record->c ? record->c + kept * unit_row : NULL,
         .u = u,
@@ -173,7 +173,11 @@ static void run_steps(const struct pass *p, const struct share *share, int64_t s
     const struct pointers *q = share->pointers;
     const size_t R = (size_t)p->layer->recurrent;
     const int64_t start = s;
-    for (int64_t r = 0; r < p->group->rows; r++) q->h[r] = fr_h_before(p, s, r);
+    for (int64_t r = 0; r < p->group->rows; r++) {
+        q->h[r] = fr_h_before(p, s, r);
+        for (int i = 0; i < 2 && share->scratch.c[i]; i++)
+            q->c[i][r] = share->scratch.c[i] + (size_t)r * fr_unit_row(p->layer);
+    }
     for (int64_t chunk_end, rows, at; s < until;) {
         const int64_t chunk = s;
         chunk_end = gather_chunk(p, share, s, until, &rows);

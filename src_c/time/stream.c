@@ -15,7 +15,7 @@ struct fr_state {
     float **saved; /* (N) -> (blocks, slots, U), cells with two phases */
     float *u;      /* (N, blocks * U): r * h0, or an LSTM's output before its projection */
     const float **in, **h0, **gates;
-    float **h1, **out;
+    float **h1, **out, **c_rows;
 };
 
 static size_t padded(int64_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP * FR_GROUP); }
@@ -42,6 +42,7 @@ static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *a
     out.h0 = fr_take(arena, N, sizeof *out.h0);
     out.gates = fr_take(arena, N, sizeof *out.gates);
     out.h1 = fr_take(arena, N, sizeof *out.h1);
+    out.c_rows = fr_take(arena, N, sizeof *out.c_rows);
     out.out = fr_take(arena, N, sizeof *out.out);
     if (state) *state = out;
     return state;
@@ -144,16 +145,16 @@ static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *
         state->h0[n] = state->h[old] + (first + n) * state->h_stride;
         state->out[n] = state->h[1 - old] + (first + n) * state->h_stride;
         state->h1[n] = projected ? state->u + n * state->c_stride : state->out[n];
+        if (state->c) state->c_rows[n] = state->c + (first + n) * state->c_stride;
     }
-    float *c = state->c ? state->c + first * state->c_stride : NULL;
     const struct fr_step step = {
         .layer = l,
         .x = folded ? NULL : state->in,
         .gates = folded ? state->gates : NULL,
         .h0 = state->h0,
         .h1 = state->h1,
-        .c0 = c,
-        .c1 = c,
+        .c0 = (const float *const *)state->c_rows,
+        .c1 = state->c_rows,
         .saved = state->saved,
         .u = state->u,
         .rows = state->rows,
