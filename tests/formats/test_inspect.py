@@ -13,8 +13,8 @@ from paths import GOLDEN
 import fastrnn
 from fastrnn import models
 from fastrnn.formats import format_inspection, inspect_checkpoint
-from fastrnn.formats._describe import kind_of
-from fastrnn.formats._write_safetensors import write_safetensors
+from fastrnn.formats.safetensors import write_safetensors
+from fastrnn.formats.torch.describe import kind_of
 
 
 def saved(path: Path, state: dict[str, Any], prefix: str = "") -> Path:
