@@ -40,7 +40,8 @@ IMPORTS = {
     "_json": "_arrays",
     "_names": "_arrays",
     "_atomic": "",
-    "_arrays": "",
+    "_arrays": "_errors",
+    "_errors": "",
 }
 
 
