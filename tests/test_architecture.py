@@ -20,7 +20,7 @@ INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neo
 # From the top down: a line names only parts below it.
 IMPORTS = {
     "__main__": "cli",
-    "__init__": "_core _renamed _startup config nn",
+    "__init__": "_core _renamed config nn",
     "cli": "_arrays _atomic _core _json data decode formats models",
     "plot": "_arrays _atomic nn",
     "train": "_arrays _core _digest _json nn optim",
@@ -32,7 +32,6 @@ IMPORTS = {
     "optim": "_arrays _core",
     "losses": "_arrays _core",
     "data": "_arrays _digest",
-    "_startup": "config",
     "_renamed": "",
     "config": "_arrays _cgroups _core",
     "_core": "",

@@ -186,7 +186,7 @@ cdef class Stack:
         # The first layer and the others differ in their inputs.
         cdef int last = self.shape.num_layers - 1
         # All threads: a call takes fewer, and less memory, while some were late.
-        plan = self._plan(last, steps, rows, elements, kept_steps, num_threads)
+        plan = self._plan(last, steps, rows, elements, kept_steps, num_threads())
         workspace = fr_training_size(self.model, &plan)
         plan.layer = 0
         return fr_tape_size(self.model, &plan), max(workspace, fr_training_size(self.model, &plan))
@@ -248,12 +248,12 @@ cdef class Stack:
         if tape.sequence.steps == 0 or tape.sequence.rows == 0:
             raise ValueError("x has 0 steps or rows, expected at least 1")
         plan = self._plan(layer, tape.sequence.steps, tape.sequence.rows, elements,
-                          kept_steps or tape.sequence.steps, num_threads)
+                          kept_steps or tape.sequence.steps, num_threads())
         if tape.table is not None:
             plan.vocabulary = tape.table.tokens
         # The same memory for every call, also while some of the threads are not asked.
         tape_size, tape.workspace_size = fr_tape_size(self.model, &plan), fr_training_size(self.model, &plan)
-        plan.threads = fr_team_size(num_threads)
+        plan.threads = fr_team_size(num_threads())
         tape.memory = self.store.take_tape(max(tape_size, fr_tape_size(self.model, &plan)))
         tape.workspace_size = max(tape.workspace_size, fr_training_size(self.model, &plan))
         tape.sequence.tape = fr_tape_create(self.model, &plan, tape.memory.data)
@@ -318,7 +318,7 @@ cdef class Stack:
         return 0
 
     cdef int _run(self, fr_sequence *q) except -1:
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         cdef void *workspace
         cdef size_t size
         cdef double work = <double>self.num_parameters * <double>q.rows * <double>q.steps
@@ -410,7 +410,7 @@ cdef class Tape:
         cdef Arrays arrays = Arrays()
         cdef fr_gradients g
         cdef void *workspace
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         if not fr_enter(&self.used):
             raise RuntimeError("a pullback can be called once: its tape is used up")
         try:

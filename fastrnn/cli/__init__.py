@@ -91,6 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import fastrnn
+
+    try:
+        fastrnn.get_num_threads()  # reads the environment: now, and not after an hour of work
+    except ValueError as error:
+        print(f"fastrnn: {error}", file=sys.stderr)
+        return 2
     try:
         code = int(import_module(f"fastrnn.cli.{_COMMANDS[options.command][0]}").run(options))
         print(end="", flush=True)
