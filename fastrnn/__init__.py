@@ -14,6 +14,7 @@ except ImportError as error:
     ) from error
 
 from fastrnn import _renamed, _startup
+from fastrnn._version import __version__
 from fastrnn.config import get_num_threads, num_threads, set_num_threads, show_config
 from fastrnn.nn import (
     GRU,
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
 
 _renamed.install()
 _startup.start()
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GRU",
