@@ -14,6 +14,7 @@ except ImportError as error:
     ) from error
 
 from fastrnn import _renamed
+from fastrnn._version import __version__
 from fastrnn.config import get_num_threads, num_threads, set_num_threads, show_config
 from fastrnn.nn import (
     GRU,
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from fastrnn.optim import schedules
 
 _renamed.install()
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GRU",

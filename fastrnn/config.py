@@ -16,6 +16,7 @@ from typing import Any
 from fastrnn import _core
 from fastrnn._arrays import as_size
 from fastrnn._cgroups import processor_limit
+from fastrnn._version import __version__
 
 _MAX_THREADS = 256
 
@@ -46,8 +47,6 @@ def num_threads(n: int) -> Iterator[None]:
 
 def show_config() -> dict[str, Any]:
     """What was found and chosen: version, instruction set, threads, environment variables."""
-    from fastrnn import __version__
-
     names = ("FASTRNN_ISA", "FASTRNN_NUM_THREADS", "OMP_NUM_THREADS")
     return {
         "version": __version__,

@@ -29,7 +29,8 @@ static float *coarse(size_t n, uint64_t seed) {
 /* Whether a token is one of the first `branches` of its row. */
 static int is_branch(const float *x, int64_t V, int64_t token, int64_t branches) {
     int64_t before = 0;
-    for (int64_t v = 0; v < V; v++) before += x[v] > x[token] || (x[v] == x[token] && v < token);
+    for (int64_t v = 0; v < V && before < branches; v++)
+        before += x[v] > x[token] || (x[v] == x[token] && v < token);
     return branches == 0 || before < branches;
 }
 

@@ -22,6 +22,7 @@ BUSY = 2
 ROUNDS, SECONDS = 4, 0.12
 MOST = 3.0  # times the median of one thread
 WORST = 0.5  # seconds
+pytestmark = pytest.mark.usefixtures("quiet")
 SPIN = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
 
 

@@ -15,6 +15,7 @@ import pytest
 from paths import GOLDEN
 
 import fastrnn
+from fastrnn import formats
 from fastrnn.formats import (
     CheckpointError,
     find_recurrent,
@@ -65,6 +66,12 @@ def test_every_format_gives_the_values_pytorch_wrote(file: str, kind: str) -> No
     assert found.tensors
     assert found.skipped == {}
     assert_filled(found.tensors)
+
+
+def test_what_is_opened_and_what_is_inferred_are_public_types() -> None:
+    found = open_checkpoint(GOLDEN / "lstm.pt")
+    assert isinstance(found, formats.Checkpoint)
+    assert isinstance(formats.infer_recurrent(found.tensors, "rnn."), formats.Architecture)
 
 
 def test_safetensors_give_the_values_pytorch_wrote() -> None:
