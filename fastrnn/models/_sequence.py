@@ -155,9 +155,8 @@ class SequenceModel(Model):
         self, inputs: IntArray, state: ArrayLike | None, lengths: ArrayLike | None
     ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
         assert self.embedding is not None
-        table, grad = self.embedding.weight, self.embedding.grads["weight"]
-        tokens = Tokens(inputs, table, grad)
-        return self.rnn._vjp_tokens(tokens, state, lengths, bool(self.flow))
+        tokens = Tokens(self.embedding.weight, self.embedding.grads["weight"])
+        return self.rnn._record(inputs, state, lengths, bool(self.flow), tokens)
 
     def _embedded_vjp(self, inputs: Any) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         generator = self.generator  # makes it the generator of all parts

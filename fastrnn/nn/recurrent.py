@@ -12,17 +12,51 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
-from fastrnn.nn._cell import Cell
-from fastrnn.nn._layer import Recurrent
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag
 from fastrnn.nn.packed import PackedSequence
+from fastrnn.nn.recurrent_base import Cell, Recurrent
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _RESETS = {"after": "gru", "before": "gru_reset_before"}
 _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 
 
-class RNN(Recurrent):
+class _HiddenLayer(Recurrent):
+    """A layer whose state is h alone."""
+
+    _state_name = "h_0"
+
+    @overload
+    def __call__(
+        self,
+        x: PackedSequence,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: None = None,
+        hx: ArrayLike | None = None,
+    ) -> tuple[PackedSequence, FloatArray]: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
+    ) -> tuple[FloatArray, FloatArray]: ...
+    def __call__(
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
+    ) -> Any:
+        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
+        return self._forward(x, h_0, lengths, hx)
+
+
+class RNN(_HiddenLayer):
     """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
 
     RNN(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
@@ -70,35 +104,6 @@ class RNN(Recurrent):
     def config(self) -> dict[str, Any]:
         return self._config(nonlinearity=self.nonlinearity)
 
-    @overload
-    def __call__(
-        self,
-        x: PackedSequence,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[PackedSequence, FloatArray]: ...
-    @overload
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[FloatArray, FloatArray]: ...
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> Any:
-        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
-
 
 class LSTM(Recurrent):
     """Long short-term memory: gates i f g o, c = f c' + i g, h = o tanh(c), or W_hr times that.
@@ -128,6 +133,7 @@ class LSTM(Recurrent):
 
     has_cell = True
     _family = "LSTM"
+    _state_name = "state"
     _num_saturable = 3
 
     def __init__(
@@ -183,10 +189,10 @@ class LSTM(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and (h_n, c_n) of a whole sequence, started from state, the pair (h_0, c_0)."""
-        return self._run(x, state if hx is None else either(state, hx, "state"), lengths)
+        return self._forward(x, state, lengths, hx)
 
 
-class GRU(Recurrent):
+class GRU(_HiddenLayer):
     """Gated recurrent unit: gates r z n, h = (1 - z) n + z h'.
 
     GRU(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
@@ -237,37 +243,21 @@ class GRU(Recurrent):
     def config(self) -> dict[str, Any]:
         return self._config(reset=self.reset)
 
-    @overload
+
+class _HiddenCell(Cell):
+    """A cell whose state is h alone."""
+
+    _state_name = "h"
+
     def __call__(
-        self,
-        x: PackedSequence,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[PackedSequence, FloatArray]: ...
-    @overload
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[FloatArray, FloatArray]: ...
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> Any:
-        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
+        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
+    ) -> FloatArray:
+        """The next h; PyTorch's name hx= for h is taken too."""
+        h_n: FloatArray = self._forward(x, h, None, hx)
+        return h_n
 
 
-class RNNCell(Cell):
+class RNNCell(_HiddenCell):
     """One step of an RNN: x (N, I) or (I,), h (N, H) or (H,) -> h. Source: torch.nn.RNNCell."""
 
     _family = "RNNCell"
@@ -285,13 +275,6 @@ class RNNCell(Cell):
     def __repr__(self) -> str:
         return super().__repr__().replace("'", "")  # as torch.nn.RNNCell's, without quotes
 
-    def __call__(
-        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
-    ) -> FloatArray:
-        """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
-        return h_n
-
 
 class LSTMCell(Cell):
     """One step of an LSTM: x (N, I) or (I,), (h, c) each (N, H) or (H,) -> (h, c).
@@ -301,6 +284,7 @@ class LSTMCell(Cell):
 
     has_cell = True
     _family = "LSTMCell"
+    _state_name = "state"
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, peephole: bool = False
@@ -316,12 +300,11 @@ class LSTMCell(Cell):
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """The next (h, c); PyTorch's name hx= for the state is taken too."""
-        state = state if hx is None else either(state, hx, "state")
-        h, c = self._stack.step(x, state, self)
+        h, c = self._forward(x, state, None, hx)
         return h, c
 
 
-class GRUCell(Cell):
+class GRUCell(_HiddenCell):
     """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
 
     Source: torch.nn.GRUCell; `reset` as in `GRU`.
@@ -338,10 +321,3 @@ class GRUCell(Cell):
     @property
     def config(self) -> dict[str, Any]:
         return self._config(reset=self.reset)
-
-    def __call__(
-        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
-    ) -> FloatArray:
-        """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
-        return h_n

@@ -7,11 +7,11 @@ from copy import deepcopy
 from typing import Any
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_probability, with_article
-from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.dropout import draw_mask
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.recurrent_base import Recurrent
 
 
 class WeightDrop(Composite):
