@@ -23,7 +23,7 @@ IMPORTS = {
     "__init__": "_core _renamed config nn",
     "cli": "_arrays _atomic _core _json _names data decode formats models",
     "plot": "_arrays _atomic nn",
-    "train": "_arrays _core _digest _json nn optim",
+    "train": "_arrays _core _digest _errors _json nn optim",
     "decode": "_arrays _core",
     "models": "_arrays _atomic _core _names data io losses nn",
     "io": "_arrays _atomic _json nn",

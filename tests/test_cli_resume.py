@@ -102,7 +102,7 @@ def test_every_option_that_may_change_is_used_and_saved(begun, capsys, tmp_path)
 @pytest.mark.parametrize("begun", ["lm"], indirect=True)
 def test_what_a_resumed_training_was_given_is_kept_however_it_ends(begun, capsys, monkeypatch):
     task, folder = begun
-    from fastrnn.train._fit import Fit
+    from fastrnn.train.fit import Fit
 
     def dies(*_):
         raise ZeroDivisionError
@@ -156,7 +156,7 @@ def test_damaged_options_are_a_sentence(begun, text, capsys):
 
 @pytest.mark.parametrize("begun", ["lm"], indirect=True)
 def test_a_second_resume_at_once_is_one_line_and_changes_nothing(begun, capsys):
-    from fastrnn.train._lock import RunLock
+    from fastrnn.train.lock import RunLock
 
     task, folder = begun
     before = saved(folder)

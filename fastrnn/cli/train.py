@@ -203,8 +203,7 @@ def _fit(job: Job, options: argparse.Namespace) -> Any:
             on_begin=lambda: save_options(options),
         )
     except TrainingDiverged as error:
-        named = str(error).replace("clip_norm=", "--clip-norm ")
-        raise ValueError(named.replace("clip_norm", "--clip-norm")) from error
+        raise ValueError(error.told("--clip-norm 1.0", "--clip-norm")) from error
 
 
 def _optimizer(model: Any, options: argparse.Namespace) -> Any:
