@@ -40,7 +40,7 @@ def save(module: Module, path: FilePath) -> None:
     for name in ("vocabulary", "extra"):
         _check_json(description.get(name), name)
     text = json.dumps(description, allow_nan=False, ensure_ascii=False)
-    from fastrnn.formats._write_safetensors import write_safetensors
+    from fastrnn.formats.safetensors import write_safetensors
 
     write_safetensors(_without_twins(module.parameters), {"fastrnn": text}, path)
 
@@ -51,8 +51,8 @@ def load(path: FilePath) -> Any:
     A file that is damaged, that no fastrnn model is in, or that a newer fastrnn wrote is a
     CheckpointError (a ValueError) that says so; no code of the file is ever run.
     """
+    from fastrnn._errors import safe
     from fastrnn.formats import CheckpointError, open_checkpoint
-    from fastrnn.formats._errors import safe
 
     found = open_checkpoint(path)
     try:
@@ -71,7 +71,7 @@ def save_pytorch(model: Module | Mapping[str, ArrayLike], path: FilePath) -> Non
     if not isinstance(model, (Module, Mapping)):
         kind = with_article(type(model).__name__)
         raise TypeError(f"model is {kind}, expected a model, a layer or names to arrays")
-    from fastrnn.formats._write_torch import write_pytorch
+    from fastrnn.formats.torch.writer import write_pytorch
 
     write_pytorch(model.parameters if isinstance(model, Module) else model, path)
 

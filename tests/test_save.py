@@ -121,9 +121,9 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(step, tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if step == "write":
-        from fastrnn.formats import _write_safetensors
+        from fastrnn.formats import safetensors
 
-        monkeypatch.setattr(_write_safetensors, "_little_endian", fail)
+        monkeypatch.setattr(safetensors, "_little_endian", fail)
     else:
         monkeypatch.setattr(os, step, fail)
     for write in (fastrnn.save, fastrnn.save_pytorch)[: 1 if step == "write" else 2]:

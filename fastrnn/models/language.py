@@ -21,7 +21,8 @@ from fastrnn._arrays import (
     as_seed,
     as_size,
 )
-from fastrnn._names import find_parts, renamed
+from fastrnn._names import renamed
+from fastrnn.formats.language_model import find_parts
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS, Folded, fits_table, folded
 from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled

@@ -10,10 +10,11 @@ import numpy as np
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_prefix, with_article
 from fastrnn._names import listed, renamed
+from fastrnn.nn.architecture import Architecture, find_layer, find_states
+from fastrnn.nn.layer_names import NameIndex
 from fastrnn.nn.module import with_shapes
 
 if TYPE_CHECKING:
-    from fastrnn.formats import Architecture
     from fastrnn.nn._layer import Recurrent
 
 __all__ = ["agreed", "layer_arguments", "read_layer", "refuse_states_around"]
@@ -27,9 +28,6 @@ def read_layer(
     ValueError for the parameters of another family, and for names under `prefix` that such a layer
     does not have.
     """
-    from fastrnn.formats._architecture import find_layer
-    from fastrnn.formats._layer_names import NameIndex
-
     mapping = renamed(with_shapes(mapping), rename, as_prefix(prefix))
     index = NameIndex(mapping)
     found = find_layer(mapping, index, prefix)
@@ -82,9 +80,6 @@ def layer_arguments(found: Architecture) -> dict[str, Any]:
 
 def refuse_states_around(mapping: Mapping[str, ArrayLike], prefix: str, layer: Recurrent) -> None:
     """ValueError where a module around `prefix` holds an initial state that `layer` would lose."""
-    from fastrnn.formats._architecture import Architecture, find_states
-    from fastrnn.formats._layer_names import NameIndex
-
     mapping = with_shapes(mapping)
     index = NameIndex(mapping)
     if index.states(prefix):

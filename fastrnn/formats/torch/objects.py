@@ -6,7 +6,8 @@ from collections import ChainMap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ._errors import CheckpointError, outline, outline_parts, safe
+from fastrnn._errors import outline, outline_parts, safe
+from fastrnn.formats.errors import CheckpointError
 
 __all__ = [
     "MAX_EXTENT",

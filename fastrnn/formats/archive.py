@@ -14,7 +14,8 @@ from io import BufferedReader
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import CheckpointError, safe
+from fastrnn._errors import safe
+from fastrnn.formats.errors import CheckpointError
 
 __all__ = ["Archive", "read_array"]
 

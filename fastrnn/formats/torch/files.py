@@ -16,13 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._archive import Archive, read_array
-from ._errors import CheckpointError, safe
-from ._objects import Storage
-from ._pickle import LEGACY_MAGIC, Pickle, load_pickle, read_pickle
-from ._reader import Reader
-from ._script import script_parameters
-from ._tensors import Tensors, stored_size
+from fastrnn._errors import safe
+from fastrnn.formats.archive import Archive, read_array
+from fastrnn.formats.dtypes import stored_size
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.torch.objects import Storage
+from fastrnn.formats.torch.pickle import LEGACY_MAGIC, Pickle, load_pickle, read_pickle
+from fastrnn.formats.torch.reader import Reader
+from fastrnn.formats.torch.script import script_parameters
+from fastrnn.formats.torch.tensors import Tensors
 
 __all__ = ["LEGACY_STARTS", "Content", "find_pickle", "read_legacy", "read_zip"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ._errors import CheckpointError
+from fastrnn.formats.errors import CheckpointError
 
 __all__ = ["Budget"]
 

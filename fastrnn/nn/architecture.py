@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from fastrnn._arrays import with_article
+from fastrnn._errors import safe
 from fastrnn._names import listed
-
-from ._errors import safe
-from ._layer_names import LayerNames, NameIndex, other_bias
+from fastrnn.nn.layer_names import LayerNames, NameIndex, other_bias
 
 __all__ = ["Architecture", "FoundLayer", "find_layer", "find_states", "infer_recurrent"]
 

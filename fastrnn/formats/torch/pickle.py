@@ -1,7 +1,7 @@
 """A pickle reader that cannot run code.
 
 A pickle is a program for a stack machine. This file interprets that machine, of protocols 0 to 5
-and of Python 2, without ever importing a name: names are looked up in the table of `_globals.py`,
+and of Python 2, without ever importing a name: names are looked up in the table of `globals.py`,
 and what is not in it becomes a Bag, an inert record of what the pickle said about it. Sizes, the
 number of instructions and the depth of the stack are bounded, and so is what calls may copy: time
 and memory are at most some hundred times the pickle's bytes. The format's source is the
@@ -16,11 +16,12 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 
-from ._errors import CheckpointError, safe
-from ._globals import as_key, find_global
-from ._ndarrays import ArrayRecord, NumpyType
-from ._objects import Bag, Dtype, Name, Storage, TensorRecord, storage_from
-from ._reader import Reader, bytes_of, python2_text, text_of, unescaped
+from fastrnn._errors import safe
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.torch.globals import as_key, find_global
+from fastrnn.formats.torch.ndarrays import ArrayRecord, NumpyType
+from fastrnn.formats.torch.objects import Bag, Dtype, Name, Storage, TensorRecord, storage_from
+from fastrnn.formats.torch.reader import Reader, bytes_of, python2_text, text_of, unescaped
 
 __all__ = ["Pickle", "load_pickle", "read_pickle"]
 

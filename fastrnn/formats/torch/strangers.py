@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ._describe import kind_of, label_of
-from ._errors import safe
-from ._globals import is_part
-from ._modules import MODULE_PARTS, is_open
-from ._nested import Selection
-from ._objects import SETS, Bag, Name, OddKey, is_quantised
+from fastrnn._errors import safe
+from fastrnn.formats.torch.describe import kind_of, label_of
+from fastrnn.formats.torch.globals import is_part
+from fastrnn.formats.torch.objects import SETS, Bag, Name, OddKey, is_quantised
+from fastrnn.formats.torch.select import Selection
+from fastrnn.formats.torch.views import MODULE_PARTS, is_open
 
 __all__ = ["name_strangers"]
 

@@ -9,17 +9,19 @@ from io import BufferedReader
 
 import numpy as np
 
-from ._archive import Archive
-from ._arrayfiles import read_npz, read_safetensors
-from ._budget import Budget
-from ._errors import CheckpointError, safe
-from ._keys import Key, checked_key, find_key
-from ._modules import Views
-from ._names import clean_names, fold_weight_norm, take_raw_weights
-from ._nested import PlainValue, select_tensors
-from ._strangers import name_strangers
-from ._tensors import Array
-from ._torchfile import LEGACY_STARTS, Content, read_legacy, read_zip
+from fastrnn._errors import safe
+from fastrnn.formats.archive import Archive
+from fastrnn.formats.dtypes import Array
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.names import clean_names, fold_weight_norm, take_raw_weights
+from fastrnn.formats.npz import read_npz
+from fastrnn.formats.safetensors import read_safetensors
+from fastrnn.formats.torch.budget import Budget
+from fastrnn.formats.torch.files import LEGACY_STARTS, Content, read_legacy, read_zip
+from fastrnn.formats.torch.keys import Key, checked_key, find_key
+from fastrnn.formats.torch.select import PlainValue, select_tensors
+from fastrnn.formats.torch.strangers import name_strangers
+from fastrnn.formats.torch.views import Views
 
 __all__ = ["Checkpoint", "open_checkpoint", "read_checkpoint"]
 

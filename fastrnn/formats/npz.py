@@ -1,9 +1,8 @@
-"""The two other containers of tensors: safetensors and NumPy's npz."""
+"""NumPy's npz: a zip archive of arrays."""
 
 from __future__ import annotations
 
 import io
-import json
 import math
 import tokenize
 import warnings
@@ -12,12 +11,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ._aliases import find_aliases
-from ._archive import Archive
-from ._errors import CheckpointError, safe
-from ._tensors import Array, decode
+from fastrnn._errors import safe
+from fastrnn.formats.archive import Archive
+from fastrnn.formats.dtypes import Array
+from fastrnn.formats.errors import CheckpointError
 
-__all__ = ["read_npz", "read_safetensors"]
+__all__ = ["read_npz"]
 
 MAX_HEADER = 10_000  # characters of an array's header in an npz file; 120 are usual
 
@@ -26,65 +25,6 @@ _HEADER_ERRORS = (
     ValueError, EOFError, OverflowError, RecursionError, SyntaxError, tokenize.TokenError,
     TypeError, KeyError, MemoryError,
 )  # fmt: skip
-
-_SAFETENSORS_TYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
-    "BOOL": "bool", "C64": "complex64",
-}  # fmt: skip
-
-
-def read_safetensors(
-    file: BinaryIO, size: int
-) -> tuple[dict[str, Array], dict[str, str], dict[str, str], int]:
-    """Tensors, skipped entries, the file's own metadata and the number of bfloat16 tensors.
-
-    Tied weights, which the file holds once, have all their names and share one array.
-    """
-    try:
-        import safetensors
-    except ImportError as error:
-        raise ImportError(
-            "a safetensors file needs the package safetensors: pip install safetensors"
-        ) from error
-    data = file.read(size)
-    try:
-        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"truncated or corrupt safetensors file ({safe(error)})") from error
-    length = int.from_bytes(data[:8], "little")
-    try:
-        header = json.loads(data[8 : 8 + length], parse_int=len)  # no number of it is needed
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"corrupt safetensors header ({safe(error)})") from error
-    del data
-    tensors: dict[str, Array] = {}
-    skipped: dict[str, str] = {}
-    widened = 0
-    for name, entry in entries:
-        dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
-        if dtype is None:
-            skipped[name] = f"a tensor of type {safe(entry['dtype'])}, unknown to NumPy"
-            continue
-        widened += dtype == "bfloat16"
-        vector = decode(np.frombuffer(entry["data"], np.uint8), dtype)
-        tensors[name] = _shaped(vector, entry["shape"], name)
-    order = {name: place for place, name in enumerate(header)}
-    tensors = dict(sorted(tensors.items(), key=lambda item: order.get(item[0], 0)))
-    metadata = header.get("__metadata__") or {}
-    tied = find_aliases(metadata, tensors)
-    tensors |= {name: tensors[twin] for name, twin in tied.items() if name not in skipped}
-    return tensors, skipped, metadata, widened
-
-
-def _shaped(vector: Array, shape: list[int], name: str) -> Array:
-    try:
-        return vector.reshape(shape)
-    except (ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"tensor {safe(name)} has the impossible shape {safe(str(shape[:40]))}"
-        ) from error
 
 
 def read_npz(archive: Archive) -> tuple[dict[str, Array], dict[str, str]]:

@@ -12,9 +12,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from fastrnn._errors import safe
 from fastrnn._names import listed
-
-from ._errors import safe
 
 __all__ = ["LayerNames", "NameIndex", "find_recurrent", "list_owner", "other_bias"]
 

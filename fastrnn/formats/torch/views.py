@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ._budget import Budget
-from ._describe import Record
-from ._objects import Bag
+from fastrnn.formats.torch.budget import Budget
+from fastrnn.formats.torch.describe import Record
+from fastrnn.formats.torch.objects import Bag
 
 __all__ = ["MODULE_PARTS", "View", "Views", "is_open"]
 
@@ -36,7 +36,7 @@ class Views:
         parameters: Mapping[str, list[str]] | None,
         kinds: tuple[type[Record], ...],
     ) -> None:
-        """`parameters`: the names of TorchScript's tensors by class; see `_script.py`.
+        """`parameters`: the names of TorchScript's tensors by class; see `script.py`.
 
         `kinds`: the records that count as tensors.
         """

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._errors import CheckpointError, safe
-from ._objects import MAX_EXTENT, Bag, Handler, extents
-from ._reader import bytes_of
+from fastrnn._errors import safe
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.torch.objects import MAX_EXTENT, Bag, Handler, extents
+from fastrnn.formats.torch.reader import bytes_of
 
 __all__ = ["NUMPY_BUILDERS", "ArrayRecord", "NumpyType"]
 

@@ -7,14 +7,13 @@ import os
 from typing import Any
 
 from fastrnn._arrays import is_real
+from fastrnn._errors import safe
 from fastrnn._json import read_json
-from fastrnn._names import find_model
-
-from ._architecture import Architecture, FoundLayer, find_layer
-from ._errors import safe
-from ._layer_names import NameIndex, list_owner
-from ._open import FilePath, open_checkpoint
-from ._tensors import Array
+from fastrnn.formats.checkpoint import FilePath, open_checkpoint
+from fastrnn.formats.dtypes import Array
+from fastrnn.formats.language_model import find_model
+from fastrnn.nn.architecture import Architecture, FoundLayer, find_layer
+from fastrnn.nn.layer_names import NameIndex, list_owner
 
 __all__ = ["format_inspection", "inspect_checkpoint"]
 

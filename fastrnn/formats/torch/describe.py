@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from fastrnn._arrays import cut
-
-from ._errors import outline, safe
-from ._ndarrays import ArrayRecord
-from ._objects import QUANTISED, OddKey, TensorRecord, is_quantised
-from ._tensors import item_size
+from fastrnn._errors import outline, safe
+from fastrnn.formats.dtypes import item_size
+from fastrnn.formats.torch.ndarrays import ArrayRecord
+from fastrnn.formats.torch.objects import QUANTISED, OddKey, TensorRecord, is_quantised
 
 __all__ = ["Record", "is_optimiser", "kind_of", "label_of", "problem_of"]
 

@@ -13,15 +13,16 @@ import re
 from itertools import islice
 from typing import TypeGuard
 
-from ._budget import Budget
-from ._describe import Record, is_optimiser, kind_of, label_of, problem_of
-from ._errors import CheckpointError, safe
-from ._keys import Key, find_key
-from ._modules import View, Views
-from ._names import clean_names
-from ._ndarrays import ArrayRecord
-from ._objects import Bag, TensorRecord
-from ._torchfile import Content
+from fastrnn._errors import safe
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.names import clean_names
+from fastrnn.formats.torch.budget import Budget
+from fastrnn.formats.torch.describe import Record, is_optimiser, kind_of, label_of, problem_of
+from fastrnn.formats.torch.files import Content
+from fastrnn.formats.torch.keys import Key, find_key
+from fastrnn.formats.torch.ndarrays import ArrayRecord
+from fastrnn.formats.torch.objects import Bag, TensorRecord
+from fastrnn.formats.torch.views import View, Views
 
 __all__ = ["PlainValue", "Selection", "select_tensors"]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ._describe import kind_of, label_of
-from ._errors import CheckpointError, safe
-from ._modules import View, Views
-from ._objects import Bag
+from fastrnn._errors import safe
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.torch.describe import kind_of, label_of
+from fastrnn.formats.torch.objects import Bag
+from fastrnn.formats.torch.views import View, Views
 
 __all__ = ["Key", "checked_key", "find_key"]
 

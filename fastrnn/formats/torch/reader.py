@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import BinaryIO
 
-from ._errors import CheckpointError
+from fastrnn.formats.errors import CheckpointError
 
 __all__ = ["Reader", "bytes_of", "python2_text", "text_of", "unescaped"]
 

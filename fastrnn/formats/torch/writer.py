@@ -16,8 +16,7 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, as_array
 from fastrnn._atomic import FilePath, replacing
-
-from ._errors import safe
+from fastrnn._errors import safe
 
 __all__ = ["write_pytorch"]
 

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from ._errors import CheckpointError, safe
-from ._tensors import Array
+from fastrnn._errors import safe
+from fastrnn.formats.dtypes import Array
+from fastrnn.formats.errors import CheckpointError
 
 __all__ = ["clean_names", "fold_weight_norm", "take_raw_weights"]
 

@@ -1,16 +1,16 @@
 """What the names in a checkpoint's pickle mean.
 
 A pickle names things ("globals") and asks to call them. Here a name is looked up in a table whose
-entries only build the records of `_objects.py` and `_ndarrays.py`, and plain containers. Nothing
+entries only build the records of `objects.py` and `ndarrays.py`, and plain containers. Nothing
 is ever imported: a name that is not in the table, and whatever is made by calling it, is kept as
 inert data. Python 2's names are brought to those of Python 3.
 """
 
 from __future__ import annotations
 
-from ._errors import CheckpointError
-from ._ndarrays import NUMPY_BUILDERS, ArrayRecord
-from ._objects import (
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.torch.ndarrays import NUMPY_BUILDERS, ArrayRecord
+from fastrnn.formats.torch.objects import (
     QUANTISED,
     Bag,
     Dtype,
@@ -22,7 +22,7 @@ from ._objects import (
     extents,
     integer,
 )
-from ._reader import bytes_of
+from fastrnn.formats.torch.reader import bytes_of
 
 __all__ = ["as_key", "find_global", "is_part"]
 
