@@ -132,7 +132,9 @@ def _check(
         change = change_of(began, given, what)
         problems += [] if change is None else [change]
     if problems:
-        raise ResumeError(f"{path} is of another training: {'; '.join(problems)}")
+        raise ResumeError(
+            f"{path} is of another training: {'; '.join(problems)}", differences=problems
+        )
     for name, tensor in parameters_of(stepper.model).items():
         if saved.parameters[name].shape != tensor.shape:
             raise ValueError(f"{name} has shape {saved.parameters[name].shape}")

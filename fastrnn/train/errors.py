@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ _SHOWN_NAMES = 5
 
 
 class ResumeError(ValueError):
-    """A training that cannot go on: its file is damaged, in use, or of another training."""
+    """A training that cannot go on: its file is damaged, in use, or of another training.
+
+    `differences`: what is not as in the other training, in short texts; empty for other reasons.
+    """
+
+    def __init__(self, *args: object, differences: Iterable[str] = ()) -> None:
+        super().__init__(*args)
+        self.differences = tuple(differences)
 
 
 class TrainingDiverged(ArithmeticError):  # noqa: N818
