@@ -9,7 +9,7 @@ import sys
 import pytest
 from paths import HELPERS, INSTALLED
 
-from fastrnn.train._history import History, read_history
+from fastrnn.train.history import History, read_history
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")

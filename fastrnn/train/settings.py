@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from fastrnn._arrays import AnyArray, as_flag, as_size, with_article
 
-from ._protocols import State
+from .protocols import State
 
 
 class FitResult(NamedTuple):
