@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from fastrnn import _core
 from fastrnn._atomic import FilePath
@@ -74,16 +74,12 @@ class Model(Composite):
 
 
 class SizedModel(Model):
-    """A model that says its sizes as they were given, or else its parts, if any of them was given.
-
-    `_sizes`: the arguments that the parts make superfluous.
-    """
+    """A model that says sizes as they were given, or else its parts, if any of them was given."""
 
     _are_sizes_said: bool = True
-    _sizes: ClassVar[tuple[str, ...]] = ()
 
     def _argument(self, name: str) -> Any:
-        unsaid = self._modules if self._are_sizes_said else self._sizes
+        unsaid = self._modules if self._are_sizes_said else self._shorthands
         return None if name in unsaid else getattr(self, name)
 
 

@@ -56,10 +56,9 @@ class BidirectionalLanguageModel(SizedModel):
     """
 
     _modules = ("embedding", "forward", "backward", "head")
-    _sizes = ("vocab_size", "embedding_dim", "hidden_size", "num_layers", "cell")
-    _options = (*_sizes, "dropout")
+    _shorthands = ("vocab_size", "embedding_dim", "hidden_size", "num_layers", "cell")
+    _options = (*_shorthands, "dropout")
     _settings = ("label_smoothing", "ignore_index")
-    _unsaid = frozenset(_sizes)
 
     def __init__(
         self,

@@ -38,12 +38,11 @@ class FeaturesToSequence(EncoderDecoder):
     """
 
     _modules = ("rnn", "head")
-    _sizes = ("hidden_size", "embedding_dim", "num_layers", "cell")
+    _shorthands = ("hidden_size", "embedding_dim", "num_layers", "cell")
     _options = (
-        "feature_size", "target_vocab", *_sizes, "attention", "dropout", "tie_weights",
+        "feature_size", "target_vocab", *_shorthands, "attention", "dropout", "tie_weights",
         "input_feeding",
     )  # fmt: skip
-    _unsaid = frozenset(_sizes)
 
     def __init__(
         self,

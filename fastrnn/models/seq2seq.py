@@ -88,14 +88,13 @@ class Seq2Seq(EncoderDecoder):
     """
 
     _modules = ("encoder", "rnn", "head")
-    _sizes = (
+    _shorthands = (
         "hidden_size", "embedding_dim", "num_layers", "encoder_layers", "cell", "bidirectional"
     )  # fmt: skip
     _options = (
-        "source_vocab", "target_vocab", *_sizes, "attention", "bridge", "dropout", "tie_weights",
+        "source_vocab", "target_vocab", *_shorthands, "attention", "bridge", "dropout", "tie_weights",
         "input_feeding",
     )  # fmt: skip
-    _unsaid = frozenset(_sizes)
     encoder: Encoder
 
     def __init__(

@@ -168,12 +168,14 @@ class Module:
     Every argument is an attribute of the same name, unless the class has an `_argument` of its own.
     `_modules`: arguments that are modules, or lists or dictionaries of them; None is left out.
     `_options`: the others that make the architecture; `_settings`: those that only training knows.
+    `_shorthands`: options that modules among the arguments make superfluous; None is left out.
     `_unsaid`: options that are left out where they have their default, as in files of old versions.
     `_notes`: attributes that are no arguments and are kept in files; anything that JSON can hold.
     """
 
     _modules: ClassVar[tuple[str, ...]] = ()
     _options: ClassVar[tuple[str, ...]] = ()
+    _shorthands: ClassVar[tuple[str, ...]] = ()
     _settings: ClassVar[tuple[str, ...]] = ()
     _unsaid: ClassVar[frozenset[str]] = frozenset()
     _notes: ClassVar[tuple[str, ...]] = ()
@@ -335,7 +337,7 @@ class Module:
         return {
             name: plain(value)
             for name, value in values.items()
-            if not (value is None and name in self._modules)
+            if not (value is None and name in (*self._modules, *self._shorthands))
             and not (name in usual and value == usual[name])
         }
 
