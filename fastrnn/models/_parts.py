@@ -9,6 +9,7 @@ from fastrnn._errors import ArgumentError, ArgumentTypeError, with_article
 from fastrnn.models._base import RNNS, Rnn
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn._layer import Recurrent
+from fastrnn.nn.composite import check_free
 from fastrnn.nn.module import Module
 
 _PROTOCOL = ("input_size", "output_size", "vjp", "stream")
@@ -64,6 +65,8 @@ class Sizes(NamedTuple):
             else:
                 own = getattr(layer, size, None)
                 wanted, agrees, found = repr(said), own == said, f"{name} has {size} {own}"
+                if not hasattr(layer, size):
+                    found = f"{name} is {with_article(type(layer).__name__)} of sizes of its own"
             if not agrees:
                 size = depth if size == "num_layers" else size
                 text = f"{size} is {said!r}, but {found}: expected one of them, or the same"
@@ -77,6 +80,7 @@ def sequence_layer(layer: object, name: str = "rnn") -> Any:
     """
     if not isinstance(layer, Module) or not all(hasattr(layer, part) for part in _PROTOCOL):
         raise _of_wrong_kind(layer, name, "a layer over sequences, such as fastrnn.LSTM")
+    check_free(layer, name)
     if getattr(layer, "batch_first", False):
         raise ValueError(f"{name} has batch_first=True, but a model's inputs are always (T, N, *)")
     return layer
@@ -126,6 +130,7 @@ def given_embedding(embedding: object) -> Embedding:
     """A table of vectors."""
     if not isinstance(embedding, Embedding):
         raise _of_wrong_kind(embedding, "embedding", "an Embedding")
+    check_free(embedding, "embedding")
     return embedding
 
 
@@ -139,6 +144,7 @@ def head_of(head: object, in_features: int, outputs: int | None, name: str) -> L
         return Linear(in_features, as_size(outputs, name, MAX_SIZE))
     if not isinstance(head, Linear):
         raise _of_wrong_kind(head, "head", "a Linear")
+    check_free(head, "head")
     if head.in_features != in_features:
         raise ValueError(
             f"the head takes {head.in_features} features, expected the {in_features} of the "

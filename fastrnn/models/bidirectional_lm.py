@@ -80,6 +80,8 @@ class BidirectionalLanguageModel(SizedModel):
         self.dropout = as_probability(dropout, "dropout")
         self.label_smoothing = as_smoothing(label_smoothing)
         self.ignore_index = as_ignored(ignore_index)
+        if forward is not None and forward is backward:
+            raise ValueError("forward and backward are the same layer, expected two")
         sizes = Sizes(hidden_size, num_layers, cell)
         for layer, name in ((forward, "forward"), (backward, "backward")):
             if layer is not None:

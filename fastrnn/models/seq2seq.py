@@ -92,8 +92,8 @@ class Seq2Seq(EncoderDecoder):
         "hidden_size", "embedding_dim", "num_layers", "encoder_layers", "cell", "bidirectional"
     )  # fmt: skip
     _options = (
-        "source_vocab", "target_vocab", *_shorthands, "attention", "bridge", "dropout", "tie_weights",
-        "input_feeding",
+        "source_vocab", "target_vocab", *_shorthands, "attention", "bridge", "dropout",
+        "tie_weights", "input_feeding",
     )  # fmt: skip
     encoder: Encoder
 
@@ -131,6 +131,8 @@ class Seq2Seq(EncoderDecoder):
             encoder_layers = as_size(encoder_layers, "encoder_layers", MAX_LAYERS)
         if embedding_dim is not None:
             embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
+        if encoder is not None and encoder is rnn:
+            raise ValueError("encoder and rnn are the same layer, expected two")
         sizes = Sizes(hidden_size, num_layers, cell)
         if encoder is not None:
             said = Sizes(hidden_size, encoder_layers, cell, bidirectional)

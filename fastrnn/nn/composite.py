@@ -152,12 +152,17 @@ def _check_parts(parts: Mapping[str, Module], owner: Module) -> None:
         if first != name:
             kind = type(part).__name__
             raise ValueError(f"{first} and {name} are the same {kind}, expected two of them")
-        home = part._home and part._home()
-        if home is not None and home is not owner:
-            raise ValueError(
-                f"{name} is part of {with_article(type(home).__name__)} already, expected one "
-                f"that is not, such as copy.deepcopy({name})"
-            )
+        check_free(part, name, owner)
+
+
+def check_free(part: Module, name: str, owner: Module | None = None) -> None:
+    """ValueError for a part of another model than `owner`, whose buffer it would leave."""
+    home = part._home and part._home()
+    if home is not None and home is not owner:
+        raise ValueError(
+            f"{name} is part of {with_article(type(home).__name__)} already, expected one that is "
+            f"not, such as copy.deepcopy({name})"
+        )
 
 
 def _padded(size: int) -> int:
