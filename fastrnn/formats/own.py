@@ -109,8 +109,11 @@ def _tie(module: Module, ties: Any) -> None:
         raise ValueError("damaged: the model's tied is no mapping of names to names")
     known = aliases(module.parameters)
     for name, twin in ties.items():
+        if not isinstance(twin, str):
+            raise ValueError(f"damaged: tied has {shown(twin)}, expected the name of a parameter")
         if known.get(name) != twin:
             module.tie(module, name, twin)
+            known = aliases(module.parameters)
 
 
 def _check_json(value: Any, name: str) -> None:

@@ -46,14 +46,19 @@ class Composite(Module):
             part._move_to(flat[start:end], flat_grad[start:end])
             start += _padded(part.flat.size)
 
-    def _bind(self) -> None:
-        """Names of the parts' tensors, wherever those live now."""
+    def _bind_own(self) -> None:
         for part in self._parts.values():
-            part._bind()
+            part._bind_own()
+
+    def _bind_tied(self) -> None:
+        """And the names of the parts' tensors, wherever those live now."""
         for part in self._parts.values():
-            if part._is_tied():  # its owners may have come after it
-                part._bind()
+            part._bind_tied()
         self.parameters, self.grads = self._named("parameters"), self._named("grads")
+
+    def _owner_of(self, name: str) -> tuple[Module, str]:
+        part, key = self._find(name, "name")
+        return part._owner_of(key)
 
     def _named(self, which: str) -> dict[str, FloatArray]:
         return {

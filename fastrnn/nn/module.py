@@ -223,12 +223,27 @@ class Module:
 
     def _bind(self) -> None:
         """Give every name its tensor: a view of the own buffer, or what it is tied to."""
+        self._bind_own()
+        self._bind_tied()
+
+    def _bind_own(self) -> None:
         self.parameters, self.grads = self._views(self.flat), self._views(self.flat_grad)
+
+    def _bind_tied(self) -> None:
+        """What is tied, once all that it may be tied to has its own."""
         if self._tied:
-            tied = {name: owner.parameters[of] for name, (owner, of) in self._tied.items()}
-            self.parameters = {**tied, **self.parameters}
-            tied = {name: owner.grads[of] for name, (owner, of) in self._tied.items()}
-            self.grads = {**tied, **self.grads}
+            owners = {name: self._owner_of(name) for name in self._tied}
+            tied = {name: owner.parameters[of] for name, (owner, of) in owners.items()}
+            self.parameters = {**tied, **self._own(self.parameters)}
+            tied = {name: owner.grads[of] for name, (owner, of) in owners.items()}
+            self.grads = {**tied, **self._own(self.grads)}
+
+    def _owner_of(self, name: str) -> tuple[Module, str]:
+        """The module in whose buffer a parameter is, and its name there."""
+        if name not in self._tied:
+            return self, name
+        owner, of = self._tied[name]
+        return owner._owner_of(of)
 
     def tie(self, owner: Module, name: str = "weight", of: str | None = None) -> None:
         """Use the parameter `of` of `owner`, by default `name`: one tensor, one gradient.
@@ -251,7 +266,7 @@ class Module:
     def _tie(self, owner: Module, name: str, of: str) -> None:
         kept = {key: (self.parameters[key], self.grads[key]) for key, _, _ in self._specs}
         del kept[name]
-        self._tied = {**self._tied, name: owner._tied.get(of, (owner, of))}
+        self._tied = {**self._tied, name: owner._owner_of(of)}
         self._allocate(one_after_another((key, p.shape) for key, (p, _) in kept.items()))
         for key, (parameter, gradient) in kept.items():
             self.parameters[key][...], self.grads[key][...] = parameter, gradient
