@@ -27,7 +27,8 @@ from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled
 from fastrnn.models._parts import Sizes, head_of, is_recurrent, tie_head
 from fastrnn.models._sequence import SequenceModel, sequence_parts
 from fastrnn.nn import Embedding, Linear
-from fastrnn.nn.module import unfilled, with_shapes
+from fastrnn.nn.making import unfilled
+from fastrnn.nn.module import with_shapes
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
 from fastrnn.nn.stream import Stream

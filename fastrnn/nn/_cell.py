@@ -14,7 +14,8 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn.nn.module import Module, check_at_hand, fill_uniform, unfilled
+from fastrnn.nn.making import check_at_hand, unfilled
+from fastrnn.nn.module import Module, fill_uniform
 from fastrnn.nn.state_dict import agreed, read_layer
 
 if TYPE_CHECKING:

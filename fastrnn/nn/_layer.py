@@ -32,7 +32,8 @@ from fastrnn._arrays import (
 )
 from fastrnn.nn import initial_state, state_dict
 from fastrnn.nn.gradient_flow import GradientFlow
-from fastrnn.nn.module import LoadReport, Module, check_at_hand, fill_uniform, unfilled
+from fastrnn.nn.making import check_at_hand, unfilled
+from fastrnn.nn.module import LoadReport, Module, fill_uniform
 from fastrnn.nn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
 from fastrnn.nn.stream import Stream
 from fastrnn.nn.tape import Batch, Frame, Pullback, Recording, Tokens, as_budget
