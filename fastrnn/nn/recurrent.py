@@ -15,6 +15,7 @@ from typing import Any, overload
 from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag
 from fastrnn.nn.packed import PackedSequence
 from fastrnn.nn.recurrent_base import Cell, Recurrent
+from fastrnn.nn.registry import registered
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _RESETS = {"after": "gru", "before": "gru_reset_before"}
@@ -56,6 +57,7 @@ class _HiddenLayer(Recurrent):
         return self._forward(x, h_0, lengths, hx)
 
 
+@registered
 class RNN(_HiddenLayer):
     """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
 
@@ -78,6 +80,7 @@ class RNN(_HiddenLayer):
     """
 
     _family = "RNN"
+    _options = (*Recurrent._options, "nonlinearity")
 
     def __init__(
         self,
@@ -100,11 +103,8 @@ class RNN(_HiddenLayer):
             merge, learned_state=learned_state,
         )  # fmt: skip
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(nonlinearity=self.nonlinearity)
 
-
+@registered
 class LSTM(Recurrent):
     """Long short-term memory: gates i f g o, c = f c' + i g, h = o tanh(c), or W_hr times that.
 
@@ -133,6 +133,7 @@ class LSTM(Recurrent):
 
     has_cell = True
     _family = "LSTM"
+    _options = ("input_size", "hidden_size", "proj_size", *Recurrent._options[2:], "peephole")
     _state_name = "state"
     _num_saturable = 3
 
@@ -157,10 +158,6 @@ class LSTM(Recurrent):
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             merge, proj_size, learned_state,
         )  # fmt: skip
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(peephole=self.peephole)
 
     @overload
     def __call__(
@@ -192,6 +189,7 @@ class LSTM(Recurrent):
         return self._forward(x, state, lengths, hx)
 
 
+@registered
 class GRU(_HiddenLayer):
     """Gated recurrent unit: gates r z n, h = (1 - z) n + z h'.
 
@@ -216,6 +214,7 @@ class GRU(_HiddenLayer):
     """
 
     _family = "GRU"
+    _options = (*Recurrent._options, "reset")
     _num_saturable = 2
 
     def __init__(
@@ -239,10 +238,6 @@ class GRU(_HiddenLayer):
             merge, learned_state=learned_state,
         )  # fmt: skip
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(reset=self.reset)
-
 
 class _HiddenCell(Cell):
     """A cell whose state is h alone."""
@@ -257,10 +252,12 @@ class _HiddenCell(Cell):
         return h_n
 
 
+@registered
 class RNNCell(_HiddenCell):
     """One step of an RNN: x (N, I) or (I,), h (N, H) or (H,) -> h. Source: torch.nn.RNNCell."""
 
     _family = "RNNCell"
+    _options = (*Cell._options, "nonlinearity")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
@@ -268,14 +265,11 @@ class RNNCell(_HiddenCell):
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
         super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias)
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(nonlinearity=self.nonlinearity)
-
     def __repr__(self) -> str:
         return super().__repr__().replace("'", "")  # as torch.nn.RNNCell's, without quotes
 
 
+@registered
 class LSTMCell(Cell):
     """One step of an LSTM: x (N, I) or (I,), (h, c) each (N, H) or (H,) -> (h, c).
 
@@ -284,6 +278,7 @@ class LSTMCell(Cell):
 
     has_cell = True
     _family = "LSTMCell"
+    _options = (*Cell._options, "peephole")
     _state_name = "state"
 
     def __init__(
@@ -291,10 +286,6 @@ class LSTMCell(Cell):
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
         super().__init__(_PEEPHOLES[self.peephole], input_size, hidden_size, bias)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(peephole=self.peephole)
 
     def __call__(
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
@@ -304,6 +295,7 @@ class LSTMCell(Cell):
         return h, c
 
 
+@registered
 class GRUCell(_HiddenCell):
     """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
 
@@ -311,13 +303,10 @@ class GRUCell(_HiddenCell):
     """
 
     _family = "GRUCell"
+    _options = (*Cell._options, "reset")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         super().__init__(_RESETS[reset], input_size, hidden_size, bias)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(reset=self.reset)

@@ -29,14 +29,8 @@ from fastrnn._arrays import (
 )
 from fastrnn.nn import state_dict
 from fastrnn.nn.gradient_flow import GradientFlow
-from fastrnn.nn.module import (
-    LoadReport,
-    Module,
-    TensorSpec,
-    check_at_hand,
-    fill_uniform,
-    unfilled,
-)
+from fastrnn.nn.making import check_at_hand, unfilled
+from fastrnn.nn.module import LoadReport, Module, TensorSpec, fill_uniform
 from fastrnn.nn.packed import checked, is_packed, sorted_lengths, starts
 from fastrnn.nn.stream import Stream
 from fastrnn.nn.tape import Pullback, Recording, Tokens, as_budget
@@ -52,6 +46,8 @@ class RecurrentModule(Module):
     _family: ClassVar[str]  # how checkpoint readers call the class
     _state_name: ClassVar[str]  # how the call names its state argument
     _derived = Module._derived | {"_stack"}
+    _is_packed_whole = True
+    _options: ClassVar[tuple[str, ...]] = ("input_size", "hidden_size", "bias")
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
@@ -181,10 +177,6 @@ class Cell(RecurrentModule):
     ) -> _core.Batch:
         return stack.batch(self, name, x, state, None, _core.SINGLE_STEP)
 
-    def _config(self, **options: Any) -> dict[str, Any]:
-        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        return {**sizes, "bias": self.bias, **options}
-
 
 class Recurrent(RecurrentModule):
     """A stack of recurrent layers; RNN, LSTM and GRU only name their cell and their options."""
@@ -194,6 +186,12 @@ class Recurrent(RecurrentModule):
     _backward_weights: _core.BackwardWeights | None = None
     _derived = RecurrentModule._derived | {"_backward_weights", "_first_state"}
     _memory_budget: int | None = None
+    # In the order of PyTorch's text, then our own, then those of one family.
+    _options: ClassVar[tuple[str, ...]] = (
+        "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
+        "bidirectional", "merge", "learned_state",
+    )  # fmt: skip
+    _unsaid = frozenset(("learned_state",))
     _first_state: list[FloatArray]  # the learned h_0 and, for an LSTM, c_0; else nothing
 
     def __init__(
@@ -268,8 +266,8 @@ class Recurrent(RecurrentModule):
             del sizes["c_0"]
         return sizes if self.learned_state else {}
 
-    def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
-        super()._live_in(flat, flat_grad)
+    def _bind_own(self) -> None:
+        super()._bind_own()
         self._first_state = [self.parameters[name] for name in self._first_sizes()]
 
     def _shared_stack(self) -> _core.Stack:
@@ -382,22 +380,6 @@ class Recurrent(RecurrentModule):
         if self.bidirectional:
             kind = type(self).__name__
             raise ValueError(f"a bidirectional {kind} cannot stream: it needs the whole sequence")
-
-    def _config(self, **options: Any) -> dict[str, Any]:
-        """The arguments of every family, in the order of PyTorch's repr, then those of one."""
-        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        return {
-            **sizes,
-            **({"proj_size": self.proj_size} if self.has_cell else {}),
-            "num_layers": self.num_layers,
-            "bias": self.bias,
-            "batch_first": self.batch_first,
-            "dropout": self.dropout,
-            "bidirectional": self.bidirectional,
-            "merge": self.merge,
-            **({"learned_state": True} if self.learned_state else {}),  # not in older files
-            **options,
-        }
 
     def load_state_dict(
         self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
