@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, FloatArray, IntArray, as_float32, as_int
 from fastrnn._core import Table, allocation_size
+from fastrnn._errors import ArgumentError
 from fastrnn.nn.gradient_flow import GradientFlow
 from fastrnn.nn.pullback import adding_to
 
@@ -168,10 +169,11 @@ def kept_steps(layer: Recurrent, steps: int, rows: int, elements: int) -> int:
             return kept
         least = min(need, least or need)
         if kept == 1:
-            raise ValueError(
+            text = (
                 f"memory_budget is {budget} bytes, but {steps} steps of {rows} rows need at least "
                 f"{least}"
             )
+            raise ArgumentError("memory_budget", budget, f"at least {least} bytes", text)
         kept = (kept + 1) // 2
 
 
