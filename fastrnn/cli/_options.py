@@ -41,8 +41,8 @@ def add_encoding(add: Add) -> None:
 
 def add_validation(add: Add) -> None:
     add("--validation", "share of the data that is held out, between 0 and 1; the model with the "
-        "lowest loss on it is kept", 0.1, argument="validation share", type=number(0, 0.9, above=True),
-        metavar="SHARE")  # fmt: skip
+        "lowest loss on it is kept", 0.1, argument="validation share",
+        type=number(0, 0.9, above=True), metavar="SHARE")  # fmt: skip
 
 
 def add_vocabulary(add: Add, level: str) -> None:

@@ -12,12 +12,12 @@ from fastrnn._json import read_json
 from fastrnn.formats.checkpoint import FilePath, open_checkpoint
 from fastrnn.formats.dtypes import Array
 from fastrnn.formats.language_model import find_model
+from fastrnn.formats.own import KEY
 from fastrnn.nn.architecture import Architecture, FoundLayer, find_layer
 from fastrnn.nn.layer_names import NameIndex, list_owner
 
 __all__ = ["format_inspection", "inspect_checkpoint"]
 
-_OWN = "fastrnn"  # where a model of ours has its description, in the metadata
 _EMBEDDING_WORDS = ("embed", "encoder", "emb")
 _LINEAR_WORDS = ("linear", "decoder", "head", "fc", "proj", "out", "dense", "classifier")
 
@@ -65,10 +65,10 @@ def _describe(name: str, array: Array) -> dict[str, Any]:
 
 def _own_model(metadata: dict[str, str], file: str) -> dict[str, Any] | None:
     """What the description that `fastrnn.save` wrote says; None without one."""
-    if _OWN not in metadata:
+    if KEY not in metadata:
         return None
     try:
-        described = read_json(metadata[_OWN])
+        described = read_json(metadata[KEY])
         kind, config = described["kind"], dict(described["config"])
     except (ValueError, KeyError, TypeError) as error:
         return {"error": f"its description is damaged ({safe(error)})"}
@@ -198,7 +198,7 @@ def format_inspection(info: dict[str, Any]) -> str:
         ("Also", info["remarks"]),
         ("Skipped", [f"{name}: {why}" for name, why in info["skipped"].items()]),
         ("Notes", info["notes"]),
-        ("Metadata", [f"{k}: {value}" for k, value in info["metadata"].items() if k != _OWN]),
+        ("Metadata", [f"{k}: {value}" for k, value in info["metadata"].items() if k != KEY]),
     ):
         if entries:
             lines += ["", f"{title}:", *(f"  {safe(entry, 200)}" for entry in entries)]

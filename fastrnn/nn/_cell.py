@@ -27,6 +27,8 @@ class Cell(Module):
     has_cell: ClassVar[bool] = False  # whether the state is (h, c)
     _family: ClassVar[str]  # how checkpoint readers call the cell
     _derived = Module._derived | {"_stack"}
+    _is_packed_whole = True
+    _options: ClassVar[tuple[str, ...]] = ("input_size", "hidden_size", "bias")
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
@@ -60,10 +62,6 @@ class Cell(Module):
 
     def trim(self) -> None:
         self._stack.store.trim()
-
-    def _config(self, **options: Any) -> dict[str, Any]:
-        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        return {**sizes, "bias": self.bias, **options}
 
     @classmethod
     def from_state_dict(

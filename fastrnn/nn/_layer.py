@@ -51,6 +51,13 @@ class Recurrent(Module):
     _transpose: _core.Transpose | None = None
     _derived = Module._derived | {"_stack", "_transpose"}
     _memory_budget: int | None = None
+    _is_packed_whole = True
+    # In the order of PyTorch's text, then our own, then those of one family.
+    _options: ClassVar[tuple[str, ...]] = (
+        "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
+        "bidirectional", "merge", "learned_state",
+    )  # fmt: skip
+    _unsaid = frozenset(("learned_state",))
 
     def __init__(
         self,
@@ -340,22 +347,6 @@ class Recurrent(Module):
     def _check_features(self, x: FloatArray) -> None:
         if x.shape[-1] != self.input_size:
             raise ValueError(f"x has {x.shape[-1]} features, {self._me} expects {self.input_size}")
-
-    def _config(self, **options: Any) -> dict[str, Any]:
-        """The arguments of every family, in the order of PyTorch's repr, then those of one."""
-        sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        return {
-            **sizes,
-            **({"proj_size": self.proj_size} if self.has_cell else {}),
-            "num_layers": self.num_layers,
-            "bias": self.bias,
-            "batch_first": self.batch_first,
-            "dropout": self.dropout,
-            "bidirectional": self.bidirectional,
-            "merge": self.merge,
-            **({"learned_state": True} if self.learned_state else {}),  # not in older files
-            **options,
-        }
 
     @property
     def _me(self) -> str:

@@ -16,12 +16,14 @@ from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
 from fastrnn.nn._cell import Cell
 from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.packed import PackedSequence
+from fastrnn.nn.registry import registered
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _RESETS = {"after": "gru", "before": "gru_reset_before"}
 _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 
 
+@registered
 class RNN(Recurrent):
     """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
 
@@ -44,6 +46,7 @@ class RNN(Recurrent):
     """
 
     _family = "RNN"
+    _options = (*Recurrent._options, "nonlinearity")
 
     def __init__(
         self,
@@ -65,10 +68,6 @@ class RNN(Recurrent):
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             merge, learned_state=learned_state,
         )  # fmt: skip
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(nonlinearity=self.nonlinearity)
 
     @overload
     def __call__(
@@ -100,6 +99,7 @@ class RNN(Recurrent):
         return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
 
 
+@registered
 class LSTM(Recurrent):
     """Long short-term memory: gates i f g o, c = f c' + i g, h = o tanh(c), or W_hr times that.
 
@@ -128,6 +128,7 @@ class LSTM(Recurrent):
 
     has_cell = True
     _family = "LSTM"
+    _options = ("input_size", "hidden_size", "proj_size", *Recurrent._options[2:], "peephole")
     _num_saturable = 3
 
     def __init__(
@@ -151,10 +152,6 @@ class LSTM(Recurrent):
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             merge, proj_size, learned_state,
         )  # fmt: skip
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(peephole=self.peephole)
 
     @overload
     def __call__(
@@ -186,6 +183,7 @@ class LSTM(Recurrent):
         return self._run(x, state if hx is None else either(state, hx, "state"), lengths)
 
 
+@registered
 class GRU(Recurrent):
     """Gated recurrent unit: gates r z n, h = (1 - z) n + z h'.
 
@@ -210,6 +208,7 @@ class GRU(Recurrent):
     """
 
     _family = "GRU"
+    _options = (*Recurrent._options, "reset")
     _num_saturable = 2
 
     def __init__(
@@ -232,10 +231,6 @@ class GRU(Recurrent):
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             merge, learned_state=learned_state,
         )  # fmt: skip
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(reset=self.reset)
 
     @overload
     def __call__(
@@ -267,20 +262,18 @@ class GRU(Recurrent):
         return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
 
 
+@registered
 class RNNCell(Cell):
     """One step of an RNN: x (N, I) or (I,), h (N, H) or (H,) -> h. Source: torch.nn.RNNCell."""
 
     _family = "RNNCell"
+    _options = (*Cell._options, "nonlinearity")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
     ) -> None:
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
         super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(nonlinearity=self.nonlinearity)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("'", "")  # as torch.nn.RNNCell's, without quotes
@@ -293,6 +286,7 @@ class RNNCell(Cell):
         return h_n
 
 
+@registered
 class LSTMCell(Cell):
     """One step of an LSTM: x (N, I) or (I,), (h, c) each (N, H) or (H,) -> (h, c).
 
@@ -301,16 +295,13 @@ class LSTMCell(Cell):
 
     has_cell = True
     _family = "LSTMCell"
+    _options = (*Cell._options, "peephole")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, peephole: bool = False
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
         super().__init__(_PEEPHOLES[self.peephole], input_size, hidden_size, bias)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(peephole=self.peephole)
 
     def __call__(
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
@@ -321,6 +312,7 @@ class LSTMCell(Cell):
         return h, c
 
 
+@registered
 class GRUCell(Cell):
     """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
 
@@ -328,16 +320,13 @@ class GRUCell(Cell):
     """
 
     _family = "GRUCell"
+    _options = (*Cell._options, "reset")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         super().__init__(_RESETS[reset], input_size, hidden_size, bias)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(reset=self.reset)
 
     def __call__(
         self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None

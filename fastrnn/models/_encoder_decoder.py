@@ -1,4 +1,4 @@
-"""What models that write a sequence about a source share, whatever the source is.
+"""Encoder and decoder: what models share that write a sequence about a source of any kind.
 
 Letters: T steps of the target, N rows, S positions of the source, V tokens of the target.
 """
@@ -11,21 +11,26 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import (
+    MAX_SIZE,
     ArrayLike,
     FloatArray,
     IntArray,
+    as_choice,
+    as_flag,
     as_float32,
     as_int64,
     as_lengths,
+    as_probability,
     as_size,
     check_indices,
     with_article,
 )
 from fastrnn.losses import LossResult
-from fastrnn.models._base import Model, from_arguments
+from fastrnn.models._base import Rnn, SizedModel
 from fastrnn.models._bridge import as_list, as_state
 from fastrnn.models._decoder import Decoder, Encoded
 from fastrnn.models._decoder_stream import Conditioned, DecoderStream
+from fastrnn.models._input_feeding import FeedingDecoder
 from fastrnn.models._objective import (
     Backward,
     as_ignored,
@@ -36,20 +41,27 @@ from fastrnn.models._objective import (
     refuse_state,
     stateless_backward,
 )
+from fastrnn.models._parts import Sizes, cell_of, head_of, tie_head
 from fastrnn.models._scheduled_sampling import ScheduledSampling
-from fastrnn.models.language import _with_both
+from fastrnn.nn import Embedding, Linear
+from fastrnn.nn.attention import KINDS, Attention
 from fastrnn.nn.embedding import check_shape
-from fastrnn.nn.module import LoadReport, with_shapes
 from fastrnn.nn.pullback import once
 from fastrnn.nn.shortlist import Shortlist
 
 Lengths = Any  # None, or the pair (source (N,), target (N,)), each of which may be None
 
 
-class Transducer(ScheduledSampling, Model):
+ATTENTIONS = ("none", *KINDS)
+
+
+class EncoderDecoder(ScheduledSampling, SizedModel):
     """A source, and a decoder with the state and the memory that come from it."""
 
     decoder: Decoder
+    tie_weights: bool
+    input_feeding: bool
+    attention_kind: str
     label_smoothing: float
     ignore_index: int | None
     flow: bool = False  # whether a way back leaves the GradientFlow of all layers in last_flow
@@ -66,6 +78,80 @@ class Transducer(ScheduledSampling, Model):
         self.ignore_index = as_ignored(ignore_index)
         self.sampling_probability = sampling_probability
         self.sampling_temperature = sampling_temperature
+
+    def _take_options(
+        self, attention: str, dropout: float, tie_weights: bool, input_feeding: bool
+    ) -> None:
+        self.attention_kind = as_choice(attention, "attention", ATTENTIONS)
+        self.dropout = as_probability(dropout, "dropout")
+        self.tie_weights = as_flag(tie_weights, "tie_weights")
+        self.input_feeding = as_flag(input_feeding, "input_feeding")
+        if self.input_feeding and self.attention_kind == "none":
+            raise ValueError(
+                "input_feeding is True, but attention is 'none': there is nothing to feed"
+            )
+
+    def _decoder_layers(self, rnn: Rnn | None, sizes: Sizes, embedding_dim: int | None) -> Rnn:
+        """The layers that are given, if they can be a decoder's; else new ones."""
+        if rnn is None:
+            hidden_size = as_size(sizes.hidden_size, "hidden_size", MAX_SIZE)
+            dim = hidden_size if embedding_dim is None else embedding_dim
+            return sizes.layers(dim + hidden_size * self.input_feeding, self.dropout)
+        if rnn.learned_state:
+            raise ValueError("rnn has a learned state, but a decoder starts from its source's")
+        fed = rnn.output_size * self.input_feeding
+        if rnn.input_size <= fed or embedding_dim not in (None, rnn.input_size - fed):
+            wanted = "more than" if embedding_dim is None else f"embedding_dim {embedding_dim} and"
+            also = f"{wanted} {fed} that are fed" if fed else f"embedding_dim {embedding_dim}"
+            raise ValueError(f"rnn takes {rnn.input_size} features, expected {also}")
+        return rnn
+
+    def _new_decoder(
+        self, target_vocab: int, rnn: Rnn, head: Linear | None, memory_size: int
+    ) -> Decoder:
+        dim = rnn.input_size - rnn.output_size * self.input_feeding
+        embedding = Embedding(as_size(target_vocab, "target_vocab", MAX_SIZE), dim)
+        head = head_of(head, rnn.output_size, embedding.num, "target_vocab")
+        if self.tie_weights:
+            tie_head(head, embedding, is_new=True)
+        kind, looks = self.attention_kind, None
+        if kind != "none":
+            looks = Attention(kind, rnn.output_size, memory_size)
+        cls = FeedingDecoder if self.input_feeding else Decoder
+        return cls(embedding, rnn, looks, head, self.dropout)
+
+    def _argument(self, name: str) -> Any:
+        # What the method `attention` and the parts of encoder and decoder would hide.
+        if name == "attention":
+            return self.attention_kind
+        if name in ("rnn", "head") and not self._are_sizes_said:
+            return getattr(self.decoder, name)
+        return super()._argument(name)
+
+    @property
+    def target_vocab(self) -> int:
+        """V, the number of the target's tokens."""
+        return self.vocab_size
+
+    @property
+    def hidden_size(self) -> int:
+        """H of the decoder's recurrent layers."""
+        return self.decoder.rnn.hidden_size
+
+    @property
+    def embedding_dim(self) -> int:
+        """The width of the target's embedding."""
+        return self.decoder.embedding.dim
+
+    @property
+    def num_layers(self) -> int:
+        """The decoder's recurrent layers."""
+        return self.decoder.rnn.num_layers
+
+    @property
+    def cell(self) -> str:
+        """What the decoder's layers are: "lstm", "gru" or "rnn"."""
+        return cell_of(self.decoder.rnn)
 
     @property
     def vocab_size(self) -> int:
@@ -253,20 +339,6 @@ class Transducer(ScheduledSampling, Model):
         check_indices(tokens, self.vocab_size, "target")
         counts = None if lengths is None else as_lengths(lengths, rows, len(tokens))
         return tokens.reshape(-1, rows), counts
-
-    def load_state_dict(self, mapping: Any, prefix: str = "", strict: bool = True) -> LoadReport:
-        """As `Module.load_state_dict`; with tied weights, one of the two names is enough."""
-        if self.decoder.tie_weights:
-            mapping = _with_both(with_shapes(mapping), f"{prefix}decoder.")
-        return super().load_state_dict(mapping, prefix, strict)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._options}
-
-    @classmethod
-    def _from_description(cls, description: Any) -> Any:
-        return from_arguments(cls, description)
 
 
 def _pair(lengths: Lengths) -> tuple[Any, Any]:
