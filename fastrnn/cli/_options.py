@@ -41,8 +41,8 @@ def add_encoding(add: Add) -> None:
 
 def add_validation(add: Add) -> None:
     add("--validation", "share of the data that is held out, between 0 and 1; the model with the "
-        "lowest loss on it is kept", 0.1, type=number(0, 0.9, above=True),
-        metavar="SHARE")  # fmt: skip
+        "lowest loss on it is kept", 0.1, argument="validation share",
+        type=number(0, 0.9, above=True), metavar="SHARE")  # fmt: skip
 
 
 def add_vocabulary(add: Add, level: str) -> None:
@@ -61,7 +61,7 @@ def add_layers(add: Add, *, hidden: int, layers: int, dropout: float) -> None:
         "lstm", choices=tuple(LAYERS))  # fmt: skip
     add("--hidden", "units of a layer; time and memory grow with its square. Larger for more "
         "data, smaller if validation gets worse while training gets better", hidden,
-        argument="hidden_size", type=whole(1), metavar="H")  # fmt: skip
+        argument="hidden_size embedding_dim", type=whole(1), metavar="H")  # fmt: skip
     add("--layers", "recurrent layers on top of each other", layers, argument="num_layers",
         type=whole(1, 1024), metavar="L")  # fmt: skip
     add("--dropout", "share of values left out in training, 0 to 1; more against overfitting",

@@ -33,8 +33,9 @@ class Parser(argparse.ArgumentParser):
     def group(self, title: str | None = None, *, exclusive: bool = False) -> Add:
         """A function that adds options; the help of each ends with its default.
 
-        `argument`: what the library calls the option, if not by its own name. `may_change`: a
-        training that goes on takes another value.
+        `argument`: what the library calls the option, if not by its own name; a text of several
+        names where it stands for several. `may_change`: a training that goes on takes another
+        value.
         """
         group: Any = self
         if title is not None:
@@ -55,7 +56,8 @@ class Parser(argparse.ArgumentParser):
             if default is not None and default is not False:
                 help += f" (default: {_shown(default)})"
             action = group.add_argument(flag, help=help, default=default, **more)
-            self._arguments.setdefault(argument or action.dest, []).append(action)
+            for name in (argument or action.dest).split():
+                self._arguments.setdefault(name, []).append(action)
             if may_change:
                 self.may_change.add(action.dest)
             if self._owner is not None:
@@ -81,15 +83,24 @@ class Parser(argparse.ArgumentParser):
         """Whether an option has another value than by default."""
         return bool(getattr(options, name) != self.get_default(name))
 
-    def flag_of(self, options: argparse.Namespace, argument: str) -> str | None:
-        """The option, of those that were given, that sets an argument of the library."""
+    def flag_of(
+        self, options: argparse.Namespace, argument: str, value: object = None
+    ) -> str | None:
+        """The option that sets an argument of the library; of several the one that was given.
+
+        `value`: that of the argument, which may be one option's and not the other's.
+        """
+
+        def likeness(action: argparse.Action) -> tuple[bool, bool]:
+            own = getattr(options, action.dest, None)
+            return own is not None and own == value, self.given(options, action.dest)
+
         actions = self._arguments.get(argument, [])
-        chosen = next((a for a in actions if self.given(options, a.dest)), None)
-        return (chosen or actions[0]).option_strings[0] if actions else None
+        return max(actions, key=likeness).option_strings[0] if actions else None
 
     def told(self, options: argparse.Namespace, error: ArgumentError | ArgumentTypeError) -> str:
         """The sentence of an error, which calls the argument as the command line does."""
-        flag = self.flag_of(options, error.argument)
+        flag = self.flag_of(options, error.argument, error.value)
         return str(error) if flag is None else error.named(flag)
 
     def parse_known_args(  # type: ignore[override]

@@ -88,8 +88,9 @@ def _say(text: str) -> None:
 def _say_that_it_had_ended(result: Any, changed: list[str]) -> None:
     """A training that goes on after its end makes no step, whatever its options are."""
     lost = f", so {' and '.join(changed)} had no effect" if changed else ""
-    print(f"this training had ended before ({result.stopped}): no step was made{lost}; more "
-          f"--epochs or --max-steps let it go on", file=sys.stderr)  # fmt: skip
+    end = f"--{result.stopped.replace('_', '-')}"
+    print(f"this training had ended before, by {end}: no step was made{lost}; a larger {end} lets "
+          f"it go on", file=sys.stderr)  # fmt: skip
 
 
 def _check(options: argparse.Namespace, task: Task) -> list[str]:

@@ -53,7 +53,7 @@ class _NotThereError(Exception):
 
 def _from_array(path: PathLike) -> AnyArray:
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.load(os.fspath(path), mmap_mode="r", allow_pickle=False))
     except MemoryError:  # nothing is allocated but what the header asks Python to parse
         raise ValueError("its header is nested too deeply") from None
 

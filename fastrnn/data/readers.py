@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from fastrnn._arrays import shown
-from fastrnn._errors import ArgumentError
+from fastrnn._errors import ArgumentError, counted
 from fastrnn.data._csv import csv_rows
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -137,7 +137,7 @@ def read_labelled(
     for line, row in rows:
         if len(row) != width:
             raise ValueError(
-                f"{path} has {len(row)} columns in line {line}, expected {width} columns"
+                f"{path} has {counted(len(row), 'column')} in line {line}, expected {width} columns"
             )
         if not row[at_text].strip() or not row[at_label].strip():
             empty = "text" if not row[at_text].strip() else "label"

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastrnn._arrays import as_choice, as_flag, as_int, as_int64, as_number
 from fastrnn._errors import ArgumentError, counted, with_article
-from fastrnn.decode._checks import as_id, as_ids, as_lists, at_least, within
+from fastrnn.decode._checks import DecodingError, as_id, as_ids, as_lists, at_least, within
 from fastrnn.decode.automaton import Automaton
 
 _GREEDY = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -186,8 +186,9 @@ def _check_tokens(o: Options, vocab_size: int) -> None:
     o.stop = as_lists(o.stop, "stop", vocab_size)
     singles = {word[0] for word in o.bad_words_ids if len(word) == 1}
     if len(singles | set(o.suppress_tokens)) == vocab_size:
-        text = "suppress_tokens and bad_words_ids leave no token of the vocabulary"
-        raise ArgumentError("suppress_tokens", o.suppress_tokens, "to leave a token", text)
+        raise DecodingError(
+            "{suppress_tokens} and {bad_words_ids} leave no token of the vocabulary"
+        )
 
 
 def _check_forced(o: Options, vocab_size: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn._errors import counted
 from fastrnn.cli import _options
 from fastrnn.cli._parser import Add
 from fastrnn.cli._values import number, whole
@@ -79,7 +80,9 @@ class LanguageModelling(Task):
         tokens = vocabulary.encode(text)
         held = round(options.validation * len(tokens))
         if held < 2 or len(tokens) - held < 2:
-            raise ValueError(f"the text has {len(tokens)} tokens, too few to train and to validate")
+            raise ValueError(
+                f"the text has {counted(len(tokens), 'token')}, too few to train and to validate"
+            )
         train, rest = tokens[:-held], tokens[-held:]
         if len(train) <= options.batch_size:
             raise ValueError(
@@ -104,7 +107,7 @@ class LanguageModelling(Task):
         vocabulary = vocabulary_of(model)
         tokens = vocabulary.encode(read_text(options.data, encoding=options.encoding))
         if len(tokens) < 2:
-            raise ValueError(f"the text has {len(tokens)} tokens, expected 2 or more")
+            raise ValueError(f"the text has {counted(len(tokens), 'token')}, expected 2 or more")
         figures = self.measure(model, TextStream(tokens, _rows(len(tokens), 64), _WINDOW))
         unknown = int((tokens == vocabulary.unk).sum()) if vocabulary.unk is not None else 0
         return {**figures, "tokens": len(tokens), "unknown": unknown}
@@ -188,7 +191,7 @@ def _rows(tokens: int, most: int) -> int:
 def _probability(model: LanguageModel, vocabulary: Vocabulary, text: str, place: int) -> Figures:
     tokens = np.asarray(vocabulary.encode(text), np.int64)
     if len(tokens) < 2:
-        raise ValueError(f"text {place} has {len(tokens)} tokens, expected 2 or more")
+        raise ValueError(f"text {place} has {counted(len(tokens), 'token')}, expected 2 or more")
     logits, _ = model(tokens[:-1])
     wide = logits.astype(np.float64)
     most = wide.max(axis=-1)

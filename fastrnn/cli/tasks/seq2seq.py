@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._errors import shown
+from fastrnn._errors import counted, shown
 from fastrnn.cli import _options
 from fastrnn.cli._parser import Add
 from fastrnn.cli._values import number
@@ -173,7 +173,9 @@ def _read(options: Namespace) -> tuple[list[str], list[str]]:
             sources.append(cells[0])
             targets.append(cells[1])
     if len(sources) < 2:
-        raise ValueError(f"the data has {len(sources)} pairs, too few to train and to validate")
+        raise ValueError(
+            f"the data has {counted(len(sources), 'pair')}, too few to train and to validate"
+        )
     return sources, targets
 
 
