@@ -64,14 +64,12 @@ PATTERNS = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(PATTERNS)
 def test_patterns_over_longer_tokens_mean_what_they_mean_in_python(pattern):
     tokens = ["a", "b", "é", "ab", "aé€", "€", "", "😀a"]
     check_pattern(pattern, tokens, 3)
 
 
-@settings(max_examples=40, deadline=None)
 @given(PATTERNS)
 def test_patterns_over_parts_of_characters_mean_what_they_mean_in_python(pattern):
     euro, face = "€".encode(), "😀".encode()
@@ -118,7 +116,7 @@ def test_no_surrogate_and_no_long_form_is_written_in_bytes():
         assert not automaton.accepts(data)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.text("ab", min_size=1, max_size=6), min_size=1, max_size=6), st.integers(0, 9))
 def test_word_lists_over_longer_tokens_hold_their_words_and_no_others(words, seed):
     drawn = np.random.default_rng(seed)
