@@ -6,36 +6,22 @@ import json
 import os
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
-from kernels import assert_fused_kernels_agree, kernels
+from kernels import kernels
 from processes import run_python as run
 
 import fastrnn
 
 
+@cache
 def config(**environment: str) -> dict:
     """show_config() of a new process."""
     done = run("import fastrnn, json; print(json.dumps(fastrnn.show_config()))", **environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
-
-
-RESULTS = """
-    import numpy as np
-    from families import call
-    from kernels import layers, tell
-
-    rng = np.random.default_rng(3)
-    inputs = lambda layer: rng.standard_normal((9, 5, layer.input_size), dtype=np.float32)
-    lengths = [9, 2, 0, 5, 9]
-    tell(part for layer in layers() for part in call(layer, inputs(layer), lengths=lengths))
-"""
-
-
-def test_all_fused_kernels_give_the_same_bits():
-    assert_fused_kernels_agree(RESULTS)
 
 
 def test_the_widest_kernels_are_chosen_by_default():
@@ -277,7 +263,7 @@ def test_an_import_brings_numpy_and_nothing_else_from_outside():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["torch", "safetensors", "tqdm", "matplotlib", "multiprocessing"])
-def test_an_import_does_not_bring(name):
-    done = run(f"import fastrnn, sys; assert {name!r} not in sys.modules")
-    assert done.returncode == 0, done.stderr
+def test_an_import_does_not_bring_what_few_need():
+    names = {"torch", "safetensors", "tqdm", "matplotlib", "multiprocessing"}
+    done = run(f"import fastrnn, sys; print(sorted({names} & sys.modules.keys()))")
+    assert done.stdout == "[]\n", done.stderr

@@ -19,7 +19,7 @@ from families import normal
 import fastrnn
 
 BUSY = 2
-ROUNDS, SECONDS = 4, 0.12
+ROUNDS, SECONDS = 3, 0.1
 MOST = 3.0  # times the median of one thread
 WORST = 0.5  # seconds
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -31,7 +31,7 @@ def busy_processes(count):
     """So many processes that compute without pause; each ends by itself after a minute."""
     running = [subprocess.Popen([sys.executable, "-S", "-c", SPIN]) for _ in range(count)]
     try:
-        time.sleep(0.2)
+        time.sleep(0.1)
         yield
     finally:
         for process in running:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from families import FAMILIES, call, make, normal, rows_of, states
+from kernels import assert_fused_kernels_agree, layers
 
 import fastrnn
 
@@ -205,3 +206,12 @@ def test_decaying_inputs_are_as_good_as_zero():
     layer = make("lstm", 4, 33)
     tiny = call(layer, np.full((3, 2, 4), 1e-42, np.float32))[0]
     assert_same_bits([tiny], [call(layer, np.zeros((3, 2, 4), np.float32))[0]])
+
+
+def test_all_fused_kernels_give_the_same_bits():
+    def results():
+        rng = np.random.default_rng(3)
+        for layer in layers():
+            yield from call(layer, normal(rng, 9, 5, layer.input_size), lengths=[9, 2, 0, 5, 9])
+
+    assert_fused_kernels_agree(results)

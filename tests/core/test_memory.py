@@ -15,7 +15,7 @@ from families import FAMILIES, make, normal
 
 import fastrnn
 
-STEPS = 10_000
+STEPS = 3000
 
 
 class Mallinfo(ctypes.Structure):
@@ -91,14 +91,14 @@ def test_a_step_into_out_takes_no_memory_in_between(family, rng):
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
-def test_a_million_steps_do_not_grow_the_process():
+def test_many_steps_do_not_grow_the_process():
     """One byte lost per step would be seen."""
     layer = fastrnn.GRU(1, 1)
     stream, x, y = layer.stream(), np.ones(1, np.float32), np.empty(1, np.float32)
     run(stream, x, y, STEPS)
     before = resident_bytes()
-    run(stream, x, y, 1_000_000)
-    assert resident_bytes() - before < 500_000
+    run(stream, x, y, 600_000)
+    assert resident_bytes() - before < 300_000
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")

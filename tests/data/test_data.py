@@ -94,7 +94,7 @@ def test_a_source_shows_its_settings_and_where_it_stands(name, settings):
 
 
 @every_source
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(done=st.integers(0, 45), seed=st.integers(0, 3))
 def test_a_source_resumed_anywhere_continues_as_the_original(make, done, seed):
     original, resumed = make(seed), make(seed + 100)

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
@@ -72,7 +72,6 @@ def test_series_of_every_type_are_scaled_in_float64(dtype, rng):
     assert np.array_equal(Scaler.fit(x)(x), Scaler.fit(x)(x.astype(np.float64)))
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=4))
 def test_a_scaler_is_the_same_after_any_way_through_a_file(tmp_path_factory, shift):
     scale = [float(np.nextafter(abs(x) + 0.1, 2)) for x in shift]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.data import (
@@ -96,7 +96,6 @@ def test_the_shift_takes_bos_off_the_targets_and_eos_off_the_inputs(target):
     assert inputs[1:].tolist() == targets[:-1].tolist()
 
 
-@settings(deadline=None)
 @given(st.lists(ids, min_size=1, max_size=7))
 def test_shifted_batches_hold_what_the_shift_gives(lists):
     batch = ShiftedSequences(lists, bos=BOS, eos=EOS).gather(np.arange(len(lists)))
@@ -121,7 +120,6 @@ def test_pairs_give_the_source_and_the_shifted_target():
     assert fresh
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 20), min_size=1, max_size=50),
     st.one_of(

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.data import Scaler, Windows, split
@@ -24,7 +24,6 @@ def steps_of(windows: Windows) -> tuple[set[int], set[int]]:
     return seen[0], seen[1]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 5), st.integers(1, 7), st.booleans())
 def test_every_window_comes_once_with_the_steps_right_after_it(
     steps, horizon, stride, rows, shuffle
@@ -118,7 +117,6 @@ def test_minmax_scaling_gives_0_to_1():
     assert y.max(axis=0).tolist() == [1, 1, 1]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 99), st.sampled_from(["standard", "minmax"]))
 def test_the_inverse_gives_the_series_back(seed, kind):
     rng = np.random.default_rng(seed)

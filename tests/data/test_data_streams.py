@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.data import TextStream
@@ -12,7 +12,6 @@ from fastrnn.data import TextStream
 kinds = st.sampled_from(["fixed", "random"])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 20), st.integers(0, 200), kinds, st.integers(0, 9))
 def test_every_token_is_once_an_input_and_once_a_target(rows, steps, more, lengths, seed):
     tokens = np.arange(rows + 1 + more)

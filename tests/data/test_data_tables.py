@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.cli import main
@@ -163,7 +163,6 @@ def test_numbers_keep_all_digits_of_float64(write):
     assert found[:, 0].tolist() == [float(cell) for cell in cells]
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
 def test_every_float64_is_read_as_it_was_written(tmp_path_factory, numbers):
     path = tmp_path_factory.mktemp("floats") / "a.csv"
@@ -230,7 +229,6 @@ def test_quotes_that_do_not_stand_around_a_cell_are_named(write, text, message):
 CELLS = st.text(st.sampled_from('ab,;" \n\u2028\t'), max_size=6).map(lambda cell: cell.lstrip(" "))
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(CELLS, min_size=2, max_size=4), min_size=1, max_size=5))
 def test_rows_are_what_the_standard_library_wrote(rows):
     file = io.StringIO()

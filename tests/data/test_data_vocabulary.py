@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrnn.data import Vocabulary
@@ -16,7 +16,6 @@ TEXT = "to be, or not to be\n"
 specials = st.sets(st.sampled_from(["pad", "bos", "eos", "unk"]))
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(), min_size=1), specials)
 def test_characters_survive_encoding_and_decoding(text, chosen):
     vocabulary = Vocabulary.build(text, specials=chosen)
@@ -24,7 +23,6 @@ def test_characters_survive_encoding_and_decoding(text, chosen):
     assert len(vocabulary) == len(set(text)) + len(chosen)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1), min_size=1))
 def test_words_survive_encoding_and_decoding(words):
     text = " ".join(words)
@@ -32,7 +30,6 @@ def test_words_survive_encoding_and_decoding(words):
     assert vocabulary.decode(vocabulary.encode(text)) == " ".join(text.split())
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1), specials, st.sampled_from(["characters", "words"]))
 def test_a_vocabulary_survives_json(text, chosen, level):
     vocabulary = Vocabulary.build(f"{text} a", level=level, specials=chosen)

@@ -125,7 +125,7 @@ def test_a_text_ends_alike_whatever_ends_it(early, ends):
 @pytest.mark.parametrize("early", [False, True, "never"])
 def test_searches_with_many_ends_equal_a_plain_float64_search(early):
     """The best of the unfinished decides when to stop; the last step finishes all that are left."""
-    for seed, most, alpha in itertools.product(range(40), [3, 8], [-1.0, 0.6, 1.0]):
+    for seed, most, alpha in itertools.product(range(16), [3, 8], [-1.0, 0.6, 1.0]):
         model = random_table(16, seed, 1.0)
         found = generate(
             model,
@@ -314,5 +314,5 @@ def test_what_follows_a_part_of_a_prompt_is_not_used(more):
 
 
 def test_long_sequences_end_without_deep_recursion():
-    found = generate(Still([0.0, 0.1]), [0], max_new_tokens=60_000, num_beams=2)
-    assert len(found[0].tokens) == 60_000
+    found = generate(Still([0.0, 0.1]), [0], max_new_tokens=6000, num_beams=2)
+    assert len(found[0].tokens) == 6000

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from decoding import Still, random_table
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
@@ -77,7 +77,6 @@ PATTERNS = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(PATTERNS)
 def test_random_patterns_mean_what_they_mean_in_python(pattern):
     assert accepted(regex(pattern, ALPHABET), 4) == matches(pattern, 4)

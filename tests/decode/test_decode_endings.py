@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 from decoding import random_table
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fastrnn import generate, stream_generate
@@ -64,7 +64,6 @@ def check(found, automaton, least, most, eos, stops):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=40, deadline=None)
 @given(
     automata(),
     st.integers(0, 4),

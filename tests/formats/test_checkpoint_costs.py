@@ -14,7 +14,7 @@ from fastrnn.formats import CheckpointError, open_checkpoint
 
 RATIO = 400  # bytes of memory for a byte of the file, at most
 FREE = 4_000_000  # bytes that any file may take
-SECONDS = 10  # of a slow machine; quadratic readers took minutes
+SECONDS = 5  # of a slow machine; quadratic readers took minutes
 
 
 def put(index: int) -> bytes:
@@ -25,22 +25,22 @@ def get(index: int) -> bytes:
     return b"j" + struct.pack("<I", index)
 
 
-def many(entry: bytes, count: int = 2000) -> bytes:
+def many(entry: bytes, count: int = 700) -> bytes:
     return b"](" + entry * count + b"e"
 
 
 def doubled(start: bytes) -> bytes:
-    """A dictionary that holds the one before it twice, 3000 times."""
+    """A dictionary that holds the one before it twice, 1000 times."""
     step = b"0}(" + text("a") + get(1) + text("b") + get(1) + b"u" + put(1)
-    return start + put(1) + step * 3000
+    return start + put(1) + step * 1000
 
 
 WEIGHT = tensor()
 WIDE = b"".join(text(f"t{i}") + (get(9) if i else WEIGHT + put(9)) for i in range(300))
 WIDE = b"}(" + WIDE + b"u"
-SHARED = b"".join(text(f"g{i}") + get(1) for i in range(3000))
-NULLS = b"}(" + b"".join(text(f"k{i}") + b"N" for i in range(3000)) + b"u"
-PAIRS = b"](" + b"".join(b"](" + text(f"k{i}") + b"Ne" for i in range(3000)) + b"e\x85"
+SHARED = b"".join(text(f"g{i}") + get(1) for i in range(1000))
+NULLS = b"}(" + b"".join(text(f"k{i}") + b"N" for i in range(1000)) + b"u"
+PAIRS = b"](" + b"".join(b"](" + text(f"k{i}") + b"Ne" for i in range(1000)) + b"e\x85"
 STATE = b"}(" + text("_parameters") + b"}" + text("_modules")
 LEAF = mapping(_parameters=mapping(w=WEIGHT), _modules=b"}")
 NET = named("project", "Net") + put(1) + b")R" + LEAF + b"b" + put(10)
@@ -58,7 +58,7 @@ FILES = {
     "siblings that are one": b"}(" + text("model") + WIDE + put(1) + SHARED + b"u",
     "dictionaries doubled": mapping(w=WEIGHT, x=doubled(WEIGHT)),
     "tuples doubled": mapping(
-        w=WEIGHT, x=b")" + put(1) + (b"0" + get(1) + get(1) + b"\x86" + put(1)) * 3000
+        w=WEIGHT, x=b")" + put(1) + (b"0" + get(1) + get(1) + b"\x86" + put(1)) * 1000
     ),
     "modules doubled": nets(),
     "pairs copied": named("collections", "OrderedDict") + put(2) + b"0" + PAIRS + put(3)
@@ -70,23 +70,23 @@ FILES = {
     "endless names": text("m" * 100_000) + put(1) + b"0" + many(get(1) + get(1) + b"\x93"),
     "many strangers": mapping(w=WEIGHT, x=many(call("project", "Odd"))),
     "strangers with one argument list": mapping(w=WEIGHT, x=named("project", "Odd") + put(1)
-    + b"0(" + b"N" * 5000 + b"t" + put(2) + b"0" + many(get(1) + get(2) + b"R")),
+    + b"0(" + b"N" * 2000 + b"t" + put(2) + b"0" + many(get(1) + get(2) + b"R")),
     "strangers with one state": mapping(w=WEIGHT, x=named("project", "Odd") + put(1) + b"0"
     + NULLS + put(2) + b"0" + many(get(1) + b")R" + get(2) + b"b")),
     "strangers inside each other": mapping(w=WEIGHT, x=named("project", "Odd") + put(1) + b")R"
-    + put(5) + (b"0" + get(1) + b")R" + get(5) + b"b" + put(5)) * 5000),
+    + put(5) + (b"0" + get(1) + b")R" + get(5) + b"b" + put(5)) * 2000),
     "modules with one state": named("project", "Net") + put(1) + b"0" + STATE + b"}u"
     + NULLS + b"\x86" + put(2) + b"0" + many(get(1) + b")R" + get(2) + b"b"),
-    "deep dictionaries": mapping(w=WEIGHT, x=b"}" + (text("k") + b"}") * 9000 + b"s" * 9000),
-    "deep tensors": b"}" + (text("k") + b"}") * 3000 + text("w") + WEIGHT + b"s" + b"s" * 3000,
-    "deep lists": mapping(w=WEIGHT, x=b"]" * 12_000 + b"a" * 11_999),
-    "empty lists": mapping(w=WEIGHT, x=many(b"]", 50_000)),
-    "empty sets": mapping(w=WEIGHT, x=many(b"\x8f", 50_000)),
-    "odd keys": mapping(w=WEIGHT, x=b"}(" + b"]N" * 8_000 + b"u"),
+    "deep dictionaries": mapping(w=WEIGHT, x=b"}" + (text("k") + b"}") * 3000 + b"s" * 3000),
+    "deep tensors": b"}" + (text("k") + b"}") * 1500 + text("w") + WEIGHT + b"s" + b"s" * 1500,
+    "deep lists": mapping(w=WEIGHT, x=b"]" * 4000 + b"a" * 3999),
+    "empty lists": mapping(w=WEIGHT, x=many(b"]", 15_000)),
+    "empty sets": mapping(w=WEIGHT, x=many(b"\x8f", 15_000)),
+    "odd keys": mapping(w=WEIGHT, x=b"}(" + b"]N" * 3000 + b"u"),
     "far places of the memo": b"N" + b"".join(put(2**32 - 1 - i) for i in range(9000)) + b"0"
     + mapping(w=WEIGHT),
     "a long key in many groups": text("k" * 100_000) + put(1) + b"0" + WIDE + b"0}("
-    + b"".join(text(f"g{i}") + b"}" + get(1) + get(9) + b"s" for i in range(3000)) + b"u",
+    + b"".join(text(f"g{i}") + b"}" + get(1) + get(9) + b"s" for i in range(1000)) + b"u",
     "expanded tensors": b"}(" + b"".join(
         text(f"t{i}") + tensor(shape=numbers(1 << 20), strides=numbers(0)) for i in range(100)
     ) + b"u",

@@ -232,7 +232,7 @@ def test_the_number_of_instructions_and_of_remembered_objects_is_bounded(
 
 
 def test_depth_and_doubling_cost_nothing(tmp_path: Path) -> None:
-    nested = b"]" * 100_000 + b"a" * 99_999
+    nested = b"]" * 20_000 + b"a" * 19_999
     doubled = b")q\x00" + b"0h\x00h\x00\x86q\x00" * 200
     as_key = b"}" + doubled + b"Ns"
     lists = b"]q\x00" + b"0](h\x00h\x00eq\x00" * 200

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from families import FAMILIES, make
-from processes import run_python
 
 from fastrnn import _core
 
 FUSED = ["avx2", "avx512", "neon"]  # kernels with the same bits as each other
 
 
+@contextmanager
+def selected(name: str) -> Iterator[None]:
+    """These kernels for a while; a ValueError if this CPU has none of them."""
+    before = _core.get_isa()
+    _core.select_isa(name)
+    try:
+        yield
+    finally:
+        _core.select_isa(before)
+
+
 def kernels() -> list[str]:
-    """What this CPU can run, found by asking for each; the choice is put back."""
-    before, found = _core.get_isa(), []
+    """What this CPU can run, found by asking for each."""
+    found = []
     for name in ("base", *FUSED):
         try:
-            _core.select_isa(name)
+            with selected(name):
+                found.append(name)
         except ValueError:
             continue
-        found.append(name)
-    _core.select_isa(before)
     return found
 
 
@@ -34,23 +44,21 @@ def layers() -> Iterator[Any]:
             yield make(family, inputs, hidden, 2, bidirectional=True)
 
 
-def tell(results: Iterable[Any]) -> None:
-    """Print the kernels in use and a hash of all arrays; None stands for one that is not there."""
-    digest = hashlib.sha256()
+def digest(results: Iterable[Any]) -> str:
+    """A hash of all arrays; None stands for one that is not there."""
+    found = hashlib.sha256()
     for array in results:
         if array is not None:
-            digest.update(array.tobytes())
-    print(_core.get_isa(), digest.hexdigest())
+            found.update(array.tobytes())
+    return found.hexdigest()
 
 
-def assert_fused_kernels_agree(code: str) -> None:
-    """`code` runs in a process for each kind of kernels, and `tell`s what it found."""
+def assert_fused_kernels_agree(results: Callable[[], Iterable[Any]]) -> None:
+    """`results` runs with every kind of kernels: those that fuse give the same bits."""
     hashes = set()
     for name in kernels():
-        done = run_python(code, FASTRNN_ISA=name)
-        assert done.returncode == 0, done.stderr
-        isa, digest = done.stdout.split()
-        assert isa == name
+        with selected(name):
+            found = digest(results())
         if name in FUSED:
-            hashes.add(digest)
+            hashes.add(found)
     assert len(hashes) <= 1

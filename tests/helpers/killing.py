@@ -10,20 +10,54 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 from safetensors import safe_open
-from train_fakes import kit
+from train_fakes import kit, text
 
+from fastrnn.data import TextStream
 from fastrnn.formats import safetensors
-from fastrnn.train import RandomTruncation, read_history
+from fastrnn.models import LanguageModel
+from fastrnn.optim import Adam
+from fastrnn.optim.schedules import Plateau, Warmup
+from fastrnn.train import RandomTruncation, Trainer, read_history
 from fastrnn.train.history import History
 
 KILLED = 9
-KITS = {
-    "accumulated": ({"accumulate": 2, "shuffled": True}, {"validate_every": 2}),
-    "truncated": ({"steps": 12}, {"validate_every": 3, "restore_best": True}),
+
+
+def language_kit():
+    """Everything that has a state of its own: dropout, window lengths, cuts, Adam, a plateau."""
+    model = LanguageModel(5, 8, 8, 2, cell="lstm", dropout=0.3)
+    model.reset_parameters(1)
+    model.seed(2)
+    schedule = Warmup(Plateau(0.02, patience=1, factor=0.7), 9)
+    cuts = RandomTruncation(0.5, seed=3)
+    optimizer = Adam(model, 0.02)  # the rate at the end, which a run without steps leaves alone
+    trainer = Trainer(model, optimizer, clip_norm=1.0, schedule=schedule, truncation=cuts)
+    tokens = text(400, 1)[:, 0]
+    source = TextStream(tokens[:300], 4, 8, lengths="random", seed=4)
+    validation = TextStream(tokens[300:], 4, 8, seed=5)
+    return SimpleNamespace(model=model, trainer=trainer, source=source, validation=validation)
+
+
+def fake_kit(**options):
+    k = kit(dropout=0.3, **options)
+    k.trainer.optimizer.lr = 0.3  # some validations are no gain
+    return k
+
+
+def truncated_kit():
+    return fake_kit(steps=12, truncation=RandomTruncation(0.6, seed=3))
+
+
+KITS = {  # how to make what trains, and how it trains
+    "accumulated": (partial(fake_kit, accumulate=2, shuffled=True), {"validate_every": 2}),
+    "truncated": (truncated_kit, {"validate_every": 3, "restore_best": True}),
+    "language": (language_kit, {"validate_every": 3, "epochs": 2}),
 }
 
 
@@ -72,16 +106,14 @@ def arm(place, k):
 
 
 def train(name, out):
-    options, settings = KITS[name]
-    truncation = {"truncation": RandomTruncation(0.6, seed=3)} if name == "truncated" else {}
-    k = kit(dropout=0.3, **options, **truncation)
-    k.trainer.optimizer.lr = 0.3  # some validations are no gain
+    make, settings = KITS[name]
+    k = make()
 
     def go(place):
         arm(place, k)
         k.trainer.fit(
-            k.source, validation=k.validation, epochs=1, out=f"{out}/", resume=True,
-            checkpoint_every=3, log_every=1, progress=False, **settings,
+            k.source, validation=k.validation, out=f"{out}/", resume=True,
+            checkpoint_every=3, log_every=1, progress=False, **{"epochs": 1, **settings},
         )  # fmt: skip
 
     return go

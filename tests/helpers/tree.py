@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from paths import CORE, ROOT
@@ -47,6 +48,7 @@ def _targets(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
             yield str(node.args[0].value), ""
 
 
+@cache
 def imports(package: Path = PACKAGE) -> Graph:
     """What each module imports from its package: at the top, inside functions and for types.
 
@@ -75,6 +77,7 @@ def without_comments(text: str) -> str:
     return comment.sub(lambda found: "\n" * found[0].count("\n"), text)
 
 
+@cache
 def sources(*folders: str) -> dict[str, str]:
     """The C files below src_c by their path there, comments removed."""
     files = [path for folder in folders for path in sorted((CORE / folder).rglob("*.*"))]
@@ -85,6 +88,7 @@ def sources(*folders: str) -> dict[str, str]:
     }
 
 
+@cache
 def includes() -> Graph:
     """Which files of the core each file includes, by their paths below src_c."""
     graph: Graph = {}
@@ -97,6 +101,7 @@ def includes() -> Graph:
     return graph
 
 
+@cache
 def calls() -> Graph:
     """Which .c files name functions that other .c files define."""
     texts = {name: text for name, text in sources(".").items() if name.endswith(".c")}

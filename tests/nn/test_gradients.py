@@ -74,8 +74,7 @@ def test_gradients_of_a_batch_of_any_size_follow_the_reference(family, rows, rng
     assert_follows_reference(layer, given, None, outer(rng, layer, 3, rows))
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("bias", "batch_first"), [(True, False), (False, True)])
 @pytest.mark.parametrize("merge", [None, "concat", "sum"])
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("family", FAMILIES)

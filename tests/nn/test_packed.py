@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from families import FAMILIES, call, make, normal, states
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastrnn
@@ -32,7 +32,6 @@ def test_packing_unsorted_rows_remembers_their_order():
     assert lengths.tolist() == [1, 3, 2]
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=8),
     st.booleans(),

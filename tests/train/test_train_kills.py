@@ -26,7 +26,7 @@ def test_every_file_is_at_the_end_as_if_nothing_had_happened(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     counts = dict(line.split() for line in done.stdout.splitlines())
-    assert counts.keys() == {"accumulated", "truncated"}
+    assert counts.keys() == {"accumulated", "truncated", "language"}
     assert all(int(kills) > 5 for kills in counts.values()), counts
 
 
