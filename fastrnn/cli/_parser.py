@@ -98,6 +98,11 @@ class Parser(argparse.ArgumentParser):
         actions = self._arguments.get(argument, [])
         return max(actions, key=likeness).option_strings[0] if actions else None
 
+    def value_of(self, options: argparse.Namespace, argument: str) -> Any:
+        """The value of the one option that sets an argument of the library; None without one."""
+        actions = self._arguments.get(argument)
+        return getattr(options, actions[0].dest) if actions else None
+
     def told(self, options: argparse.Namespace, error: ArgumentError | ArgumentTypeError) -> str:
         """The sentence of an error, which calls the argument as the command line does."""
         flag = self.flag_of(options, error.argument, error.value)
