@@ -93,7 +93,8 @@ class Parser(argparse.ArgumentParser):
 
         def likeness(action: argparse.Action) -> tuple[bool, bool]:
             own = getattr(options, action.dest, None)
-            return own is not None and own == value, self.given(options, action.dest)
+            is_same = type(own) is type(value) and bool(own == value)  # arrays are no options
+            return own is not None and is_same, self.given(options, action.dest)
 
         actions = self._arguments.get(argument, [])
         return max(actions, key=likeness).option_strings[0] if actions else None
