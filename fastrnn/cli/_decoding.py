@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 _DRAWING = ("temperature", "top_p", "min_p", "typical_p", "seed", "top_k")
 _SEARCHING = ("groups", "diversity_penalty", "early_stopping", "patience", "coverage_penalty")
 _EARLY = {"no": False, "yes": True, "never": "never"}
-# What fastrnn.generate calls an option, if not by the option's own name.
-_NAMES = {"beams": "num_beams", "groups": "num_beam_groups"}
+# Arguments of fastrnn.generate that are options as they are.
 _PLAIN = (
-    *_DRAWING, *_NAMES, "diversity_penalty", "patience", "coverage_penalty", "max_new_tokens",
-    "min_new_tokens", "num_return_sequences", "length_penalty", "length_penalty_form",
-    "repetition_penalty", "no_repeat_ngram_size",
+    *_DRAWING, "num_beams", "num_beam_groups", "diversity_penalty", "patience", "coverage_penalty",
+    "max_new_tokens", "min_new_tokens", "num_return_sequences", "length_penalty",
+    "length_penalty_form", "repetition_penalty", "no_repeat_ngram_size",
 )  # fmt: skip
 
 
@@ -135,7 +134,7 @@ def _first(options: Namespace, names: tuple[str, ...]) -> str | None:
 
 def arguments(options: Namespace, tokens: Tokens) -> dict[str, Any]:
     """The arguments of fastrnn.generate."""
-    plain = {_NAMES.get(name, name): getattr(options, name, None) for name in _PLAIN}
+    plain = {name: options.parser.value_of(options, name) for name in _PLAIN}
     suppressed = tokens.written(options.suppress, "--suppress") if options.suppress else []
     bad = [tokens.written(text, "--bad-words") for text in options.bad_words or ()]
     return {

@@ -93,10 +93,16 @@ class Parser(argparse.ArgumentParser):
 
         def likeness(action: argparse.Action) -> tuple[bool, bool]:
             own = getattr(options, action.dest, None)
-            return own is not None and own == value, self.given(options, action.dest)
+            is_same = type(own) is type(value) and bool(own == value)  # arrays are no options
+            return own is not None and is_same, self.given(options, action.dest)
 
         actions = self._arguments.get(argument, [])
         return max(actions, key=likeness).option_strings[0] if actions else None
+
+    def value_of(self, options: argparse.Namespace, argument: str) -> Any:
+        """The value of the one option that sets an argument of the library; None without one."""
+        actions = self._arguments.get(argument)
+        return getattr(options, actions[0].dest) if actions else None
 
     def told(self, options: argparse.Namespace, error: ArgumentError | ArgumentTypeError) -> str:
         """The sentence of an error, which calls the argument as the command line does."""
