@@ -360,10 +360,10 @@ cdef class Transpose:
         check_shape("parameters", (parameters.shape[0],), (stack.num_parameters,))
         self.stack = stack
         stack.store.trained = True
-        self.transpose = fr_transpose_create(
-            stack.model, stack.store.block(&stack.store.transposed, fr_transpose_size(stack.model)))
+        self.transpose = fr_backward_weights_create(
+            stack.model, stack.store.block(&stack.store.transposed, fr_backward_weights_size(stack.model)))
         with nogil:
-            fr_transpose_load(stack.model, self.transpose, &parameters[0])
+            fr_backward_weights_load(stack.model, self.transpose, &parameters[0])
 
     def __dealloc__(self):
         if self.stack is not None and self.transpose is not NULL:

@@ -120,18 +120,18 @@ static void add_group(const struct back *b, const struct fr_tensors *g, const st
     const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot),
                   h = gate_of(cell->h_gates, cell->h_slot, slot);
     const int64_t u = gate_of(cell->u_gates, cell->h_slot + (int32_t)strlen(cell->h_gates), slot);
-    const size_t I = (size_t)l->inputs, R = (size_t)l->recurrent;
+    const size_t I = (size_t)l->x.inputs, R = (size_t)l->h.inputs;
     find_columns(q->a, row, offsetof(struct row, gates), rows, (size_t)column);
     if (x >= 0) {
         const size_t at = (size_t)(x * H + unit);
         if (b->by_token) add_to_tokens(b, q->a, row, rows, (size_t)column);
         add_outer(b, q, q->panel_x, rows, g->ih + at * I, g->b_ih ? g->b_ih + at : NULL, outputs,
-                  b->by_token ? 0 : l->inputs);
+                  b->by_token ? 0 : l->x.inputs);
     }
     if (h >= 0 || u >= 0) {
         const size_t at = (size_t)((h >= 0 ? h : u) * H + unit);
         add_outer(b, q, h >= 0 ? q->panel_h : q->panel_u, rows, g->hh + at * R,
-                  g->b_hh ? g->b_hh + at : NULL, outputs, h >= 0 ? l->recurrent : H);
+                  g->b_hh ? g->b_hh + at : NULL, outputs, h >= 0 ? l->h.inputs : H);
     }
     if (cell->peepholes) add_peepholes(b, q, row, rows, g->ch, slot, unit, outputs);
 }
@@ -142,8 +142,8 @@ static void add_panel(const struct back *b, const struct fr_tensors *g, const st
     const struct row *row = q->row;
     const int32_t P = l->projection.outputs, groups = l->blocks * l->slots * l->unit / FR_GROUP;
     const int32_t projected = (P + FR_GROUP - 1) / FR_GROUP, all = groups + projected;
-    if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
-    fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->recurrent);
+    if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->x.inputs);
+    fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->h.inputs);
     if (q->panel_u) fill_panel(q, q->panel_u, offsetof(struct row, u), rows, l->units);
     for (int32_t i = share_of(all, thread, threads).begin; i < share_of(all, thread, threads).end;
          i++) {
@@ -191,7 +191,7 @@ static const float *x_slots(const struct fr_layer *l, const float *gates, float 
 static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,
                        int32_t threads) {
     const struct lists *q = &b->lists[thread];
-    const struct fr_matrix *m = &b->backs[d].x;
+    const struct fr_matrix *m = &b->weights[d].x;
     float *out[FR_INPUT_ROWS];
     const float *in[FR_INPUT_ROWS];
     int64_t total = 0;
@@ -222,14 +222,14 @@ static void add_token_weights(const struct back *b, int32_t thread, int32_t thre
     const struct fr_layer *l = b->layers;
     const struct fr_cell_info *cell = &fr_cells[l->cell];
     const struct lists *q = &b->lists[thread];
-    const size_t I = (size_t)l->inputs, gate_row = fr_gate_row(l);
+    const size_t I = (size_t)l->x.inputs, gate_row = fr_gate_row(l);
     const int32_t groups = l->blocks * l->slots * l->unit / FR_GROUP, U = l->unit, H = l->units;
     const int64_t V = b->call.tape->plan.vocabulary;
     const struct fr_tensors g = fr_layer_tensors(&b->call.model->shape, 0, b->g->parameters);
     for (int64_t first = 0; first < V; first += FR_PANEL_ROWS) {
         const int32_t rows = V - first < FR_PANEL_ROWS ? (int32_t)(V - first) : FR_PANEL_ROWS;
         for (int32_t k = 0; k < rows; k++) q->a[k] = b->g->embedding + (size_t)(first + k) * I;
-        fr_fill_panel(q->panel_x, q->a, rows, l->inputs);
+        fr_fill_panel(q->panel_x, q->a, rows, l->x.inputs);
         for (int32_t i = share_of(groups, thread, threads).begin;
              i < share_of(groups, thread, threads).end; i++) {
             const int32_t column = i * FR_GROUP, slot = column / U % l->slots;
@@ -240,7 +240,7 @@ static void add_token_weights(const struct back *b, int32_t thread, int32_t thre
             for (int32_t k = 0; k < rows; k++)
                 q->a[k] = b->by_token + (size_t)(first + k) * gate_row + column;
             add_outer(b, q, q->panel_x, rows, g.ih + (size_t)(x * H + unit) * I, NULL, outputs,
-                      l->inputs);
+                      l->x.inputs);
         }
     }
 }
@@ -248,7 +248,7 @@ static void add_token_weights(const struct back *b, int32_t thread, int32_t thre
 /* The embedding's gradient likewise. */
 static void add_token_inputs(const struct back *b, int32_t thread, int32_t threads) {
     const struct lists *q = &b->lists[thread];
-    const struct fr_matrix *m = &b->backs[0].x;
+    const struct fr_matrix *m = &b->weights[0].x;
     const int64_t V = b->call.tape->plan.vocabulary;
     float *out[FR_INPUT_ROWS];
     const float *in[FR_INPUT_ROWS];

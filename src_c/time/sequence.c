@@ -58,8 +58,8 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
         }
     }
     const float **in = share->pointers->in;
-    if (!p->tokens && p->layer->inputs && *rows > 1 && rows_meet(in[0], in[1])) {
-        copy_apart(share->pointers->x_copy, in, *rows, (size_t)p->layer->inputs);
+    if (!p->tokens && p->layer->x.inputs && *rows > 1 && rows_meet(in[0], in[1])) {
+        copy_apart(share->pointers->x_copy, in, *rows, (size_t)p->layer->x.inputs);
     }
     return s;
 }
@@ -95,6 +95,36 @@ struct opening {
     int starts;     /* a pass begins here */
 };
 
+static void copy_groups(float *to, const float *from, size_t begin, size_t end) {
+    for (size_t i = begin * FR_GROUP; i < end * FR_GROUP; i += FR_GROUP)
+        memcpy(to + i, from + i, FR_GROUP * sizeof *to);
+}
+
+/* The slots that no x part fills start from their bias; only cells with several slots have any. */
+static void fill_slots_without_x(const struct fr_layer *l, float *const *gates, int64_t rows,
+                                 struct range blocks) {
+    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const size_t slots = (size_t)l->slots, first = (size_t)cell->x_slot;
+    const size_t last = first + strlen(cell->x_gates);
+    for (int64_t r = 0; r < rows && last - first < slots; r++) {
+        for (int32_t block = blocks.begin; block < blocks.end; block++) {
+            const size_t at = (size_t)block * slots * FR_GROUP;
+            copy_groups(gates[r] + at, l->bias + at, 0, first);
+            copy_groups(gates[r] + at, l->bias + at, last, slots);
+        }
+    }
+}
+
+/* gates = bias + W_ih x for some blocks. */
+static void run_x_part(const struct fr_kernels *kernels, const struct fr_layer *l,
+                       const float *const *x, float *const *gates, int64_t rows,
+                       struct range blocks) {
+    const struct fr_product product = {&l->x,        x,          gates,          rows,
+                                       blocks.begin, blocks.end, .accumulate = 0};
+    fill_slots_without_x(l, gates, rows, blocks);
+    kernels->product(&product);
+}
+
 static void open_blocks(const struct pass *p, const struct share *share,
                         const struct opening *opening, struct range blocks) {
     if (opening->starts) start_c(p, share, opening->step, blocks);
@@ -103,10 +133,8 @@ static void open_blocks(const struct pass *p, const struct share *share,
         keep_c(p, share, opening->step, blocks);
     }
     if (opening->x_rows) {
-        const struct fr_input input = {
-            p->layer,        share->pointers->in, (float *)share->pointers->gates[0],
-            opening->x_rows, blocks.begin,        blocks.end};
-        p->call->kernels->input(&input);
+        run_x_part(p->call->kernels, p->layer, share->pointers->in,
+                   (float *const *)share->pointers->gates, opening->x_rows, blocks);
     }
 }
 
@@ -171,7 +199,7 @@ static struct fr_step prepare_step(const struct pass *p, const struct share *sha
 /* The steps [s, until) of one pass. */
 static void run_steps(const struct pass *p, const struct share *share, int64_t s, int64_t until) {
     const struct pointers *q = share->pointers;
-    const size_t R = (size_t)p->layer->recurrent;
+    const size_t R = (size_t)p->layer->h.inputs;
     const int64_t start = s;
     for (int64_t r = 0; r < p->group->rows; r++) {
         q->h[r] = fr_h_before(p, s, r);
@@ -202,7 +230,7 @@ const float *fr_h_before(const struct pass *p, int64_t s, int64_t r) {
     const int64_t t = time_of(p, s), before = p->reverse ? t + 1 : t - 1;
     if (before >= 0 && before < p->group->length[r]) return view_at(&p->y, before, r);
     const size_t from = p->state * (size_t)q->rows + (size_t)p->group->order[r];
-    return q->h0 ? q->h0 + from * (size_t)p->layer->recurrent : p->call->zeros;
+    return q->h0 ? q->h0 + from * (size_t)p->layer->h.inputs : p->call->zeros;
 }
 
 void fr_run_again(const struct pass *p, const struct share *share, int64_t s0, int64_t s1) {
@@ -214,7 +242,7 @@ void fr_run_again(const struct pass *p, const struct share *share, int64_t s0, i
 /* Writes a row's own last state: after step s its c is in c[s & 1]. */
 static void finish_row(const struct pass *p, const struct share *share, int64_t r) {
     const fr_sequence *q = p->call->sequence;
-    const size_t R = (size_t)p->layer->recurrent, H = (size_t)p->layer->units;
+    const size_t R = (size_t)p->layer->h.inputs, H = (size_t)p->layer->units;
     const size_t to = p->state * (size_t)q->rows + (size_t)p->group->order[r];
     const int64_t last = last_step(p, r);
     if (q->hn) memmove(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
@@ -261,7 +289,7 @@ struct pass fr_make_pass(const struct call *call, const struct part *part, int32
                         .state = state};
     pass.x = layer && !call->tape
                  ? layer_output(call, part, layer - 1, 0)
-                 : caller_view(q, &part->group, (float *)q->x, (size_t)pass.layer->inputs, 0);
+                 : caller_view(q, &part->group, (float *)q->x, (size_t)pass.layer->x.inputs, 0);
     pass.y = part->summands[0] ? inner_view(&part->group, part->summands[direction], R, 0)
                                : layer_output(call, part, layer, R * (size_t)direction);
     if (call->tape) pass.kept = &part->kept[direction];
@@ -381,15 +409,17 @@ size_t fr_table_size(const fr_model *model, int64_t tokens) {
 
 void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table) {
     const struct fr_layer *l = &model->layers[0];
+    const struct fr_kernels *kernels = fr_active_kernels();
     const float *rows[CHUNK_ROWS];
+    float *gates[CHUNK_ROWS];
     const uint64_t mode = fr_float_mode_enter();
     for (int64_t first = 0; first < tokens; first += CHUNK_ROWS) {
         const int64_t count = tokens - first < CHUNK_ROWS ? tokens - first : CHUNK_ROWS;
-        for (int64_t i = 0; i < count; i++)
-            rows[i] = embedding + (size_t)(first + i) * (size_t)l->inputs;
-        const struct fr_input input = {l,     rows, table + (size_t)first * fr_gate_row(l),
-                                       count, 0,    l->blocks};
-        fr_active_kernels()->input(&input);
+        for (int64_t i = 0; i < count; i++) {
+            rows[i] = embedding + (size_t)(first + i) * (size_t)l->x.inputs;
+            gates[i] = table + (size_t)(first + i) * fr_gate_row(l);
+        }
+        run_x_part(kernels, l, rows, gates, count, (struct range){0, l->blocks});
     }
     fr_float_mode_restore(mode);
 }

@@ -37,7 +37,7 @@ static struct kept take_kept(const fr_model *model, const fr_tape_plan *p, int64
     }
     if (model->shape.num_directions == 2 && model->shape.merge_sum) {
         kept.h =
-            fr_take(arena, fr_times(fr_times((size_t)p->steps, (size_t)rows), (size_t)l->recurrent),
+            fr_take(arena, fr_times(fr_times((size_t)p->steps, (size_t)rows), (size_t)l->h.inputs),
                     sizeof(float));
     }
     return kept;

@@ -1,0 +1,140 @@
+/* Shapes, and the flat parameter vector: where each of PyTorch's tensors stands in it. */
+#include "shape.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const struct fr_cell_info fr_cells[FR_CELLS] = {
+#define CELL(name, phases, slots, x_slot, x_gates, h_slot, h_gates, u_gates, biases, states, \
+             peepholes, direct)                                                              \
+    {#name,     phases, slots,   x_slot,  h_slot,  states,                                   \
+     peepholes, direct, x_gates, h_gates, u_gates, biases},
+#include "../cells/cells.def"
+#undef CELL
+};
+
+int32_t fr_cell(const char *name) {
+    for (int32_t i = 0; i < FR_CELLS; i++) {
+        if (strcmp(fr_cells[i].name, name) == 0) return i;
+    }
+    return -1;
+}
+
+static int in_range(int32_t value, int32_t low, int32_t high) {
+    return low <= value && value <= high;
+}
+
+const char *fr_shape_error(const fr_shape *s) {
+    if (!in_range(s->cell, 0, FR_CELLS - 1)) return "cell is not one that fr_cell returns";
+    if (!in_range(s->input_size, 0, FR_MAX_SIZE)) return "input_size must be 0 to 1048576";
+    if (!in_range(s->hidden_size, 1, FR_MAX_SIZE)) return "hidden_size must be 1 to 1048576";
+    if (!in_range(s->num_layers, 1, FR_MAX_LAYERS)) return "num_layers must be 1 to 1024";
+    if (!in_range(s->num_directions, 1, 2)) return "num_directions must be 1 or 2";
+    if (!in_range(s->bias, 0, 1)) return "bias must be 0 or 1";
+    if (!in_range(s->merge_sum, 0, 1)) return "merge_sum must be 0 or 1";
+    if (s->proj_size && fr_cells[s->cell].states != 2) return "only an LSTM has a projection";
+    if (!in_range(s->proj_size, 0, s->hidden_size - 1))
+        return "proj_size must be 0 or less than hidden_size";
+    return NULL;
+}
+
+/* ---- the flat parameter vector ----------------------------------------------------------- */
+
+enum kind { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_CH, WEIGHT_HR, KINDS };
+
+/* First and second dimension of a kind of tensor in layer `layer`; 0, 0: the shape has none. */
+static void dimensions(const fr_shape *s, int32_t layer, enum kind kind, int64_t *rows,
+                       int64_t *columns) {
+    const struct fr_cell_info *cell = &fr_cells[s->cell];
+    const int64_t H = s->hidden_size, wide = fr_gates(cell) * H;
+    *rows = *columns = 0;
+    switch (kind) {
+    case WEIGHT_IH:
+        *rows = wide, *columns = layer ? fr_features(s) : s->input_size;
+        break;
+    case WEIGHT_HH:
+        *rows = wide, *columns = fr_output_size(s);
+        break;
+    case BIAS_IH:
+    case BIAS_HH:
+        *rows = s->bias ? wide : 0;
+        break;
+    case WEIGHT_CH:
+        *rows = cell->peepholes * H;
+        break;
+    case WEIGHT_HR:
+        *rows = s->proj_size, *columns = s->proj_size ? H : 0;
+        break;
+    case KINDS:
+        break;
+    }
+}
+
+static size_t floats(int64_t rows, int64_t columns, enum kind kind) {
+    const int matrix = kind == WEIGHT_IH || kind == WEIGHT_HH || kind == WEIGHT_HR;
+    return (size_t)rows * (size_t)(matrix ? columns : 1);
+}
+
+/* Where the tensors of one layer and direction begin, counted from the first of them; returns how
+ * many floats they are together. */
+static size_t offsets(const fr_shape *s, int32_t layer, size_t at[KINDS]) {
+    size_t offset = 0;
+    for (enum kind kind = 0; kind < KINDS; kind++) {
+        int64_t rows, columns;
+        dimensions(s, layer, kind, &rows, &columns);
+        at[kind] = offset;
+        offset += floats(rows, columns, kind);
+    }
+    return offset;
+}
+
+/* Where layer and direction `index` begins: all layers but the first are of one size. */
+static size_t start_of(const fr_shape *s, int32_t index) {
+    size_t at[KINDS];
+    const size_t D = (size_t)s->num_directions, i = (size_t)index;
+    if (i <= D) return i * offsets(s, 0, at);
+    return D * offsets(s, 0, at) + (i - D) * offsets(s, 1, at);
+}
+
+size_t fr_parameter_count(const fr_shape *s) {
+    return start_of(s, s->num_layers * s->num_directions);
+}
+
+struct fr_tensors fr_layer_tensors(const fr_shape *s, int32_t index, float *parameters) {
+    size_t at[KINDS];
+    float *first = parameters + start_of(s, index);
+    offsets(s, index / s->num_directions, at);
+    return (struct fr_tensors){
+        .ih = first + at[WEIGHT_IH],
+        .hh = first + at[WEIGHT_HH],
+        .b_ih = s->bias ? first + at[BIAS_IH] : NULL,
+        .b_hh = s->bias ? first + at[BIAS_HH] : NULL,
+        .ch = first + at[WEIGHT_CH],
+        .hr = first + at[WEIGHT_HR],
+    };
+}
+
+int fr_parameter(const fr_shape *s, int32_t index, fr_tensor *tensor) {
+    static const char *const names[KINDS] = {"weight_ih", "weight_hh", "bias_ih",
+                                             "bias_hh",   "weight_ch", "weight_hr"};
+    size_t at[KINDS];
+    if (index < 0) return 0;
+    for (int32_t i = 0; i < s->num_layers * s->num_directions; i++) {
+        const int32_t layer = i / s->num_directions;
+        offsets(s, layer, at);
+        for (enum kind kind = 0; kind < KINDS; kind++) {
+            int64_t rows, columns;
+            dimensions(s, layer, kind, &rows, &columns);
+            if (rows == 0 || index-- > 0) continue;
+            const char *suffix = i % s->num_directions ? "_reverse" : "";
+            const int matrix = kind == WEIGHT_IH || kind == WEIGHT_HH || kind == WEIGHT_HR;
+            snprintf(tensor->name, sizeof tensor->name, "%s_l%d%s", names[kind], (int)layer,
+                     suffix);
+            tensor->rows = rows;
+            tensor->columns = matrix ? columns : -1;
+            tensor->offset = start_of(s, i) + at[kind];
+            return 1;
+        }
+    }
+    return 0;
+}
