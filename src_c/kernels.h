@@ -36,6 +36,20 @@ enum fr_cell_id {
     FR_CELLS
 };
 
+/* The columns of cells.def as constants: slots of a part, the first of them that it fills, and how
+ * many; parameters per unit. */
+#define FR_SLOT_HAS(part, slot) ((part "    ")[slot] >= '0')
+#define FR_FIRST_SLOT(part)     \
+    (FR_SLOT_HAS(part, 0)   ? 0 \
+     : FR_SLOT_HAS(part, 1) ? 1 \
+     : FR_SLOT_HAS(part, 2) ? 2 \
+     : FR_SLOT_HAS(part, 3) ? 3 \
+                            : 4)
+#define FR_NUM_GATES(part) \
+    (FR_SLOT_HAS(part, 0) + FR_SLOT_HAS(part, 1) + FR_SLOT_HAS(part, 2) + FR_SLOT_HAS(part, 3))
+#define FR_NUM_SLOTS(part) ((int)sizeof(part) - 1)
+#define FR_NUM_UNIT_PARAMETERS(list) ((int)sizeof(list) / 3)
+
 /* How a weight is stored. */
 enum fr_precision { FR_FLOAT32 };
 
@@ -59,7 +73,7 @@ struct fr_layer {
     struct fr_matrix x, h, u;    /* from I; from K, which is H, or P with a projection; from H */
     struct fr_matrix projection; /* (P, H) */
     float *bias;                 /* (blocks, slots, U) */
-    float *peepholes;            /* (blocks, 3, U), or NULL */
+    float *unit_parameters;      /* (blocks, count, U), or NULL */
     int32_t cell;                /* enum fr_cell_id */
     int32_t units;               /* H */
     int32_t slots, unit;         /* slots per unit, U */

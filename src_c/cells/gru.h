@@ -25,7 +25,7 @@
 
 VF_INLINE vf gru_mix(vf z, vf h0, vf n) { return vf_fma(z, h0, (vf_set1(1.0f) - z) * n); }
 
-VF_INLINE void gru_forward(vf z[4], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void gru_forward(vf z[4], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     z[1] = vf_sigmoid(z[1]);
     z[2] = vf_sigmoid(z[2]);
     z[3] = vf_tanh(vf_fma(z[1], z[0], z[3]));
@@ -39,13 +39,13 @@ VF_INLINE void gru_reset_before_gates(vf z[3], vf h0, vf *u) {
     *u = z[0] * h0;
 }
 
-VF_INLINE void gru_reset_before_forward(vf z[3], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void gru_reset_before_forward(vf z[3], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     z[2] = vf_tanh(z[2]);
     *h1 = gru_mix(z[1], h0, z[2]);
     (void)c0, (void)p, (void)c1;
 }
 
-VF_INLINE void gru_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc, vf *dh0) {
+VF_INLINE void gru_backward(vf z[4], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc, vf *dh0) {
     const vf n_h = z[0], r = z[1], u = z[2], n = z[3], one = vf_set1(1.0f);
     z[3] = dh * (one - u) * (one - n * n);
     z[2] = dh * (h0 - n) * (u * (one - u));
@@ -59,7 +59,7 @@ VF_INLINE vf gru_saturated(const vf z[4]) {
     return vf_outside(0.1f, 0.9f, z[1]) + vf_outside(0.1f, 0.9f, z[2]);
 }
 
-VF_INLINE void gru_reset_before_backward(vf z[3], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc,
+VF_INLINE void gru_reset_before_backward(vf z[3], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc,
                                          vf *dh0) {
     const vf u = z[1], n = z[2], one = vf_set1(1.0f);
     z[2] = dh * (one - u) * (one - n * n);

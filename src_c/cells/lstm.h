@@ -20,7 +20,7 @@
  *   dc0 = dc1 f  [+ dz_i p_i + dz_f p_f]
  */
 
-VF_INLINE void lstm_forward(vf z[4], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void lstm_forward(vf z[4], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     z[0] = vf_sigmoid(z[0]);
     z[1] = vf_sigmoid(z[1]);
     z[2] = vf_tanh(z[2]);
@@ -30,7 +30,7 @@ VF_INLINE void lstm_forward(vf z[4], vf h0, vf c0, const vf p[3], vf *h1, vf *c1
     (void)h0, (void)p;
 }
 
-VF_INLINE void lstm_peephole_forward(vf z[4], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void lstm_peephole_forward(vf z[4], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     z[0] = vf_sigmoid(vf_fma(p[0], c0, z[0]));
     z[1] = vf_sigmoid(vf_fma(p[1], c0, z[1]));
     z[2] = vf_tanh(z[2]);
@@ -48,7 +48,7 @@ VF_INLINE void lstm_backward_below_c1(vf z[4], vf c0, vf dc1) {
     z[2] = dc1 * i * (one - g * g);
 }
 
-VF_INLINE void lstm_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc, vf *dh0) {
+VF_INLINE void lstm_backward(vf z[4], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc, vf *dh0) {
     const vf f = z[1], o = z[3], t = vf_tanh(c1), one = vf_set1(1.0f);
     const vf dc1 = vf_fma(dh * o, one - t * t, *dc);
     z[3] = dh * t * (o * (one - o));
@@ -57,7 +57,7 @@ VF_INLINE void lstm_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh,
     (void)h0, (void)p, (void)dh0;
 }
 
-VF_INLINE void lstm_peephole_backward(vf z[4], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc,
+VF_INLINE void lstm_peephole_backward(vf z[4], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc,
                                       vf *dh0) {
     const vf f = z[1], o = z[3], t = vf_tanh(c1), one = vf_set1(1.0f);
     z[3] = dh * t * (o * (one - o));

@@ -8,13 +8,13 @@
  * h1 = 0, h1 outside 0.1 to 0.9, never.
  */
 
-VF_INLINE void rnn_tanh_forward(vf z[1], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void rnn_tanh_forward(vf z[1], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     z[0] = vf_tanh(z[0]);
     *h1 = z[0];
     (void)h0, (void)c0, (void)p, (void)c1;
 }
 
-VF_INLINE void rnn_tanh_backward(vf z[1], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc,
+VF_INLINE void rnn_tanh_backward(vf z[1], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc,
                                  vf *dh0) {
     z[0] = dh * (vf_set1(1.0f) - z[0] * z[0]);
     (void)h0, (void)c0, (void)c1, (void)p, (void)dc, (void)dh0;
@@ -22,13 +22,13 @@ VF_INLINE void rnn_tanh_backward(vf z[1], vf h0, vf c0, vf c1, const vf p[3], vf
 
 VF_INLINE vf rnn_tanh_saturated(const vf z[1]) { return vf_outside(-0.9f, 0.9f, z[0]); }
 
-VF_INLINE void rnn_relu_forward(vf z[1], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void rnn_relu_forward(vf z[1], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     z[0] = vf_max(vf_set1(0.0f), z[0]);
     *h1 = z[0];
     (void)h0, (void)c0, (void)p, (void)c1;
 }
 
-VF_INLINE void rnn_relu_backward(vf z[1], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc,
+VF_INLINE void rnn_relu_backward(vf z[1], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc,
                                  vf *dh0) {
     z[0] = vf_select(vf_lt(vf_set1(0.0f), z[0]), dh, z[0] * vf_set1(0.0f));
     (void)h0, (void)c0, (void)c1, (void)p, (void)dc, (void)dh0;
@@ -38,13 +38,13 @@ VF_INLINE vf rnn_relu_saturated(const vf z[1]) {
     return vf_select(vf_lt(vf_set1(0.0f), z[0]), vf_set1(0.0f), vf_set1(1.0f));
 }
 
-VF_INLINE void rnn_sigmoid_forward(vf z[1], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void rnn_sigmoid_forward(vf z[1], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     z[0] = vf_sigmoid(z[0]);
     *h1 = z[0];
     (void)h0, (void)c0, (void)p, (void)c1;
 }
 
-VF_INLINE void rnn_sigmoid_backward(vf z[1], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc,
+VF_INLINE void rnn_sigmoid_backward(vf z[1], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc,
                                     vf *dh0) {
     z[0] = dh * (z[0] * (vf_set1(1.0f) - z[0]));
     (void)h0, (void)c0, (void)c1, (void)p, (void)dc, (void)dh0;
@@ -52,12 +52,12 @@ VF_INLINE void rnn_sigmoid_backward(vf z[1], vf h0, vf c0, vf c1, const vf p[3],
 
 VF_INLINE vf rnn_sigmoid_saturated(const vf z[1]) { return vf_outside(0.1f, 0.9f, z[0]); }
 
-VF_INLINE void rnn_identity_forward(vf z[1], vf h0, vf c0, const vf p[3], vf *h1, vf *c1) {
+VF_INLINE void rnn_identity_forward(vf z[1], vf h0, vf c0, const vf *p, vf *h1, vf *c1) {
     *h1 = z[0];
     (void)h0, (void)c0, (void)p, (void)c1;
 }
 
-VF_INLINE void rnn_identity_backward(vf z[1], vf h0, vf c0, vf c1, const vf p[3], vf dh, vf *dc,
+VF_INLINE void rnn_identity_backward(vf z[1], vf h0, vf c0, vf c1, const vf *p, vf dh, vf *dc,
                                      vf *dh0) {
     z[0] = dh;
     (void)h0, (void)c0, (void)c1, (void)p, (void)dc, (void)dh0;

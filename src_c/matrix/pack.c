@@ -11,6 +11,7 @@ int32_t fr_chains(int64_t outputs) { return outputs <= 32 ? 4 : outputs <= 64 ? 
 
 struct fr_matrix fr_matrix_of(int32_t inputs, int32_t outputs, int32_t width) {
     const int32_t all = groups_of(outputs) * FR_GROUP;
+    if (outputs == 0) return (struct fr_matrix){0};
     return (struct fr_matrix){
         .inputs = inputs,
         .outputs = outputs,

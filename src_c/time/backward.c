@@ -139,7 +139,7 @@ static void back_steps(const struct back *b, const struct pass *p, const struct 
                        const struct lists *q, struct fr_member *member, int64_t s0, int64_t s1) {
     const struct fr_layer *l = p->layer;
     const struct fr_backward_layer *weights = &b->weights[p->reverse];
-    const int direct = fr_cells[l->cell].direct;
+    const int direct = fr_cells[l->cell].info.direct;
     for (int64_t s = s1 - 1; s >= s0; s--) {
         const int64_t rows = rows_at(&w->record, s);
         point_at_rows(b, p, w, q, s, s0);
@@ -329,7 +329,7 @@ static size_t padded(int32_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP 
 
 static struct work take_work(const struct back *b, size_t N, struct fr_arena *arena) {
     const struct fr_layer *l = b->layers;
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const fr_cell_info *cell = &fr_cells[l->cell].info;
     const fr_tape_plan *plan = &b->call.tape->plan;
     const size_t row = N * fr_unit_row(l), kept = fr_times((size_t)plan->kept_steps, N);
     struct work w = {.dh = fr_take(arena, row, sizeof(float))};
@@ -360,7 +360,7 @@ static struct lists take_lists(const struct back *b, size_t rows, struct fr_aren
     q.panel_x = fr_take(arena, fr_panel_floats(l->x.inputs), sizeof(float));
     q.panel_h = fr_take(arena, fr_panel_floats(l->h.inputs), sizeof(float));
     q.panel_u = NULL;
-    if (fr_cells[l->cell].phases == 2 || l->projection.outputs) {
+    if (fr_cells[l->cell].info.phases == 2 || l->projection.outputs) {
         q.panel_u = fr_take(arena, fr_panel_floats(l->units), sizeof(float));
     }
     q.compact =
@@ -378,12 +378,10 @@ static int32_t tape_threads(const fr_tape_plan *plan, int32_t threads) {
 static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
     const fr_tape *tape = b->call.tape;
     const fr_tape_plan *plan = &tape->plan;
-    const struct fr_cell_info *cell;
     b->D = b->call.model->shape.num_directions;
     b->layers = &b->call.model->layers[plan->layer * b->D];
     b->threads = threads;
-    cell = &fr_cells[b->layers->cell];
-    b->h_apart = (int32_t)strlen(cell->h_gates) != cell->slots;
+    b->h_apart = fr_num_gates(fr_cells[b->layers->cell].h) != b->layers->slots;
     b->h_row = off_kib((size_t)b->weights->h.inputs);
     b->u_row = off_kib((size_t)b->weights->u.inputs);
     b->dq_row = padded(b->layers->projection.outputs);

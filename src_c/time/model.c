@@ -6,25 +6,23 @@
 
 /* ---- layout ------------------------------------------------------------------------------ */
 
-/* The part of a layer's blocks that multiplies `inputs` values with `gates` gates, whose first one
- * is slot `slot`. */
-static struct fr_matrix view_of(const struct fr_layer *l, int32_t inputs, size_t gates,
-                                int32_t slot) {
+/* The part of a layer's blocks that multiplies `inputs` values with the gates of a column of
+ * cells.def. */
+static struct fr_matrix view_of(const struct fr_layer *l, int32_t inputs, const char *part) {
+    const int32_t gates = fr_num_gates(part);
     const int32_t padded = (l->units + FR_GROUP - 1) / FR_GROUP * FR_GROUP;
-    struct fr_matrix m = fr_matrix_of(inputs, (int32_t)gates * padded,
-                                      l->slots > 1 ? (int32_t)gates * l->unit : l->unit);
-    m.y_first = slot * l->unit;
+    struct fr_matrix m =
+        fr_matrix_of(inputs, gates * padded, l->slots > 1 ? gates * l->unit : l->unit);
+    m.y_first = fr_first_slot(part) * l->unit;
     m.y_stride = l->slots * l->unit;
-    m.chains = fr_chains(fr_gates(&fr_cells[l->cell]) * l->units);
+    m.chains = fr_chains((int64_t)fr_cells[l->cell].info.gates * l->units);
     m.bias = l->bias;
     return m;
 }
 
 static void lay_out_layer(struct fr_layer *l, const fr_shape *s, int32_t layer,
                           struct fr_arena *arena) {
-    const struct fr_cell_info *cell = &fr_cells[s->cell];
-    const int32_t inputs = (int32_t)(layer ? fr_features(s) : s->input_size);
-    const size_t h_gates = strlen(cell->h_gates), u_gates = strlen(cell->u_gates);
+    const struct fr_cell_data *cell = &fr_cells[s->cell];
     memset(l, 0, sizeof *l);
     l->cell = s->cell;
     l->units = s->hidden_size;
@@ -32,11 +30,14 @@ static void lay_out_layer(struct fr_layer *l, const fr_shape *s, int32_t layer,
     l->unit = cell->slots > 1 ? FR_GROUP : FR_ROW;
     l->blocks = (l->units + l->unit - 1) / l->unit;
     l->bias = fr_take(arena, fr_gate_row(l), sizeof(float));
-    l->x = view_of(l, inputs, strlen(cell->x_gates), cell->x_slot);
-    l->h = view_of(l, (int32_t)fr_output_size(s), h_gates, cell->h_slot);
-    if (u_gates) l->u = view_of(l, l->units, u_gates, cell->h_slot + (int32_t)h_gates);
+    l->x = view_of(l, (int32_t)(layer ? fr_features(s) : s->input_size), cell->x);
+    l->h = view_of(l, (int32_t)fr_output_size(s), cell->h);
+    l->u = view_of(l, l->units, cell->u);
     fr_take_weights((struct fr_matrix *const[]){&l->x, &l->h, &l->u}, 3, arena);
-    if (cell->peepholes) l->peepholes = fr_take(arena, 3 * fr_unit_row(l), sizeof(float));
+    if (cell->info.unit_parameters) {
+        l->unit_parameters =
+            fr_take(arena, (size_t)cell->info.unit_parameters * fr_unit_row(l), sizeof(float));
+    }
     if (s->proj_size) fr_lay_out_matrix(&l->projection, s->hidden_size, s->proj_size, arena);
 }
 
@@ -70,51 +71,58 @@ const fr_shape *fr_model_shape(const fr_model *model) { return &model->shape; }
 
 /* ---- packing ----------------------------------------------------------------------------- */
 
-/* The gates of W (gates * H, inputs) that a view has, block after block. */
-static void pack_view(const struct fr_layer *l, const struct fr_matrix *m, const char *gates,
+/* The gates of W (G * H, inputs) that a view has, block after block. */
+static void pack_view(const struct fr_layer *l, const struct fr_matrix *m, const char *part,
                       const float *W) {
-    const int32_t H = l->units, count = (int32_t)strlen(gates);
+    const int32_t H = l->units, first = fr_first_slot(part), count = fr_num_gates(part);
     for (int32_t u = 0; u < H; u += FR_GROUP) {
         const int32_t units = H - u < FR_GROUP ? H - u : FR_GROUP, block = u / l->unit;
-        for (int32_t g = 0; g < count; g++) {
-            const size_t row = (size_t)(gates[g] - '0') * (size_t)H + (size_t)u;
-            fr_pack_outputs(m, block * m->width + g * l->unit + u % l->unit, units,
+        for (int32_t i = 0; i < count; i++) {
+            const size_t row = (size_t)fr_gate_of(part, first + i) * (size_t)H + (size_t)u;
+            fr_pack_outputs(m, block * m->width + i * l->unit + u % l->unit, units,
                             W + row * (size_t)m->inputs);
         }
     }
 }
 
-/* The bias that starts the chain of a slot: b_ih, b_hh, or their sum, rounded once. Slots outside
- * the x range take the order of the h gates. */
+/* Where item `i` of `count` that every unit has is, in the order [block][item][U]. */
+static size_t unit_at(const struct fr_layer *l, size_t count, size_t i, size_t u) {
+    const size_t U = (size_t)l->unit;
+    return (u / U * count + i) * U + u % U;
+}
+
+/* The bias that starts the chain of a slot: b_ih, b_hh, or their sum, rounded once. Slots that x
+ * does not fill have the gate that h has there. */
 static void pack_bias(const struct fr_layer *l, const float *b_ih, const float *b_hh) {
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const size_t H = (size_t)l->units, U = (size_t)l->unit;
+    const struct fr_cell_data *cell = &fr_cells[l->cell];
+    const size_t H = (size_t)l->units;
     for (int32_t slot = 0; slot < l->slots; slot++) {
-        const int x = slot - cell->x_slot;
-        const char digit = x >= 0 && x < (int)strlen(cell->x_gates)
-                               ? cell->x_gates[x]
-                               : cell->h_gates[slot - cell->h_slot];
-        const size_t from = (size_t)(digit - '0') * H;
+        const int32_t gate = fr_gate_of(cell->x[slot] == '-' ? cell->h : cell->x, slot);
+        const size_t from = (size_t)gate * H;
         for (size_t u = 0; u < H; u++) {
-            float *out = l->bias + ((u / U) * (size_t)l->slots + (size_t)slot) * U + u % U;
-            *out = cell->biases[slot] == 'x'   ? b_ih[from + u]
-                   : cell->biases[slot] == 'h' ? b_hh[from + u]
-                                               : b_ih[from + u] + b_hh[from + u];
+            float *out = l->bias + unit_at(l, (size_t)l->slots, (size_t)slot, u);
+            *out = cell->bias[slot] == 'x'   ? b_ih[from + u]
+                   : cell->bias[slot] == 'h' ? b_hh[from + u]
+                                             : b_ih[from + u] + b_hh[from + u];
         }
     }
 }
 
-static void pack_layer(const struct fr_layer *l, const struct fr_tensors *t) {
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const size_t U = (size_t)l->unit;
-    pack_view(l, &l->x, cell->x_gates, t->ih);
-    pack_view(l, &l->h, cell->h_gates, t->hh);
-    pack_view(l, &l->u, cell->u_gates, t->hh);
-    if (t->b_ih) pack_bias(l, t->b_ih, t->b_hh);
-    for (size_t u = 0; cell->peepholes && u < (size_t)l->units; u++) {
-        for (size_t i = 0; i < 3; i++)
-            l->peepholes[(u / U * 3 + i) * U + u % U] = t->ch[i * (size_t)l->units + u];
+static void pack_unit_parameters(const struct fr_layer *l, const float *W) {
+    const size_t H = (size_t)l->units;
+    const size_t count = (size_t)fr_cells[l->cell].info.unit_parameters;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t u = 0; u < H; u++) l->unit_parameters[unit_at(l, count, i, u)] = W[i * H + u];
     }
+}
+
+static void pack_layer(const struct fr_layer *l, const struct fr_tensors *t) {
+    const struct fr_cell_data *cell = &fr_cells[l->cell];
+    pack_view(l, &l->x, cell->x, t->ih);
+    pack_view(l, &l->h, cell->h, t->hh);
+    pack_view(l, &l->u, cell->u, t->hh);
+    if (t->b_ih) pack_bias(l, t->b_ih, t->b_hh);
+    pack_unit_parameters(l, t->unit);
     if (l->projection.outputs) fr_pack_matrix(&l->projection, t->hr, NULL);
 }
 

@@ -21,7 +21,7 @@ static void start_c(const struct pass *p, const struct share *share, int64_t s,
     const size_t H = (size_t)l->units, row = fr_unit_row(l), N = (size_t)q->rows;
     const size_t first = first_unit(l, blocks.begin), last = first_unit(l, blocks.end);
     const size_t units = first < H ? (last < H ? last : H) - first : 0;
-    for (size_t r = 0; r < (size_t)p->group->rows && fr_cells[l->cell].states == 2; r++) {
+    for (size_t r = 0; r < (size_t)p->group->rows && fr_cells[l->cell].info.states == 2; r++) {
         const size_t from = p->state * N + (size_t)p->group->order[r];
         for (int i = 0; i < 2; i++) {
             float *c = share->scratch.c[i] + r * row + first;
@@ -103,9 +103,9 @@ static void copy_groups(float *to, const float *from, size_t begin, size_t end) 
 /* The slots that no x part fills start from their bias; only cells with several slots have any. */
 static void fill_slots_without_x(const struct fr_layer *l, float *const *gates, int64_t rows,
                                  struct range blocks) {
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const size_t slots = (size_t)l->slots, first = (size_t)cell->x_slot;
-    const size_t last = first + strlen(cell->x_gates);
+    const char *part = fr_cells[l->cell].x;
+    const size_t slots = (size_t)l->slots, first = (size_t)fr_first_slot(part);
+    const size_t last = first + (size_t)fr_num_gates(part);
     for (int64_t r = 0; r < rows && last - first < slots; r++) {
         for (int32_t block = blocks.begin; block < blocks.end; block++) {
             const size_t at = (size_t)block * slots * FR_GROUP;
@@ -246,7 +246,7 @@ static void finish_row(const struct pass *p, const struct share *share, int64_t 
     const size_t to = p->state * (size_t)q->rows + (size_t)p->group->order[r];
     const int64_t last = last_step(p, r);
     if (q->hn) memmove(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
-    if (!q->cn || fr_cells[p->layer->cell].states != 2) return;
+    if (!q->cn || fr_cells[p->layer->cell].info.states != 2) return;
     if (last >= 0)
         memcpy(q->cn + to * H, share->scratch.c[last & 1] + (size_t)r * fr_unit_row(p->layer),
                H * sizeof(float));

@@ -4,21 +4,42 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct fr_cell_info fr_cells[FR_CELLS] = {
-#define CELL(name, phases, slots, x_slot, x_gates, h_slot, h_gates, u_gates, biases, states, \
-             peepholes, direct)                                                              \
-    {#name,     phases, slots,   x_slot,  h_slot,  states,                                   \
-     peepholes, direct, x_gates, h_gates, u_gates, biases},
+const struct fr_cell_data fr_cells[FR_CELLS] = {
+#define CELL(name, family, phases, x, h, u, bias, states, direct, project, gates, tensor, list) \
+    {                                                                                           \
+        {#name, #family, FR_NUM_GATES(x), states, phases, direct, project, gates,               \
+         FR_NUM_UNIT_PARAMETERS(list), tensor},                                                 \
+        FR_NUM_SLOTS(bias),                                                                     \
+        x,                                                                                      \
+        h,                                                                                      \
+        u,                                                                                      \
+        bias,                                                                                   \
+        list,                                                                                   \
+    },
 #include "../cells/cells.def"
 #undef CELL
 };
 
+int32_t fr_cell_count(void) { return FR_CELLS; }
+
+const fr_cell_info *fr_cell_at(int32_t cell) {
+    return 0 <= cell && cell < FR_CELLS ? &fr_cells[cell].info : NULL;
+}
+
 int32_t fr_cell(const char *name) {
     for (int32_t i = 0; i < FR_CELLS; i++) {
-        if (strcmp(fr_cells[i].name, name) == 0) return i;
+        if (strcmp(fr_cells[i].info.name, name) == 0) return i;
     }
     return -1;
 }
+
+int32_t fr_num_gates(const char *part) {
+    int32_t count = 0;
+    for (; *part; part++) count += *part != '-';
+    return count;
+}
+
+int32_t fr_first_slot(const char *part) { return (int32_t)strspn(part, "-"); }
 
 static int in_range(int32_t value, int32_t low, int32_t high) {
     return low <= value && value <= high;
@@ -32,7 +53,7 @@ const char *fr_shape_error(const fr_shape *s) {
     if (!in_range(s->num_directions, 1, 2)) return "num_directions must be 1 or 2";
     if (!in_range(s->bias, 0, 1)) return "bias must be 0 or 1";
     if (!in_range(s->merge_sum, 0, 1)) return "merge_sum must be 0 or 1";
-    if (s->proj_size && fr_cells[s->cell].states != 2) return "only an LSTM has a projection";
+    if (s->proj_size && !fr_cells[s->cell].info.project) return "this cell has no projection";
     if (!in_range(s->proj_size, 0, s->hidden_size - 1))
         return "proj_size must be 0 or less than hidden_size";
     return NULL;
@@ -40,13 +61,13 @@ const char *fr_shape_error(const fr_shape *s) {
 
 /* ---- the flat parameter vector ----------------------------------------------------------- */
 
-enum kind { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, WEIGHT_CH, WEIGHT_HR, KINDS };
+enum kind { WEIGHT_IH, WEIGHT_HH, BIAS_IH, BIAS_HH, UNIT, WEIGHT_HR, KINDS };
 
 /* First and second dimension of a kind of tensor in layer `layer`; 0, 0: the shape has none. */
 static void dimensions(const fr_shape *s, int32_t layer, enum kind kind, int64_t *rows,
                        int64_t *columns) {
-    const struct fr_cell_info *cell = &fr_cells[s->cell];
-    const int64_t H = s->hidden_size, wide = fr_gates(cell) * H;
+    const fr_cell_info *cell = &fr_cells[s->cell].info;
+    const int64_t H = s->hidden_size, wide = cell->gates * H;
     *rows = *columns = 0;
     switch (kind) {
     case WEIGHT_IH:
@@ -59,8 +80,8 @@ static void dimensions(const fr_shape *s, int32_t layer, enum kind kind, int64_t
     case BIAS_HH:
         *rows = s->bias ? wide : 0;
         break;
-    case WEIGHT_CH:
-        *rows = cell->peepholes * H;
+    case UNIT:
+        *rows = cell->unit_parameters * H;
         break;
     case WEIGHT_HR:
         *rows = s->proj_size, *columns = s->proj_size ? H : 0;
@@ -109,14 +130,15 @@ struct fr_tensors fr_layer_tensors(const fr_shape *s, int32_t index, float *para
         .hh = first + at[WEIGHT_HH],
         .b_ih = s->bias ? first + at[BIAS_IH] : NULL,
         .b_hh = s->bias ? first + at[BIAS_HH] : NULL,
-        .ch = first + at[WEIGHT_CH],
+        .unit = first + at[UNIT],
         .hr = first + at[WEIGHT_HR],
     };
 }
 
 int fr_parameter(const fr_shape *s, int32_t index, fr_tensor *tensor) {
-    static const char *const names[KINDS] = {"weight_ih", "weight_hh", "bias_ih",
-                                             "bias_hh",   "weight_ch", "weight_hr"};
+    const char *const names[KINDS] = {
+        "weight_ih", "weight_hh", "bias_ih", "bias_hh", fr_cells[s->cell].info.unit_tensor,
+        "weight_hr"};
     size_t at[KINDS];
     if (index < 0) return 0;
     for (int32_t i = 0; i < s->num_layers * s->num_directions; i++) {
