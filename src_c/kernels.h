@@ -20,8 +20,7 @@
 #ifndef FASTRNN_KERNELS_H
 #define FASTRNN_KERNELS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "include/fastrnn.h"
 
 enum {
     FR_GROUP = 16,    /* lanes that a block is padded to on every instruction set */
@@ -74,9 +73,10 @@ struct fr_layer {
     struct fr_matrix projection; /* (P, H) */
     float *bias;                 /* (blocks, slots, U) */
     float *unit_parameters;      /* (blocks, count, U), or NULL */
-    int32_t cell;                /* enum fr_cell_id */
-    int32_t units;               /* H */
-    int32_t slots, unit;         /* slots per unit, U */
+    float gate_alpha, gate_beta;
+    int32_t cell, gate_activation; /* enum fr_cell_id, enum fr_gate_activation */
+    int32_t units;                 /* H */
+    int32_t slots, unit;           /* slots per unit, U */
     int32_t blocks;
 };
 
@@ -166,13 +166,18 @@ struct fr_scatter;
 struct fr_attention;
 struct fr_attention_gradients;
 
+/* What one cell does with one activation of its gates. */
+struct fr_cell_kernels {
+    void (*step)(const struct fr_step *);
+    void (*second)(const struct fr_step *); /* second phase, NULL where there is none */
+    void (*back)(const struct fr_back *);
+    void (*back_second)(const struct fr_back *);
+};
+
 struct fr_kernels {
     const char *name;
     void (*product)(const struct fr_product *);
-    void (*step[FR_CELLS])(const struct fr_step *);
-    void (*second[FR_CELLS])(const struct fr_step *); /* second phase, NULL where there is none */
-    void (*back[FR_CELLS])(const struct fr_back *);
-    void (*back_second[FR_CELLS])(const struct fr_back *);
+    struct fr_cell_kernels cell[FR_CELLS][FR_GATE_ACTIVATIONS];
     void (*outer)(const struct fr_outer *);
     void (*columns)(const struct fr_columns *);
     void (*evaluate)(int function, const float *x, float *y, size_t n); /* 0 exp 1 sigmoid 2 tanh */
@@ -198,6 +203,11 @@ struct fr_kernels {
     void (*attend_back)(const struct fr_attention *, const struct fr_attention_gradients *,
                         int64_t first, int64_t last);
 };
+
+static inline const struct fr_cell_kernels *fr_cell_kernels(const struct fr_kernels *kernels,
+                                                            const struct fr_layer *layer) {
+    return &kernels->cell[layer->cell][layer->gate_activation];
+}
 
 extern const struct fr_kernels fr_kernels_base, fr_kernels_avx2, fr_kernels_avx512, fr_kernels_neon;
 

@@ -50,15 +50,20 @@ enum {
 
 /* ---- shape: what a stack of layers is ---------------------------------------------------- */
 
+/* How gates are activated: 1 / (1 + exp(-x)), or max(0, min(1, alpha x + beta)). */
+enum fr_gate_activation { FR_GATE_SIGMOID, FR_GATE_HARD_SIGMOID, FR_GATE_ACTIVATIONS };
+
 typedef struct fr_shape {
-    int32_t cell;           /* fr_cell("lstm"), ... */
-    int32_t input_size;     /* I */
-    int32_t hidden_size;    /* H */
-    int32_t proj_size;      /* P < H, where the cell can project; 0: no projection */
-    int32_t num_layers;     /* L */
-    int32_t num_directions; /* D */
-    int32_t bias;           /* 0: no bias tensors */
-    int32_t merge_sum;      /* D = 2: 1 adds the directions, 0 concatenates them */
+    int32_t cell;                /* fr_cell("lstm"), ... */
+    int32_t input_size;          /* I */
+    int32_t hidden_size;         /* H */
+    int32_t proj_size;           /* P < H, where the cell can project; 0: no projection */
+    int32_t num_layers;          /* L */
+    int32_t num_directions;      /* D */
+    int32_t bias;                /* 0: no bias tensors */
+    int32_t merge_sum;           /* D = 2: 1 adds the directions, 0 concatenates them */
+    int32_t gate_activation;     /* enum fr_gate_activation; sigmoid unless the cell has a choice */
+    float gate_alpha, gate_beta; /* of a hard sigmoid: alpha > 0; else 0 */
 } fr_shape;
 
 /* What there is to know of a cell. Those of one family are one layer with options. */

@@ -112,9 +112,9 @@ static struct fr_back prepare_step(const struct back *b, const struct pass *p, c
 static void back_cell(const struct back *b, const struct fr_backward_layer *weights,
                       struct fr_back *step, const struct lists *q, struct fr_member *member,
                       int64_t s) {
-    const struct fr_kernels *kernels = b->call.kernels;
     const struct fr_layer *l = step->layer;
-    const int second = kernels->back_second[l->cell] != NULL, n = member->threads;
+    const struct fr_cell_kernels *cell = fr_cell_kernels(b->call.kernels, l);
+    const int n = member->threads;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range units = units_of(l, i, n);
         step->begin = units.begin, step->end = units.end;
@@ -122,15 +122,15 @@ static void back_cell(const struct back *b, const struct fr_backward_layer *weig
             multiply(b, &weights->projection, q->dq, q->dm, step->rows,
                      share_of(weights->projection.blocks, i, n), 0, s);
         }
-        kernels->back[l->cell](step);
+        cell->back(step);
     }
-    if (member->gone || !second) return;
+    if (member->gone || !cell->back_second) return;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range units = units_of(l, i, n);
         step->begin = units.begin, step->end = units.end;
         multiply(b, &weights->u, q->dz_u, q->du, step->rows, share_of(weights->u.blocks, i, n), 0,
                  s);
-        kernels->back_second[l->cell](step);
+        cell->back_second(step);
     }
 }
 

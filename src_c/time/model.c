@@ -25,6 +25,8 @@ static void lay_out_layer(struct fr_layer *l, const fr_shape *s, int32_t layer,
     const struct fr_cell_data *cell = &fr_cells[s->cell];
     memset(l, 0, sizeof *l);
     l->cell = s->cell;
+    l->gate_activation = s->gate_activation;
+    l->gate_alpha = s->gate_alpha, l->gate_beta = s->gate_beta;
     l->units = s->hidden_size;
     l->slots = cell->slots;
     l->unit = cell->slots > 1 ? FR_GROUP : FR_ROW;

@@ -143,21 +143,21 @@ static void open_blocks(const struct pass *p, const struct share *share,
  * that it begins. */
 static void run_step(const struct pass *p, const struct share *share, struct fr_step *step,
                      const struct opening *opening) {
-    const struct fr_kernels *kernels = p->call->kernels;
     const struct fr_layer *l = p->layer;
+    const struct fr_cell_kernels *cell = fr_cell_kernels(p->call->kernels, l);
     const struct fr_matrix *projection = l->projection.outputs ? &l->projection : NULL;
     struct fr_member *member = share->member;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range blocks = share_of(l->blocks, i, member->threads);
         step->begin = blocks.begin, step->end = blocks.end;
         open_blocks(p, share, opening, blocks);
-        kernels->step[l->cell](step);
+        cell->step(step);
     }
-    if (member->gone || !(projection || kernels->second[l->cell])) return;
+    if (member->gone || !(projection || cell->second)) return;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range blocks = share_of(l->blocks, i, member->threads);
         step->begin = blocks.begin, step->end = blocks.end;
-        if (kernels->second[l->cell]) kernels->second[l->cell](step);
+        if (cell->second) cell->second(step);
         if (!projection) continue;
         const struct range outputs = share_of(projection->blocks, i, member->threads);
         const struct fr_product product = {
@@ -166,7 +166,7 @@ static void run_step(const struct pass *p, const struct share *share, struct fr_
             outputs.begin,        outputs.end,
             .accumulate = 0,      .reversed = 0,
         };
-        kernels->product(&product);
+        p->call->kernels->product(&product);
     }
 }
 

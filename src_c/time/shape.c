@@ -45,6 +45,18 @@ static int in_range(int32_t value, int32_t low, int32_t high) {
     return low <= value && value <= high;
 }
 
+static const char *gates_error(const fr_shape *s) {
+    if (!in_range(s->gate_activation, 0, FR_GATE_ACTIVATIONS - 1))
+        return "gate_activation is not one that there is";
+    if (s->gate_activation == FR_GATE_SIGMOID) return NULL;
+    if (!fr_cells[s->cell].info.gate_activations) return "this cell's activation is no choice";
+    const float most = 3.4028234e38f; /* neither NaN nor infinite */
+    if (!(0.0f < s->gate_alpha && s->gate_alpha <= most))
+        return "gate_alpha must be positive and finite";
+    if (!(-most <= s->gate_beta && s->gate_beta <= most)) return "gate_beta must be finite";
+    return NULL;
+}
+
 const char *fr_shape_error(const fr_shape *s) {
     if (!in_range(s->cell, 0, FR_CELLS - 1)) return "cell is not one that fr_cell returns";
     if (!in_range(s->input_size, 0, FR_MAX_SIZE)) return "input_size must be 0 to 1048576";
@@ -56,7 +68,7 @@ const char *fr_shape_error(const fr_shape *s) {
     if (s->proj_size && !fr_cells[s->cell].info.project) return "this cell has no projection";
     if (!in_range(s->proj_size, 0, s->hidden_size - 1))
         return "proj_size must be 0 or less than hidden_size";
-    return NULL;
+    return gates_error(s);
 }
 
 /* ---- the flat parameter vector ----------------------------------------------------------- */

@@ -162,8 +162,9 @@ static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *
         .end = l->blocks,
         .reversed = old,
     };
-    kernels->step[l->cell](&step);
-    if (kernels->second[l->cell]) kernels->second[l->cell](&step);
+    const struct fr_cell_kernels *cell = fr_cell_kernels(kernels, l);
+    cell->step(&step);
+    if (cell->second) cell->second(&step);
     if (projected) {
         const struct fr_product product = {
             .matrix = &l->projection,
