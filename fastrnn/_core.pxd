@@ -30,7 +30,7 @@ cdef extern from "include/fastrnn.h" nogil:
     ctypedef struct fr_linear
 
     ctypedef struct fr_tape
-    ctypedef struct fr_transpose
+    ctypedef struct fr_backward_weights
 
     ctypedef struct fr_sequence:
         int64_t steps, rows, step_stride, row_stride
@@ -92,10 +92,10 @@ cdef extern from "include/fastrnn.h" nogil:
     size_t fr_tape_size(const fr_model *model, const fr_tape_plan *plan)
     fr_tape *fr_tape_create(const fr_model *model, const fr_tape_plan *plan, void *memory)
     size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan)
-    size_t fr_transpose_size(const fr_model *model)
-    fr_transpose *fr_transpose_create(const fr_model *model, void *memory)
-    void fr_transpose_load(const fr_model *model, fr_transpose *transpose, const float *parameters)
-    void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
+    size_t fr_backward_weights_size(const fr_model *model)
+    fr_backward_weights *fr_backward_weights_create(const fr_model *model, void *memory)
+    void fr_backward_weights_load(const fr_model *model, fr_backward_weights *weights, const float *parameters)
+    void fr_backward(const fr_model *model, const fr_backward_weights *weights, const fr_sequence *sequence,
                      const fr_gradients *gradients, void *workspace, int32_t threads)
     size_t fr_linear_gradient_size(int32_t inputs, int32_t outputs, int32_t threads)
     void fr_linear_gradient(int32_t inputs, int32_t outputs, int64_t steps, int64_t rows, const float *x,
@@ -237,7 +237,7 @@ cdef class Memory:
 cdef class Store:
     cdef void *workspace
     cdef void *weights
-    cdef void *transposed
+    cdef void *backward_weights
     cdef list tapes
     cdef int max_tapes
     cdef public bint trained
@@ -307,7 +307,7 @@ cdef class Gradients:
 
 
 cdef class BackwardWeights:
-    cdef fr_transpose *transpose
+    cdef fr_backward_weights *packed
     cdef readonly Stack stack
 
 

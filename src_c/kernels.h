@@ -8,7 +8,8 @@
  *     u rows   [k = 0..H-1][u gate][U]       second phase, if the cell has one
  *
  * so that one step of a stream is one linear sweep. Missing units are zero; a last block of a
- * one-slot cell is only as wide as it must be (16, 32, 48 or 64). Gate buffers, the bias and the
+ * one-slot cell is only as wide as it must be (16, 32, 48 or 64), and the h rows of a narrow one
+ * begin where those of a full one would. Gate buffers, the bias and the
  * training tape share one order, [block][slot][U]: the x product lands exactly where the h product
  * starts, and the backward pass can put gradients in place of gates.
  *
@@ -19,8 +20,7 @@
 #ifndef FASTRNN_KERNELS_H
 #define FASTRNN_KERNELS_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "include/fastrnn.h"
 
 enum {
     FR_GROUP = 16,    /* lanes that a block is padded to on every instruction set */
@@ -35,28 +35,49 @@ enum fr_cell_id {
     FR_CELLS
 };
 
-/* A weight matrix (outputs, inputs) in blocks of 64 outputs, as for a one-slot cell. The backward
- * products use the same form: their inputs are gradients of gates, in the order of the tape. */
+/* The columns of cells.def as constants: slots of a part, the first of them that it fills, and how
+ * many; parameters per unit. */
+#define FR_SLOT_HAS(part, slot) ((part "    ")[slot] >= '0')
+#define FR_FIRST_SLOT(part)     \
+    (FR_SLOT_HAS(part, 0)   ? 0 \
+     : FR_SLOT_HAS(part, 1) ? 1 \
+     : FR_SLOT_HAS(part, 2) ? 2 \
+     : FR_SLOT_HAS(part, 3) ? 3 \
+                            : 4)
+#define FR_NUM_GATES(part) \
+    (FR_SLOT_HAS(part, 0) + FR_SLOT_HAS(part, 1) + FR_SLOT_HAS(part, 2) + FR_SLOT_HAS(part, 3))
+#define FR_NUM_SLOTS(part) ((int)sizeof(part) - 1)
+#define FR_NUM_UNIT_PARAMETERS(list) ((int)sizeof(list) / 3)
+
+/* How a weight is stored. */
+enum fr_precision { FR_FLOAT32 };
+
+/* A packed weight matrix, by itself or as a part of a layer's blocks. Block b has the outputs from
+ * b * width on; its rows [k = 0..inputs-1][width] lie `stride` elements behind those of block
+ * b - 1, and its result j goes to float y_first + b * y_stride + j of a row of y, so that a matrix
+ * can write into the slots of a gate buffer. A bias lies as y does. */
 struct fr_matrix {
-    float *weights;      /* (blocks, inputs, 64), the last block narrower */
-    float *bias;         /* (blocks * 64), zeros when there is none */
-    size_t block_stride; /* floats from one block to the next */
-    int32_t inputs, outputs, blocks, chains;
+    void *data;              /* (blocks, inputs, width), the last block narrower */
+    float *bias;             /* as a row of y; zeros when there is none */
+    size_t stride;           /* elements from one block to the next */
+    int32_t inputs, outputs; /* outputs = 0: there is no such matrix */
+    int32_t blocks, width;   /* width: a multiple of 16, at most FR_ROW */
+    int32_t y_first, y_stride;
+    int32_t chains, precision; /* enum fr_precision */
 };
 
-/* One recurrent layer in one direction. */
+/* One recurrent layer in one direction: x, h and u are views of its blocks. Gates are padded units,
+ * so their outputs are blocks * width, or for one slot the groups of 16 that exist. */
 struct fr_layer {
-    float *weights;      /* blocks as above */
-    float *bias;         /* (blocks, slots, U) */
-    float *peepholes;    /* (blocks, 3, U), or NULL */
-    size_t block_stride; /* floats from one block to the next */
-    int32_t cell;        /* enum fr_cell_id */
-    int32_t inputs;      /* I */
-    int32_t recurrent;   /* K: H, or P with a projection */
-    int32_t units;       /* H */
-    int32_t slots, unit; /* slots per unit, U */
-    int32_t blocks, chains;
-    struct fr_matrix projection; /* (P, H); outputs = 0 when there is none */
+    struct fr_matrix x, h, u;    /* from I; from K, which is H, or P with a projection; from H */
+    struct fr_matrix projection; /* (P, H) */
+    float *bias;                 /* (blocks, slots, U) */
+    float *unit_parameters;      /* (blocks, count, U), or NULL */
+    float gate_alpha, gate_beta;
+    int32_t cell, gate_activation; /* enum fr_cell_id, enum fr_gate_activation */
+    int32_t units;                 /* H */
+    int32_t slots, unit;           /* slots per unit, U */
+    int32_t blocks;
 };
 
 /* Floats from one row in [block][slot][U] order to the next, and of one row of padded units. Gate
@@ -68,15 +89,6 @@ static inline size_t fr_gate_row(const struct fr_layer *l) {
 static inline size_t fr_unit_row(const struct fr_layer *l) {
     return (size_t)l->blocks * (size_t)l->unit;
 }
-
-/* gates = bias + W_ih x for some rows and the blocks [begin, end). */
-struct fr_input {
-    const struct fr_layer *layer;
-    const float *const *x; /* [rows] -> (I) */
-    float *gates;          /* (rows, blocks, slots, U) */
-    int64_t rows;
-    int32_t begin, end;
-};
 
 /* One time step of some rows for the blocks [begin, end), walked backwards if `reversed`. */
 struct fr_step {
@@ -122,12 +134,11 @@ struct fr_back {
 struct fr_product {
     const struct fr_matrix *matrix;
     const float *const *x; /* [rows] -> (inputs) */
-    float *const *y;       /* [rows] -> (outputs) */
+    float *const *y;       /* [rows] -> results */
     int64_t rows;
     int32_t begin, end;
     int32_t accumulate; /* y += */
-    int32_t
-        reversed; /* blocks from the last to the first: what is still in the cache comes first */
+    int32_t reversed;   /* last block first: what is still in the cache comes first */
 };
 
 /* Rows of a panel: what one visit of a weight gradient adds. FR_STRIP columns lie together:
@@ -155,14 +166,18 @@ struct fr_scatter;
 struct fr_attention;
 struct fr_attention_gradients;
 
+/* What one cell does with one activation of its gates. */
+struct fr_cell_kernels {
+    void (*step)(const struct fr_step *);
+    void (*second)(const struct fr_step *); /* second phase, NULL where there is none */
+    void (*back)(const struct fr_back *);
+    void (*back_second)(const struct fr_back *);
+};
+
 struct fr_kernels {
     const char *name;
-    void (*input)(const struct fr_input *);
     void (*product)(const struct fr_product *);
-    void (*step[FR_CELLS])(const struct fr_step *);
-    void (*second[FR_CELLS])(const struct fr_step *); /* second phase, NULL where there is none */
-    void (*back[FR_CELLS])(const struct fr_back *);
-    void (*back_second[FR_CELLS])(const struct fr_back *);
+    struct fr_cell_kernels cell[FR_CELLS][FR_GATE_ACTIVATIONS];
     void (*outer)(const struct fr_outer *);
     void (*columns)(const struct fr_columns *);
     void (*evaluate)(int function, const float *x, float *y, size_t n); /* 0 exp 1 sigmoid 2 tanh */
@@ -188,6 +203,11 @@ struct fr_kernels {
     void (*attend_back)(const struct fr_attention *, const struct fr_attention_gradients *,
                         int64_t first, int64_t last);
 };
+
+static inline const struct fr_cell_kernels *fr_cell_kernels(const struct fr_kernels *kernels,
+                                                            const struct fr_layer *layer) {
+    return &kernels->cell[layer->cell][layer->gate_activation];
+}
 
 extern const struct fr_kernels fr_kernels_base, fr_kernels_avx2, fr_kernels_avx512, fr_kernels_neon;
 

@@ -37,7 +37,7 @@ cdef class Store:
     def __dealloc__(self):
         free(self.workspace)
         free(self.weights)
-        free(self.transposed)
+        free(self.backward_weights)
 
     @property
     def nbytes(self):
@@ -55,7 +55,7 @@ cdef class Store:
         self._drop_tapes()
         free(fr_swap(&self.workspace, NULL))
         free(fr_swap(&self.weights, NULL))
-        free(fr_swap(&self.transposed, NULL))
+        free(fr_swap(&self.backward_weights, NULL))
 
     cdef void *borrow(self, size_t size) except NULL:
         """A workspace; the first cache line of its block holds its size."""

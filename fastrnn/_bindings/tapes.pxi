@@ -8,16 +8,16 @@ cdef class BackwardWeights:
         check_shape("parameters", (parameters.shape[0],), (stack.num_parameters,))
         self.stack = stack
         stack.store.trained = True
-        self.transpose = fr_transpose_create(
-            stack.model, stack.store.block(&stack.store.transposed, fr_transpose_size(stack.model)))
+        self.packed = fr_backward_weights_create(
+            stack.model, stack.store.block(&stack.store.backward_weights, fr_backward_weights_size(stack.model)))
         with nogil:
-            fr_transpose_load(stack.model, self.transpose, &parameters[0])
+            fr_backward_weights_load(stack.model, self.packed, &parameters[0])
 
     def __dealloc__(self):
-        if self.stack is not None and self.transpose is not NULL:
-            self.stack.store.put(&self.stack.store.transposed, self.transpose)
+        if self.stack is not None and self.packed is not NULL:
+            self.stack.store.put(&self.stack.store.backward_weights, self.packed)
         else:
-            free(self.transpose)
+            free(self.packed)
 
     def record(self, Batch batch not None, int layer, cnp.ndarray x, int64_t checkpoint_every):
         """(y, tape) of layer `layer` alone, with what its backward pass needs; the states are the batch's.
@@ -103,7 +103,7 @@ cdef class Tape:
             raise RuntimeError("a pullback can be called once: its tape is used up")
         workspace = stack.store.borrow(self.workspace_size)
         with nogil:
-            fr_backward(stack.model, self.weights.transpose, &self.sequence, &g, workspace, threads)
+            fr_backward(stack.model, self.weights.packed, &self.sequence, &g, workspace, threads)
         stack.store.give_back(workspace)
         stack.store.give_tape(self.memory)
         self.memory = None

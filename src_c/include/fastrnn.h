@@ -50,19 +50,40 @@ enum {
 
 /* ---- shape: what a stack of layers is ---------------------------------------------------- */
 
+/* How gates are activated: 1 / (1 + exp(-x)), or max(0, min(1, alpha x + beta)). */
+enum fr_gate_activation { FR_GATE_SIGMOID, FR_GATE_HARD_SIGMOID, FR_GATE_ACTIVATIONS };
+
 typedef struct fr_shape {
-    int32_t cell;           /* fr_cell("lstm"), ... */
-    int32_t input_size;     /* I */
-    int32_t hidden_size;    /* H */
-    int32_t proj_size;      /* P < H, LSTM only; 0: no projection */
-    int32_t num_layers;     /* L */
-    int32_t num_directions; /* D */
-    int32_t bias;           /* 0: no bias tensors */
-    int32_t merge_sum;      /* D = 2: 1 adds the directions, 0 concatenates them */
+    int32_t cell;                /* fr_cell("lstm"), ... */
+    int32_t input_size;          /* I */
+    int32_t hidden_size;         /* H */
+    int32_t proj_size;           /* P < H, where the cell can project; 0: no projection */
+    int32_t num_layers;          /* L */
+    int32_t num_directions;      /* D */
+    int32_t bias;                /* 0: no bias tensors */
+    int32_t merge_sum;           /* D = 2: 1 adds the directions, 0 concatenates them */
+    int32_t gate_activation;     /* enum fr_gate_activation; sigmoid unless the cell has a choice */
+    float gate_alpha, gate_beta; /* of a hard sigmoid: alpha > 0; else 0 */
 } fr_shape;
 
-/* The cell of that name, or -1. Names: rnn_tanh rnn_relu rnn_sigmoid rnn_identity lstm
- * lstm_peephole gru gru_reset_before. */
+/* What there is to know of a cell. Those of one family are one layer with options. */
+typedef struct fr_cell_info {
+    const char *name;         /* "lstm_peephole" */
+    const char *family;       /* "LSTM" */
+    int32_t gates;            /* G */
+    int32_t states;           /* 1: h; 2: h and c */
+    int32_t phases;           /* 2: a product needs the gates of all units first */
+    int32_t direct;           /* 1: h0 meets the units also outside the products */
+    int32_t project;          /* 1: h can be projected */
+    int32_t gate_activations; /* 1: the gates' activation can be chosen */
+    int32_t unit_parameters;  /* parameters that a unit has for itself, in the tensor */
+    const char *unit_tensor;  /* "weight_ch" (unit_parameters * H); "" if there are none */
+} fr_cell_info;
+
+FR_API int32_t fr_cell_count(void);
+/* Cells are counted from 0; NULL if there is none of that number. */
+FR_API const fr_cell_info *fr_cell_at(int32_t cell);
+/* The cell of that name, or -1. */
 FR_API int32_t fr_cell(const char *name);
 
 /* NULL if the shape is valid, else a sentence that says what is wrong. */
@@ -70,7 +91,8 @@ FR_API const char *fr_shape_error(const fr_shape *shape);
 
 /* The parameters of a stack are one flat vector of floats, tensor after tensor in PyTorch's order:
  * per layer and direction weight_ih (G*H, inputs), weight_hh (G*H, R), bias_ih (G*H), bias_hh
- * (G*H), weight_ch (3*H; peepholes of i, f, o), weight_hr (P, H), as far as the shape has them. */
+ * (G*H), the cell's unit_tensor (an LSTM's weight_ch: peepholes of i, f, o), weight_hr (P, H), as
+ * far as the shape has them. */
 typedef struct fr_tensor {
     char name[48];   /* PyTorch's name, e.g. weight_ih_l0_reverse */
     int64_t rows;    /* first dimension */

@@ -35,12 +35,12 @@ FR_API fr_tape *fr_tape_create(const fr_model *model, const fr_tape_plan *plan, 
 FR_API size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan);
 
 /* Weights packed for the backward pass; read-only once loaded, as a model. */
-typedef struct fr_transpose fr_transpose;
+typedef struct fr_backward_weights fr_backward_weights;
 
-FR_API size_t fr_transpose_size(const fr_model *model);
-FR_API fr_transpose *fr_transpose_create(const fr_model *model, void *memory);
-FR_API void fr_transpose_load(const fr_model *model, fr_transpose *transpose,
-                              const float *parameters);
+FR_API size_t fr_backward_weights_size(const fr_model *model);
+FR_API fr_backward_weights *fr_backward_weights_create(const fr_model *model, void *memory);
+FR_API void fr_backward_weights_load(const fr_model *model, fr_backward_weights *weights,
+                                     const float *parameters);
 
 typedef struct fr_gradients {
     const float *dy;        /* like y; NULL: zeros */
@@ -64,7 +64,7 @@ typedef struct fr_gradients {
  * threads, neighbours or kept_steps. With tokens, gates' gradients are first added up per token, in
  * the same order, and weight_ih's gradient takes the tokens in rising order: V rows instead of T *
  * N. */
-FR_API void fr_backward(const fr_model *model, const fr_transpose *transpose,
+FR_API void fr_backward(const fr_model *model, const fr_backward_weights *weights,
                         const fr_sequence *sequence, const fr_gradients *gradients, void *workspace,
                         int32_t threads);
 

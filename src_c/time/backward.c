@@ -38,7 +38,7 @@ static void point_at_rows(const struct back *b, const struct pass *p, const stru
                           const struct lists *q, int64_t s, int64_t s0) {
     const struct fr_layer *l = p->layer;
     const size_t unit_row = fr_unit_row(l), first = record_row(&w->record, s);
-    const size_t F = (size_t)fr_features(&b->call.model->shape), R = (size_t)l->recurrent;
+    const size_t F = (size_t)fr_features(&b->call.model->shape), R = (size_t)l->h.inputs;
     const size_t offset = p->reverse && !b->call.model->shape.merge_sum ? R : 0;
     const struct view dy = caller_view(b->call.sequence, p->group, (float *)b->g->dy, F, offset);
     for (int64_t r = 0; r < rows_at(&w->record, s); r++) {
@@ -109,26 +109,28 @@ static struct fr_back prepare_step(const struct back *b, const struct pass *p, c
 }
 
 /* Through the cell: dz from dh, and dh of the step before but for its product. */
-static void back_cell(const struct back *b, const struct fr_backs *backs, struct fr_back *step,
-                      const struct lists *q, struct fr_member *member, int64_t s) {
-    const struct fr_kernels *kernels = b->call.kernels;
+static void back_cell(const struct back *b, const struct fr_backward_layer *weights,
+                      struct fr_back *step, const struct lists *q, struct fr_member *member,
+                      int64_t s) {
     const struct fr_layer *l = step->layer;
-    const int second = kernels->back_second[l->cell] != NULL, n = member->threads;
+    const struct fr_cell_kernels *cell = fr_cell_kernels(b->call.kernels, l);
+    const int n = member->threads;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range units = units_of(l, i, n);
         step->begin = units.begin, step->end = units.end;
-        if (backs->projection.outputs) {
-            multiply(b, &backs->projection, q->dq, q->dm, step->rows,
-                     share_of(backs->projection.blocks, i, n), 0, s);
+        if (weights->projection.outputs) {
+            multiply(b, &weights->projection, q->dq, q->dm, step->rows,
+                     share_of(weights->projection.blocks, i, n), 0, s);
         }
-        kernels->back[l->cell](step);
+        cell->back(step);
     }
-    if (member->gone || !second) return;
+    if (member->gone || !cell->back_second) return;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range units = units_of(l, i, n);
         step->begin = units.begin, step->end = units.end;
-        multiply(b, &backs->u, q->dz_u, q->du, step->rows, share_of(backs->u.blocks, i, n), 0, s);
-        kernels->back_second[l->cell](step);
+        multiply(b, &weights->u, q->dz_u, q->du, step->rows, share_of(weights->u.blocks, i, n), 0,
+                 s);
+        cell->back_second(step);
     }
 }
 
@@ -136,22 +138,22 @@ static void back_cell(const struct back *b, const struct fr_backs *backs, struct
 static void back_steps(const struct back *b, const struct pass *p, const struct work *w,
                        const struct lists *q, struct fr_member *member, int64_t s0, int64_t s1) {
     const struct fr_layer *l = p->layer;
-    const struct fr_backs *backs = &b->backs[p->reverse];
-    const int direct = fr_cells[l->cell].direct;
+    const struct fr_backward_layer *weights = &b->weights[p->reverse];
+    const int direct = fr_cells[l->cell].info.direct;
     for (int64_t s = s1 - 1; s >= s0; s--) {
         const int64_t rows = rows_at(&w->record, s);
         point_at_rows(b, p, w, q, s, s0);
         struct fr_back step = prepare_step(b, p, w, q, s);
-        if (backs->projection.outputs) {
+        if (weights->projection.outputs) {
             for (int32_t i; (i = fr_next_share(member)) >= 0;)
-                collect_dq(&backs->projection, q, rows, i, member->threads);
+                collect_dq(&weights->projection, q, rows, i, member->threads);
             if (member->gone) return;
         }
-        back_cell(b, backs, &step, q, member, s);
+        back_cell(b, weights, &step, q, member, s);
         if (member->gone) return;
         for (int32_t i; (i = fr_next_share(member)) >= 0;) {
-            multiply(b, &backs->h, w->dz_h[0] ? q->dz_h : q->gates, q->dh, rows,
-                     share_of(backs->h.blocks, i, member->threads), direct, s);
+            multiply(b, &weights->h, w->dz_h[0] ? q->dz_h : q->gates, q->dh, rows,
+                     share_of(weights->h.blocks, i, member->threads), direct, s);
         }
         if (member->gone) return;
     }
@@ -162,7 +164,7 @@ static void back_steps(const struct back *b, const struct pass *p, const struct 
 /* What comes from the last states; rows go on with it from their own last step. */
 static void start_gradients(const struct back *b, const struct pass *p, const struct work *w) {
     const struct fr_layer *l = p->layer;
-    const size_t R = (size_t)l->recurrent, H = (size_t)l->units, row = fr_unit_row(l);
+    const size_t R = (size_t)l->h.inputs, H = (size_t)l->units, row = fr_unit_row(l);
     for (int64_t r = 0; r < p->group->rows; r++) {
         const size_t from = p->state * (size_t)b->call.sequence->rows + (size_t)p->group->order[r];
         memset(w->dh + (size_t)r * row, 0, row * sizeof(float));
@@ -178,7 +180,7 @@ static void start_gradients(const struct back *b, const struct pass *p, const st
 
 static void finish_gradients(const struct back *b, const struct pass *p, const struct work *w) {
     const struct fr_layer *l = p->layer;
-    const size_t R = (size_t)l->recurrent, H = (size_t)l->units, row = fr_unit_row(l);
+    const size_t R = (size_t)l->h.inputs, H = (size_t)l->units, row = fr_unit_row(l);
     for (int64_t r = 0; r < p->group->rows; r++) {
         const size_t to = p->state * (size_t)b->call.sequence->rows + (size_t)p->group->order[r];
         if (b->g->dh0) memcpy(b->g->dh0 + to * R, w->dh + (size_t)r * row, R * sizeof(float));
@@ -189,7 +191,7 @@ static void finish_gradients(const struct back *b, const struct pass *p, const s
 
 static void clear_tails(const struct back *b, int32_t thread, int32_t threads) {
     const fr_sequence *q = b->call.sequence;
-    const size_t I = (size_t)b->layers->inputs;
+    const size_t I = (size_t)b->layers->x.inputs;
     const struct view dx = {b->g->dx, I, 0, q->step_stride, q->row_stride, q->starts, NULL};
     for (int64_t n = thread; b->g->dx && !q->starts && n < q->rows; n += threads) {
         for (int64_t t = b->call.tape->length[n]; t < q->steps; t++)
@@ -327,7 +329,7 @@ static size_t padded(int32_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP 
 
 static struct work take_work(const struct back *b, size_t N, struct fr_arena *arena) {
     const struct fr_layer *l = b->layers;
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const fr_cell_info *cell = &fr_cells[l->cell].info;
     const fr_tape_plan *plan = &b->call.tape->plan;
     const size_t row = N * fr_unit_row(l), kept = fr_times((size_t)plan->kept_steps, N);
     struct work w = {.dh = fr_take(arena, row, sizeof(float))};
@@ -355,13 +357,14 @@ static struct lists take_lists(const struct back *b, size_t rows, struct fr_aren
     q.a = fr_take(arena, FR_PANEL_ROWS, sizeof *q.a);
     q.b = fr_take(arena, FR_PANEL_ROWS, sizeof *q.b);
     q.row = fr_take(arena, FR_PANEL_ROWS + 1, sizeof *q.row);
-    q.panel_x = fr_take(arena, fr_panel_floats(l->inputs), sizeof(float));
-    q.panel_h = fr_take(arena, fr_panel_floats(l->recurrent), sizeof(float));
+    q.panel_x = fr_take(arena, fr_panel_floats(l->x.inputs), sizeof(float));
+    q.panel_h = fr_take(arena, fr_panel_floats(l->h.inputs), sizeof(float));
     q.panel_u = NULL;
-    if (fr_cells[l->cell].phases == 2 || l->projection.outputs) {
+    if (fr_cells[l->cell].info.phases == 2 || l->projection.outputs) {
         q.panel_u = fr_take(arena, fr_panel_floats(l->units), sizeof(float));
     }
-    q.compact = fr_take(arena, FR_INPUT_ROWS * off_kib((size_t)b->backs->x.inputs), sizeof(float));
+    q.compact =
+        fr_take(arena, FR_INPUT_ROWS * off_kib((size_t)b->weights->x.inputs), sizeof(float));
     return q;
 }
 
@@ -375,14 +378,12 @@ static int32_t tape_threads(const fr_tape_plan *plan, int32_t threads) {
 static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
     const fr_tape *tape = b->call.tape;
     const fr_tape_plan *plan = &tape->plan;
-    const struct fr_cell_info *cell;
     b->D = b->call.model->shape.num_directions;
     b->layers = &b->call.model->layers[plan->layer * b->D];
     b->threads = threads;
-    cell = &fr_cells[b->layers->cell];
-    b->h_apart = (int32_t)strlen(cell->h_gates) != cell->slots;
-    b->h_row = off_kib((size_t)b->backs->h.inputs);
-    b->u_row = off_kib((size_t)b->backs->u.inputs);
+    b->h_apart = fr_num_gates(fr_cells[b->layers->cell].h) != b->layers->slots;
+    b->h_row = off_kib((size_t)b->weights->h.inputs);
+    b->u_row = off_kib((size_t)b->weights->u.inputs);
     b->dq_row = padded(b->layers->projection.outputs);
     fr_lay_out_call(&b->call, plan->steps, plan->rows, threads, arena);
     const int32_t passes = b->call.parts * b->D;
@@ -404,18 +405,18 @@ static void lay_out(struct back *b, int32_t threads, struct fr_arena *arena) {
 }
 
 /* Only the sizes of the matrices, for counting. */
-static void size_backs(const struct fr_layer *l, struct fr_backs *backs) {
+static void size_weights(const struct fr_layer *l, struct fr_backward_layer *weights) {
     struct fr_arena nothing = {NULL, 0};
-    fr_lay_out_backs(backs, l, &nothing);
+    fr_lay_out_backward(weights, l, &nothing);
 }
 
 size_t fr_training_size(const fr_model *model, const fr_tape_plan *plan) {
     fr_tape tape;
-    struct fr_backs backs;
+    struct fr_backward_layer weights;
     struct fr_arena arena = {NULL, 0};
     if (!fr_plan_tape(model, plan, &tape)) return 0;
-    struct back b = {.call = {.model = model, .tape = &tape}, .backs = &backs};
-    size_backs(&model->layers[plan->layer * model->shape.num_directions], &backs);
+    struct back b = {.call = {.model = model, .tape = &tape}, .weights = &weights};
+    size_weights(&model->layers[plan->layer * model->shape.num_directions], &weights);
     lay_out(&b, tape_threads(plan, plan->threads), &arena); /* fewer threads need less */
     return fr_used(&arena);
 }
@@ -424,7 +425,7 @@ static void prepare(struct back *b) {
     const fr_tape *tape = b->call.tape;
     const struct fr_layer *l = b->layers;
     size_t first = 0;
-    memset(b->call.zeros, 0, (size_t)l->recurrent * sizeof(float));
+    memset(b->call.zeros, 0, (size_t)l->h.inputs * sizeof(float));
     for (int32_t part = 0; part < tape->parts; part++) {
         size_t rows = 0;
         for (int32_t d = 0; d < b->D; d++) {
@@ -441,18 +442,19 @@ static void prepare(struct back *b) {
     }
 }
 
-void fr_backward(const fr_model *model, const fr_transpose *transpose, const fr_sequence *sequence,
-                 const fr_gradients *gradients, void *workspace, int32_t threads) {
+void fr_backward(const fr_model *model, const fr_backward_weights *weights,
+                 const fr_sequence *sequence, const fr_gradients *gradients, void *workspace,
+                 int32_t threads) {
     const int32_t layer = sequence->tape->plan.layer * model->shape.num_directions;
     const struct fr_layer *l = &model->layers[layer];
-    const double macs = (double)l->slots * l->units * (l->inputs + l->recurrent) *
+    const double macs = (double)l->slots * l->units * (l->x.inputs + l->h.inputs) *
                         (double)sequence->tape->plan.elements;
     struct back b = {
         .call = {.model = model,
                  .sequence = sequence,
                  .tape = sequence->tape,
                  .kernels = fr_active_kernels()},
-        .backs = &transpose->backs[layer],
+        .weights = &weights->layers[layer],
         .g = gradients,
     };
     struct fr_arena arena = {workspace, 0};

@@ -36,7 +36,7 @@ struct row {
 
 struct back {
     struct call call;
-    const struct fr_backs *backs; /* of the layer's first direction */
+    const struct fr_backward_layer *weights; /* of the layer's first direction */
     const struct fr_layer *layers;
     const fr_gradients *g;
     struct work *work;   /* (parts, D) */

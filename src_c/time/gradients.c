@@ -75,25 +75,25 @@ static void add_outer(const struct back *b, const struct lists *q, const float *
     if (bias) b->call.kernels->columns(&columns);
 }
 
-/* Where slot `slot` gets the gate of a product from, -1: it is not part of it. */
-static int64_t gate_of(const char *gates, int32_t first, int32_t slot) {
-    return slot >= first && slot - first < (int32_t)strlen(gates) ? gates[slot - first] - '0' : -1;
+/* Where the state is that a parameter of a unit is multiplied with, by its letter in cells.def. */
+static size_t state_of(char letter) {
+    return letter == 'h'   ? offsetof(struct row, h0)
+           : letter == 'c' ? offsetof(struct row, c0)
+                           : offsetof(struct row, c1);
 }
 
-/* Peepholes of i, f and o: their slot, and whether they look at the new c. */
-static const struct {
-    int32_t slot, sees_c1;
-} peepholes[3] = {{0, 0}, {1, 0}, {3, 1}};
-
-static void add_peepholes(const struct back *b, const struct lists *q, const struct row *row,
-                          int32_t rows, float *ch, int32_t slot, int32_t unit, int32_t outputs) {
-    for (int32_t i = 0; i < 3; i++) {
-        if (peepholes[i].slot != slot) continue;
-        const size_t at =
-            peepholes[i].sees_c1 ? offsetof(struct row, c1) : offsetof(struct row, c0);
-        find_columns(q->b, row, at, rows, (size_t)unit);
+/* Gradients of the parameters that up to 16 units have for themselves, as far as slot `slot` takes
+ * them. */
+static void add_unit_parameters(const struct back *b, const struct lists *q, const struct row *row,
+                                int32_t rows, float *unit_tensor, int32_t slot, int32_t unit,
+                                int32_t outputs) {
+    const struct fr_cell_data *cell = &fr_cells[b->layers->cell];
+    for (int32_t i = 0; i < cell->info.unit_parameters; i++) {
+        const char *parameter = cell->unit + 3 * i; /* "3C" */
+        if (parameter[0] - '0' != slot) continue;
+        find_columns(q->b, row, state_of(parameter[1]), rows, (size_t)unit);
         const struct fr_columns columns = {
-            q->a, q->b, ch + (size_t)i * (size_t)b->layers->units + unit, rows, outputs};
+            q->a, q->b, unit_tensor + (size_t)i * (size_t)b->layers->units + unit, rows, outputs};
         b->call.kernels->columns(&columns);
     }
 }
@@ -112,28 +112,27 @@ static void add_to_tokens(const struct back *b, const float *const *a, const str
 static void add_group(const struct back *b, const struct fr_tensors *g, const struct lists *q,
                       const struct row *row, int32_t rows, int32_t group) {
     const struct fr_layer *l = b->layers;
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const struct fr_cell_data *cell = &fr_cells[l->cell];
     const int32_t column = group * FR_GROUP, U = l->unit, H = l->units;
     const int32_t slot = column / U % l->slots, unit = column / (U * l->slots) * U + column % U;
     const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
     if (outputs <= 0) return;
-    const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot),
-                  h = gate_of(cell->h_gates, cell->h_slot, slot);
-    const int64_t u = gate_of(cell->u_gates, cell->h_slot + (int32_t)strlen(cell->h_gates), slot);
-    const size_t I = (size_t)l->inputs, R = (size_t)l->recurrent;
+    const int64_t x = fr_gate_of(cell->x, slot), h = fr_gate_of(cell->h, slot),
+                  u = fr_gate_of(cell->u, slot);
+    const size_t I = (size_t)l->x.inputs, R = (size_t)l->h.inputs;
     find_columns(q->a, row, offsetof(struct row, gates), rows, (size_t)column);
     if (x >= 0) {
         const size_t at = (size_t)(x * H + unit);
         if (b->by_token) add_to_tokens(b, q->a, row, rows, (size_t)column);
         add_outer(b, q, q->panel_x, rows, g->ih + at * I, g->b_ih ? g->b_ih + at : NULL, outputs,
-                  b->by_token ? 0 : l->inputs);
+                  b->by_token ? 0 : l->x.inputs);
     }
     if (h >= 0 || u >= 0) {
         const size_t at = (size_t)((h >= 0 ? h : u) * H + unit);
         add_outer(b, q, h >= 0 ? q->panel_h : q->panel_u, rows, g->hh + at * R,
-                  g->b_hh ? g->b_hh + at : NULL, outputs, h >= 0 ? l->recurrent : H);
+                  g->b_hh ? g->b_hh + at : NULL, outputs, h >= 0 ? l->h.inputs : H);
     }
-    if (cell->peepholes) add_peepholes(b, q, row, rows, g->ch, slot, unit, outputs);
+    add_unit_parameters(b, q, row, rows, g->unit, slot, unit, outputs);
 }
 
 static void add_panel(const struct back *b, const struct fr_tensors *g, const struct lists *q,
@@ -142,8 +141,8 @@ static void add_panel(const struct back *b, const struct fr_tensors *g, const st
     const struct row *row = q->row;
     const int32_t P = l->projection.outputs, groups = l->blocks * l->slots * l->unit / FR_GROUP;
     const int32_t projected = (P + FR_GROUP - 1) / FR_GROUP, all = groups + projected;
-    if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->inputs);
-    fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->recurrent);
+    if (!b->by_token) fill_panel(q, q->panel_x, offsetof(struct row, x), rows, l->x.inputs);
+    fill_panel(q, q->panel_h, offsetof(struct row, h0), rows, l->h.inputs);
     if (q->panel_u) fill_panel(q, q->panel_u, offsetof(struct row, u), rows, l->units);
     for (int32_t i = share_of(all, thread, threads).begin; i < share_of(all, thread, threads).end;
          i++) {
@@ -178,12 +177,12 @@ static void add_weights(const struct back *b, int32_t d, int64_t s0, int64_t s1,
 
 /* The slots of x lie between others: side by side for the product. */
 static const float *x_slots(const struct fr_layer *l, const float *gates, float *to) {
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
-    const size_t U = (size_t)l->unit, wide = strlen(cell->x_gates) * U, all = (size_t)l->slots * U;
+    const char *part = fr_cells[l->cell].x;
+    const size_t U = (size_t)l->unit, all = (size_t)l->slots * U;
+    const size_t wide = (size_t)fr_num_gates(part) * U, first = (size_t)fr_first_slot(part) * U;
     if (wide == all) return gates;
     for (size_t block = 0; block < (size_t)l->blocks; block++) {
-        memcpy(to + block * wide, gates + block * all + (size_t)cell->x_slot * U,
-               wide * sizeof *to);
+        memcpy(to + block * wide, gates + block * all + first, wide * sizeof *to);
     }
     return to;
 }
@@ -191,7 +190,7 @@ static const float *x_slots(const struct fr_layer *l, const float *gates, float 
 static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,
                        int32_t threads) {
     const struct lists *q = &b->lists[thread];
-    const struct fr_matrix *m = &b->backs[d].x;
+    const struct fr_matrix *m = &b->weights[d].x;
     float *out[FR_INPUT_ROWS];
     const float *in[FR_INPUT_ROWS];
     int64_t total = 0;
@@ -220,27 +219,26 @@ static void add_inputs(const struct back *b, int32_t d, int64_t s0, int64_t s1, 
 /* weight_ih's gradient from the sums per token: of a thread's own rows. */
 static void add_token_weights(const struct back *b, int32_t thread, int32_t threads) {
     const struct fr_layer *l = b->layers;
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
     const struct lists *q = &b->lists[thread];
-    const size_t I = (size_t)l->inputs, gate_row = fr_gate_row(l);
+    const size_t I = (size_t)l->x.inputs, gate_row = fr_gate_row(l);
     const int32_t groups = l->blocks * l->slots * l->unit / FR_GROUP, U = l->unit, H = l->units;
     const int64_t V = b->call.tape->plan.vocabulary;
     const struct fr_tensors g = fr_layer_tensors(&b->call.model->shape, 0, b->g->parameters);
     for (int64_t first = 0; first < V; first += FR_PANEL_ROWS) {
         const int32_t rows = V - first < FR_PANEL_ROWS ? (int32_t)(V - first) : FR_PANEL_ROWS;
         for (int32_t k = 0; k < rows; k++) q->a[k] = b->g->embedding + (size_t)(first + k) * I;
-        fr_fill_panel(q->panel_x, q->a, rows, l->inputs);
+        fr_fill_panel(q->panel_x, q->a, rows, l->x.inputs);
         for (int32_t i = share_of(groups, thread, threads).begin;
              i < share_of(groups, thread, threads).end; i++) {
             const int32_t column = i * FR_GROUP, slot = column / U % l->slots;
             const int32_t unit = column / (U * l->slots) * U + column % U;
             const int32_t outputs = H - unit < FR_GROUP ? H - unit : FR_GROUP;
-            const int64_t x = gate_of(cell->x_gates, cell->x_slot, slot);
+            const int64_t x = fr_gate_of(fr_cells[l->cell].x, slot);
             if (x < 0 || outputs <= 0) continue;
             for (int32_t k = 0; k < rows; k++)
                 q->a[k] = b->by_token + (size_t)(first + k) * gate_row + column;
             add_outer(b, q, q->panel_x, rows, g.ih + (size_t)(x * H + unit) * I, NULL, outputs,
-                      l->inputs);
+                      l->x.inputs);
         }
     }
 }
@@ -248,7 +246,7 @@ static void add_token_weights(const struct back *b, int32_t thread, int32_t thre
 /* The embedding's gradient likewise. */
 static void add_token_inputs(const struct back *b, int32_t thread, int32_t threads) {
     const struct lists *q = &b->lists[thread];
-    const struct fr_matrix *m = &b->backs[0].x;
+    const struct fr_matrix *m = &b->weights[0].x;
     const int64_t V = b->call.tape->plan.vocabulary;
     float *out[FR_INPUT_ROWS];
     const float *in[FR_INPUT_ROWS];

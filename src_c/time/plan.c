@@ -12,7 +12,7 @@ static double step_work(const fr_model *model, int64_t rows) {
     double macs = 0;
     for (int32_t i = 0; i < model->shape.num_layers * model->shape.num_directions; i++) {
         const struct fr_layer *l = &model->layers[i];
-        macs += (double)fr_gates(&fr_cells[l->cell]) * l->units * (l->recurrent + l->inputs);
+        macs += (double)fr_cells[l->cell].info.gates * l->units * (l->h.inputs + l->x.inputs);
     }
     return macs * (double)rows;
 }
@@ -34,7 +34,7 @@ static void take_scratch(const struct call *call, struct scratch *out, int64_t r
                          struct fr_arena *arena) {
     const fr_shape *s = &call->model->shape;
     const struct fr_layer *l = &call->model->layers[0];
-    const struct fr_cell_info *cell = &fr_cells[s->cell];
+    const fr_cell_info *cell = &fr_cells[s->cell].info;
     const size_t N = (size_t)rows, unit_row = fr_unit_row(l), gate_row = fr_gate_row(l);
     struct scratch scratch = {
         .gates = fr_take(arena, (size_t)call->chunk_rows * gate_row, sizeof(float))};
@@ -60,8 +60,10 @@ static void take_pointers(const struct call *call, struct pointers *out, int64_t
     const fr_shape *s = &call->model->shape;
     const int64_t F = fr_features(s),
                   most = F > s->input_size && s->num_layers > 1 ? F : s->input_size;
-    p.x_copy = fr_take(arena, (size_t)call->chunk_rows * spread((size_t)most), sizeof *p.x_copy);
-    p.h_copy = fr_take(arena, (size_t)rows * spread((size_t)fr_output_size(s)), sizeof *p.h_copy);
+    p.x_copy =
+        fr_take(arena, (size_t)call->chunk_rows * copy_stride((size_t)most), sizeof *p.x_copy);
+    p.h_copy =
+        fr_take(arena, (size_t)rows * copy_stride((size_t)fr_output_size(s)), sizeof *p.h_copy);
     if (out) *out = p;
 }
 

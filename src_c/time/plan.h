@@ -53,12 +53,12 @@ static inline int rows_meet(const float *a, const float *b) {
     return (((uintptr_t)a - (uintptr_t)b) & 4095) == 0;
 }
 
-static inline size_t spread(size_t width) {
+static inline size_t copy_stride(size_t width) {
     return (width + FR_GROUP - 1) / FR_GROUP * FR_GROUP + FR_GROUP;
 }
 
 static inline void copy_apart(float *to, const float **rows, int64_t count, size_t width) {
-    for (int64_t r = 0; r < count; r++, to += spread(width)) {
+    for (int64_t r = 0; r < count; r++, to += copy_stride(width)) {
         memcpy(to, rows[r], width * sizeof *to);
         rows[r] = to;
     }

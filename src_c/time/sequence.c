@@ -21,7 +21,7 @@ static void start_c(const struct pass *p, const struct share *share, int64_t s,
     const size_t H = (size_t)l->units, row = fr_unit_row(l), N = (size_t)q->rows;
     const size_t first = first_unit(l, blocks.begin), last = first_unit(l, blocks.end);
     const size_t units = first < H ? (last < H ? last : H) - first : 0;
-    for (size_t r = 0; r < (size_t)p->group->rows && fr_cells[l->cell].states == 2; r++) {
+    for (size_t r = 0; r < (size_t)p->group->rows && fr_cells[l->cell].info.states == 2; r++) {
         const size_t from = p->state * N + (size_t)p->group->order[r];
         for (int i = 0; i < 2; i++) {
             float *c = share->scratch.c[i] + r * row + first;
@@ -58,8 +58,8 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
         }
     }
     const float **in = share->pointers->in;
-    if (!p->tokens && p->layer->inputs && *rows > 1 && rows_meet(in[0], in[1])) {
-        copy_apart(share->pointers->x_copy, in, *rows, (size_t)p->layer->inputs);
+    if (!p->tokens && p->layer->x.inputs && *rows > 1 && rows_meet(in[0], in[1])) {
+        copy_apart(share->pointers->x_copy, in, *rows, (size_t)p->layer->x.inputs);
     }
     return s;
 }
@@ -95,6 +95,36 @@ struct opening {
     int starts;     /* a pass begins here */
 };
 
+static void copy_groups(float *to, const float *from, size_t begin, size_t end) {
+    for (size_t i = begin * FR_GROUP; i < end * FR_GROUP; i += FR_GROUP)
+        memcpy(to + i, from + i, FR_GROUP * sizeof *to);
+}
+
+/* The slots that no x part fills start from their bias; only cells with several slots have any. */
+static void fill_slots_without_x(const struct fr_layer *l, float *const *gates, int64_t rows,
+                                 struct range blocks) {
+    const char *part = fr_cells[l->cell].x;
+    const size_t slots = (size_t)l->slots, first = (size_t)fr_first_slot(part);
+    const size_t last = first + (size_t)fr_num_gates(part);
+    for (int64_t r = 0; r < rows && last - first < slots; r++) {
+        for (int32_t block = blocks.begin; block < blocks.end; block++) {
+            const size_t at = (size_t)block * slots * FR_GROUP;
+            copy_groups(gates[r] + at, l->bias + at, 0, first);
+            copy_groups(gates[r] + at, l->bias + at, last, slots);
+        }
+    }
+}
+
+/* gates = bias + W_ih x for some blocks. */
+static void run_x_part(const struct fr_kernels *kernels, const struct fr_layer *l,
+                       const float *const *x, float *const *gates, int64_t rows,
+                       struct range blocks) {
+    const struct fr_product product = {&l->x,        x,          gates,          rows,
+                                       blocks.begin, blocks.end, .accumulate = 0};
+    fill_slots_without_x(l, gates, rows, blocks);
+    kernels->product(&product);
+}
+
 static void open_blocks(const struct pass *p, const struct share *share,
                         const struct opening *opening, struct range blocks) {
     if (opening->starts) start_c(p, share, opening->step, blocks);
@@ -103,10 +133,8 @@ static void open_blocks(const struct pass *p, const struct share *share,
         keep_c(p, share, opening->step, blocks);
     }
     if (opening->x_rows) {
-        const struct fr_input input = {
-            p->layer,        share->pointers->in, (float *)share->pointers->gates[0],
-            opening->x_rows, blocks.begin,        blocks.end};
-        p->call->kernels->input(&input);
+        run_x_part(p->call->kernels, p->layer, share->pointers->in,
+                   (float *const *)share->pointers->gates, opening->x_rows, blocks);
     }
 }
 
@@ -115,21 +143,21 @@ static void open_blocks(const struct pass *p, const struct share *share,
  * that it begins. */
 static void run_step(const struct pass *p, const struct share *share, struct fr_step *step,
                      const struct opening *opening) {
-    const struct fr_kernels *kernels = p->call->kernels;
     const struct fr_layer *l = p->layer;
+    const struct fr_cell_kernels *cell = fr_cell_kernels(p->call->kernels, l);
     const struct fr_matrix *projection = l->projection.outputs ? &l->projection : NULL;
     struct fr_member *member = share->member;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range blocks = share_of(l->blocks, i, member->threads);
         step->begin = blocks.begin, step->end = blocks.end;
         open_blocks(p, share, opening, blocks);
-        kernels->step[l->cell](step);
+        cell->step(step);
     }
-    if (member->gone || !(projection || kernels->second[l->cell])) return;
+    if (member->gone || !(projection || cell->second)) return;
     for (int32_t i; (i = fr_next_share(member)) >= 0;) {
         const struct range blocks = share_of(l->blocks, i, member->threads);
         step->begin = blocks.begin, step->end = blocks.end;
-        if (kernels->second[l->cell]) kernels->second[l->cell](step);
+        if (cell->second) cell->second(step);
         if (!projection) continue;
         const struct range outputs = share_of(projection->blocks, i, member->threads);
         const struct fr_product product = {
@@ -138,7 +166,7 @@ static void run_step(const struct pass *p, const struct share *share, struct fr_
             outputs.begin,        outputs.end,
             .accumulate = 0,      .reversed = 0,
         };
-        kernels->product(&product);
+        p->call->kernels->product(&product);
     }
 }
 
@@ -171,7 +199,7 @@ static struct fr_step prepare_step(const struct pass *p, const struct share *sha
 /* The steps [s, until) of one pass. */
 static void run_steps(const struct pass *p, const struct share *share, int64_t s, int64_t until) {
     const struct pointers *q = share->pointers;
-    const size_t R = (size_t)p->layer->recurrent;
+    const size_t R = (size_t)p->layer->h.inputs;
     const int64_t start = s;
     for (int64_t r = 0; r < p->group->rows; r++) {
         q->h[r] = fr_h_before(p, s, r);
@@ -202,7 +230,7 @@ const float *fr_h_before(const struct pass *p, int64_t s, int64_t r) {
     const int64_t t = time_of(p, s), before = p->reverse ? t + 1 : t - 1;
     if (before >= 0 && before < p->group->length[r]) return view_at(&p->y, before, r);
     const size_t from = p->state * (size_t)q->rows + (size_t)p->group->order[r];
-    return q->h0 ? q->h0 + from * (size_t)p->layer->recurrent : p->call->zeros;
+    return q->h0 ? q->h0 + from * (size_t)p->layer->h.inputs : p->call->zeros;
 }
 
 void fr_run_again(const struct pass *p, const struct share *share, int64_t s0, int64_t s1) {
@@ -214,11 +242,11 @@ void fr_run_again(const struct pass *p, const struct share *share, int64_t s0, i
 /* Writes a row's own last state: after step s its c is in c[s & 1]. */
 static void finish_row(const struct pass *p, const struct share *share, int64_t r) {
     const fr_sequence *q = p->call->sequence;
-    const size_t R = (size_t)p->layer->recurrent, H = (size_t)p->layer->units;
+    const size_t R = (size_t)p->layer->h.inputs, H = (size_t)p->layer->units;
     const size_t to = p->state * (size_t)q->rows + (size_t)p->group->order[r];
     const int64_t last = last_step(p, r);
     if (q->hn) memmove(q->hn + to * R, share->pointers->h[r], R * sizeof(float));
-    if (!q->cn || fr_cells[p->layer->cell].states != 2) return;
+    if (!q->cn || fr_cells[p->layer->cell].info.states != 2) return;
     if (last >= 0)
         memcpy(q->cn + to * H, share->scratch.c[last & 1] + (size_t)r * fr_unit_row(p->layer),
                H * sizeof(float));
@@ -261,7 +289,7 @@ struct pass fr_make_pass(const struct call *call, const struct part *part, int32
                         .state = state};
     pass.x = layer && !call->tape
                  ? layer_output(call, part, layer - 1, 0)
-                 : caller_view(q, &part->group, (float *)q->x, (size_t)pass.layer->inputs, 0);
+                 : caller_view(q, &part->group, (float *)q->x, (size_t)pass.layer->x.inputs, 0);
     pass.y = part->summands[0] ? inner_view(&part->group, part->summands[direction], R, 0)
                                : layer_output(call, part, layer, R * (size_t)direction);
     if (call->tape) pass.kept = &part->kept[direction];
@@ -381,15 +409,17 @@ size_t fr_table_size(const fr_model *model, int64_t tokens) {
 
 void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table) {
     const struct fr_layer *l = &model->layers[0];
+    const struct fr_kernels *kernels = fr_active_kernels();
     const float *rows[CHUNK_ROWS];
+    float *gates[CHUNK_ROWS];
     const uint64_t mode = fr_float_mode_enter();
     for (int64_t first = 0; first < tokens; first += CHUNK_ROWS) {
         const int64_t count = tokens - first < CHUNK_ROWS ? tokens - first : CHUNK_ROWS;
-        for (int64_t i = 0; i < count; i++)
-            rows[i] = embedding + (size_t)(first + i) * (size_t)l->inputs;
-        const struct fr_input input = {l,     rows, table + (size_t)first * fr_gate_row(l),
-                                       count, 0,    l->blocks};
-        fr_active_kernels()->input(&input);
+        for (int64_t i = 0; i < count; i++) {
+            rows[i] = embedding + (size_t)(first + i) * (size_t)l->x.inputs;
+            gates[i] = table + (size_t)(first + i) * fr_gate_row(l);
+        }
+        run_x_part(kernels, l, rows, gates, count, (struct range){0, l->blocks});
     }
     fr_float_mode_restore(mode);
 }

@@ -23,7 +23,7 @@ static size_t padded(int64_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP 
 static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *arena) {
     const fr_shape *s = &model->shape;
     const struct fr_layer *l = &model->layers[0];
-    const struct fr_cell_info *cell = &fr_cells[s->cell];
+    const fr_cell_info *cell = &fr_cells[s->cell].info;
     const size_t N = (size_t)rows, L = (size_t)s->num_layers, unit_row = fr_unit_row(l);
     fr_state *state = fr_take(arena, 1, sizeof *state);
     fr_state out = {.rows = (int32_t)rows,
@@ -162,8 +162,9 @@ static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *
         .end = l->blocks,
         .reversed = old,
     };
-    kernels->step[l->cell](&step);
-    if (kernels->second[l->cell]) kernels->second[l->cell](&step);
+    const struct fr_cell_kernels *cell = fr_cell_kernels(kernels, l);
+    cell->step(&step);
+    if (cell->second) cell->second(&step);
     if (projected) {
         const struct fr_product product = {
             .matrix = &l->projection,

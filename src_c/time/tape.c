@@ -30,14 +30,14 @@ static struct kept take_kept(const fr_model *model, const fr_tape_plan *p, int64
                              struct fr_arena *arena) {
     const struct fr_layer *l = &model->layers[p->layer * model->shape.num_directions];
     struct kept kept = {.start = fr_take(arena, (size_t)p->steps + 1, sizeof(int64_t))};
-    if (fr_cells[l->cell].states == 2) {
+    if (fr_cells[l->cell].info.states == 2) {
         const size_t floats =
             fr_times(fr_times((size_t)chunks_of(p), (size_t)rows), fr_unit_row(l));
         kept.c_at = fr_take(arena, floats, sizeof(float));
     }
     if (model->shape.num_directions == 2 && model->shape.merge_sum) {
         kept.h =
-            fr_take(arena, fr_times(fr_times((size_t)p->steps, (size_t)rows), (size_t)l->recurrent),
+            fr_take(arena, fr_times(fr_times((size_t)p->steps, (size_t)rows), (size_t)l->h.inputs),
                     sizeof(float));
     }
     return kept;
@@ -45,7 +45,7 @@ static struct kept take_kept(const fr_model *model, const fr_tape_plan *p, int64
 
 void fr_take_record(const struct fr_layer *l, size_t rows, struct record *out,
                     struct fr_arena *arena) {
-    const struct fr_cell_info *cell = &fr_cells[l->cell];
+    const fr_cell_info *cell = &fr_cells[l->cell].info;
     struct record record = {.gates = fr_take(arena, fr_times(rows, fr_gate_row(l)), sizeof(float))};
     if (cell->states == 2) record.c = fr_take(arena, fr_times(rows, fr_unit_row(l)), sizeof(float));
     if (cell->phases == 2 || l->projection.outputs) {

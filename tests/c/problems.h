@@ -19,7 +19,7 @@ static inline void *blank(size_t bytes) {
 }
 
 struct problem {
-    const char *cell;
+    const char *cell; /* or a variant of one */
     int I, H, P, L, D, sum;
     int T, N;
     int ragged;
@@ -32,7 +32,13 @@ struct problem {
 };
 
 static inline void make_problem(struct problem *p) {
-    p->shape = (fr_shape){fr_cell(p->cell), p->I, p->H, p->P, p->L, p->D, 1, p->sum};
+    p->shape = shape_with(p->cell, (fr_shape){.input_size = p->I,
+                                              .hidden_size = p->H,
+                                              .proj_size = p->P,
+                                              .num_layers = p->L,
+                                              .num_directions = p->D,
+                                              .bias = 1,
+                                              .merge_sum = p->sum});
     const size_t R = (size_t)(p->P ? p->P : p->H), F = R * (p->D == 2 && !p->sum ? 2 : 1);
     const size_t N = (size_t)p->N, T = (size_t)p->T, states = (size_t)(p->L * p->D);
     float *parameters = random_floats(fr_parameter_count(&p->shape), 1, 1.0f / sqrtf((float)p->H));

@@ -125,7 +125,7 @@ static void check_stream(const struct problem *p, float *y, const float *expecte
 }
 
 /* The first layer forward and backward; parameters, dx and dh0 one after the other into `out`. */
-static void train(const struct problem *p, fr_transpose *transpose, const fr_tape_plan *plan,
+static void train(const struct problem *p, fr_backward_weights *weights, const fr_tape_plan *plan,
                   void *tape, void *workspace, float *y, float *out, const float *dy) {
     const size_t count = fr_parameter_count(&p->shape), inputs = (size_t)(p->T * p->N * p->I);
     const fr_sequence q = {
@@ -143,7 +143,7 @@ static void train(const struct problem *p, fr_transpose *transpose, const fr_tap
     const fr_gradients g = {
         .dy = dy, .dx = out + count, .dh0 = out + count + inputs, .parameters = out};
     fr_forward(p->model, &q, workspace, 1);
-    fr_backward(p->model, transpose, &q, &g, workspace, 1);
+    fr_backward(p->model, weights, &q, &g, workspace, 1);
 }
 
 static void check_training(const struct problem *p, int kept_steps) {
@@ -157,16 +157,17 @@ static void check_training(const struct problem *p, int kept_steps) {
           *out = calloc(floats, sizeof *out);
     void *tape = aligned(fr_tape_size(p->model, &plan)),
          *workspace = aligned(fr_training_size(p->model, &plan));
-    fr_transpose *transpose = fr_transpose_create(p->model, aligned(fr_transpose_size(p->model)));
-    fr_transpose_load(p->model, transpose, parameters);
-    train(p, transpose, &plan, tape, workspace, y, usual, dy);
+    fr_backward_weights *weights =
+        fr_backward_weights_create(p->model, aligned(fr_backward_weights_size(p->model)));
+    fr_backward_weights_load(p->model, weights, parameters);
+    train(p, weights, &plan, tape, workspace, y, usual, dy);
     begin();
-    train(p, transpose, &plan, tape, workspace, y, out, dy);
+    train(p, weights, &plan, tape, workspace, y, out, dy);
     end("fr_backward", p->cell);
     CHECK(memcmp(out, usual, floats * sizeof *out) == 0,
           "%s: the caller's rounding mode mattered to gradients", p->cell);
     free(parameters), free(dy), free(y), free(usual), free(out), free(tape), free(workspace),
-        free(transpose);
+        free(weights);
 }
 
 static void check_calls(struct problem p) {

@@ -4,6 +4,7 @@
  *
  *     test_backward [ISA ...]      the kernels to test; without arguments, all that this CPU has
  */
+#include "reference.h"
 #include "training.h"
 
 #include "golden.h"
@@ -22,7 +23,7 @@ static double loss_at(const struct problem *p, const float *dsolution, float by)
     double *x = calloc(T * I + 1, sizeof *x), *y = calloc(T * F + 1, sizeof *y), loss = 0;
     double *h0 = calloc(S * R, sizeof *h0), *c0 = calloc(S * H, sizeof *c0);
     double *hn = calloc(S * R, sizeof *hn), *cn = calloc(S * H, sizeof *cn);
-    const int lstm = strncmp(p->cell, "lstm", 4) == 0;
+    const int has_c = info_of(p->cell)->states == 2;
     for (size_t i = 0; i < count; i++) w[i] += by * v[i];
     for (size_t n = 0; n < N; n++) {
         const size_t length = p->lengths ? (size_t)p->lengths[n] : T;
@@ -44,7 +45,7 @@ static double loss_at(const struct problem *p, const float *dsolution, float by)
         for (size_t s = 0; s < S; s++) {
             for (size_t i = 0; i < R; i++)
                 loss += hn[s * R + i] * dsolution[p->y_count + (s * N + n) * R + i];
-            for (size_t i = 0; i < H && lstm; i++) {
+            for (size_t i = 0; i < H && has_c; i++) {
                 loss += cn[s * H + i] * dsolution[p->y_count + p->h_count + (s * N + n) * H + i];
             }
         }
@@ -82,7 +83,8 @@ static uint64_t check_problem(struct problem problem) {
     const double expected = (loss_at(p, dsolution, by) - loss_at(p, dsolution, -by)) / (2.0 * by);
     const double got = slope(p, &first),
                  scale = fabs(expected) + sqrt((double)first.parameter_count);
-    const int has_kinks = strcmp(p->cell, "rnn_relu") == 0; /* differences step over some */
+    /* differences step over some */
+    const int has_kinks = strcmp(p->cell, "rnn_relu") == 0;
     CHECK(has_kinks || fabs(got - expected) < 2e-3 * scale,
           "%s I %d H %d P %d L %d D %d T %d N %d: slope %g, expected %g", p->cell, p->I, p->H, p->P,
           p->L, p->D, p->T, p->N, got, expected);
@@ -104,27 +106,24 @@ static uint64_t chain(uint64_t hash, uint64_t next) { return hash * 0x9e3779b97f
 
 static uint64_t check_cell(const char *cell) {
     static const int sizes[] = {1, 7, 16, 33, 65};
-    const int lstm = strncmp(cell, "lstm", 4) == 0;
+    const int project = info_of(cell)->project;
     uint64_t hash = HASH_START;
     for (int i = 0; i < 5; i++) {
         const int H = sizes[i], I = sizes[(i * 2 + 1) % 5];
         hash = chain(hash, check_problem((struct problem){cell, I, H, 0, 1, 1, 0, 3 + i, 1 + i,
                                                           .ragged = 0}));
-        hash = chain(hash, check_problem((struct problem){cell, I, H, lstm && H > 2 ? H / 2 : 0, 2,
-                                                          2, i & 1, 4, 3 + i, .ragged = 1}));
+        hash = chain(hash, check_problem((struct problem){cell, I, H, project && H > 2 ? H / 2 : 0,
+                                                          2, 2, i & 1, 4, 3 + i, .ragged = 1}));
     }
     hash =
         chain(hash, check_problem((struct problem){cell, 40, 150, 0, 1, 1, 0, 9, 2, .ragged = 0}));
-    hash = chain(hash, check_problem((struct problem){cell, 40, 150, lstm ? 70 : 0, 1, 1, 0, 5, 60,
-                                                      .ragged = 1}));
+    hash = chain(hash, check_problem((struct problem){cell, 40, 150, project ? 70 : 0, 1, 1, 0, 5,
+                                                      60, .ragged = 1}));
     return hash;
 }
 
 int main(int argc, char **argv) {
     static const char *const all[] = {"base", "avx2", "avx512", "neon"};
-    static const char *const cells[] = {
-        "rnn_tanh", "rnn_relu",      "rnn_sigmoid", "rnn_identity",
-        "lstm",     "lstm_peephole", "gru",         "gru_reset_before"};
     int status = 0;
     for (int i = 0; i < (argc > 1 ? argc - 1 : 4); i++) {
         const char *isa = argc > 1 ? argv[i + 1] : all[i];
@@ -132,11 +131,16 @@ int main(int argc, char **argv) {
             if (argc > 1) CHECK(0, "this CPU has no %s kernels", isa);
             continue;
         }
-        for (int c = 0; c < 8; c++) {
-            const uint64_t hash = check_cell(cells[c]);
-            CHECK(strcmp(isa, "base") == 0 || hash == GOLDEN_BACKWARD[c],
-                  "%s on %s: hash 0x%016llx, expected 0x%016llx", cells[c], isa,
-                  (unsigned long long)hash, (unsigned long long)GOLDEN_BACKWARD[c]);
+        for (int c = 0; c < fr_cell_count(); c++) {
+            for (int variant = 0; variant < variants_of(fr_cell_at(c)); variant++) {
+                char name[64];
+                name_variant(name, fr_cell_at(c), variant);
+                const uint64_t hash = check_cell(name);
+                const uint64_t expected = GOLDEN_OF(GOLDEN_BACKWARD, name);
+                CHECK(strcmp(isa, "base") == 0 || hash == expected,
+                      "%s on %s: hash 0x%016llx, expected 0x%016llx", name, isa,
+                      (unsigned long long)hash, (unsigned long long)expected);
+            }
         }
         status |= report("test_backward");
     }

@@ -4,7 +4,7 @@
  *
  *     test_core [ISA ...]      the kernels to test; without arguments, all that this CPU has
  */
-#include "support.h"
+#include "reference.h"
 
 #include "golden.h"
 
@@ -14,7 +14,13 @@ struct options {
 };
 
 static fr_shape shape_of(const struct options *o) {
-    return (fr_shape){fr_cell(o->cell), o->I, o->H, o->P, o->L, o->D, o->bias, o->sum};
+    return shape_with(o->cell, (fr_shape){.input_size = o->I,
+                                          .hidden_size = o->H,
+                                          .proj_size = o->P,
+                                          .num_layers = o->L,
+                                          .num_directions = o->D,
+                                          .bias = o->bias,
+                                          .merge_sum = o->sum});
 }
 
 struct net {
@@ -114,8 +120,7 @@ static double error_of(const struct net *n, const fr_sequence *q, const struct r
         for (int i = 0; i < n->R; i++) {
             worst = fmax(worst, fabs(got->hn[(s * N + row) * n->R + i] - hn[s * n->R + i]));
         }
-        const int has_c =
-            n->shape.cell == fr_cell("lstm") || n->shape.cell == fr_cell("lstm_peephole");
+        const int has_c = fr_cell_at(n->shape.cell)->states == 2;
         for (int i = 0; i < H && has_c; i++) {
             worst = fmax(worst, fabs(got->cn[(s * N + row) * H + i] - cn[s * H + i]));
         }
@@ -345,15 +350,17 @@ static void check_packed(const char *cell) {
 }
 
 static void check_shapes(void) {
-    const fr_shape good = {fr_cell("lstm"), 3, 5, 2, 2, 2, 1, 0};
+    const fr_shape good = shape_of(&(struct options){"lstm", 3, 5, 2, 2, 2, 0, 1});
     CHECK(fr_shape_error(&good) == NULL, "a good shape is refused");
-    const fr_shape bad[] = {{-1, 3, 5, 0, 1, 1, 1, 0},
-                            {fr_cell("gru"), 3, 0, 0, 1, 1, 1, 0},
-                            {fr_cell("gru"), 3, 5, 2, 1, 1, 1, 0},
-                            {fr_cell("lstm"), 3, 5, 5, 1, 1, 1, 0},
-                            {fr_cell("lstm"), -3, 5, 0, 1, 1, 1, 0},
-                            {fr_cell("lstm"), 3, 5, 0, 1, 3, 1, 0},
-                            {fr_cell("lstm"), 3, 1 << 21, 0, 1, 1, 1, 0}};
+    fr_shape bad[] = {good, good, good, good, good, good, good, good, good, good, good};
+    bad[0].cell = -1, bad[1].hidden_size = 0, bad[2].cell = fr_cell("gru"), bad[3].proj_size = 5;
+    bad[4].input_size = -3, bad[5].num_directions = 3, bad[6].hidden_size = 1 << 21;
+    bad[7].gate_activation = FR_GATE_ACTIVATIONS, bad[8].gate_activation = FR_GATE_HARD_SIGMOID;
+    bad[9] = shape_of(&(struct options){"lstm hard", 3, 5, 2, 2, 2, 0, 1});
+    bad[9].gate_beta = (float)INFINITY;
+    bad[10] = shape_of(&(struct options){"lstm hard", 3, 5, 0, 2, 2, 0, 1});
+    bad[10].cell = fr_cell("rnn_tanh");
+    CHECK(fr_cell_at(-1) == NULL && fr_cell_at(fr_cell_count()) == NULL, "there is no such cell");
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         CHECK(fr_shape_error(&bad[i]) && fr_model_size(&bad[i]) == 0, "bad shape %d is accepted",
               (int)i);
@@ -378,27 +385,23 @@ static void check_shapes(void) {
 
 /* ---- all configurations ------------------------------------------------------------------ */
 
-static const char *const CELLS[] = {"rnn_tanh", "rnn_relu",      "rnn_sigmoid", "rnn_identity",
-                                    "lstm",     "lstm_peephole", "gru",         "gru_reset_before"};
-enum { CELL_COUNT = sizeof CELLS / sizeof *CELLS };
-
 /* Order and repetition count. */
 static uint64_t chain(uint64_t hash, uint64_t next) { return hash * 0x9e3779b97f4a7c15u + next; }
 
 static uint64_t check_cell(const char *cell) {
     static const int sizes[] = {1, 3, 7, 8, 16, 17, 33, 64, 65};
     uint64_t hash = HASH_START;
-    const int lstm = strncmp(cell, "lstm", 4) == 0;
+    const int project = info_of(cell)->project;
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         const int H = sizes[i], I = sizes[(i * 5 + 2) % 9];
         const struct options plain = {cell, I, H, 0, 1, 1, 0, 1};
         hash = chain(hash, check_network(&plain, 1 + (int)i, 1 + (int)i % 7));
-        const struct options rich = {cell, I, H,          lstm && H > 2 ? H / 2 : 0,
+        const struct options rich = {cell, I, H,          project && H > 2 ? H / 2 : 0,
                                      2,    2, (int)i & 1, (int)i % 3 != 0};
         hash = chain(hash, check_network(&rich, 4, 1 + (int)i));
     }
     const struct options wide = {cell, 40, 130, 0, 1, 1, 0, 1},
-                         deep = {cell, 600, 48, lstm ? 20 : 0, 3, 1, 0, 1};
+                         deep = {cell, 600, 48, project ? 20 : 0, 3, 1, 0, 1};
     hash = chain(hash, check_network(&wide, 60, 2));
     hash = chain(hash, check_network(&deep, 3, 33));
     const struct options team = {cell, 96, 200, 0, 2, 1, 0, 1};
@@ -410,10 +413,14 @@ static uint64_t check_cell(const char *cell) {
 
 static void check_isa(const char *isa) {
     const int exact = strcmp(isa, "base") != 0;
-    for (int i = 0; i < CELL_COUNT; i++) {
-        const uint64_t hash = check_cell(CELLS[i]);
-        CHECK(!exact || hash == GOLDEN[i], "%s on %s: hash 0x%016llx, expected 0x%016llx", CELLS[i],
-              isa, (unsigned long long)hash, (unsigned long long)GOLDEN[i]);
+    for (int i = 0; i < fr_cell_count(); i++) {
+        for (int variant = 0; variant < variants_of(fr_cell_at(i)); variant++) {
+            char name[64];
+            name_variant(name, fr_cell_at(i), variant);
+            const uint64_t hash = check_cell(name), expected = GOLDEN_OF(GOLDEN, name);
+            CHECK(!exact || hash == expected, "%s on %s: hash 0x%016llx, expected 0x%016llx", name,
+                  isa, (unsigned long long)hash, (unsigned long long)expected);
+        }
     }
     uint64_t hash =
         chain(check_linear(5, 3, 1), chain(check_linear(64, 130, 7), check_linear(600, 64, 100)));

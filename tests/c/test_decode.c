@@ -128,7 +128,13 @@ static void test_constraint(void) {
 }
 
 static void test_reorder(const char *cell, int32_t H, int32_t P) {
-    const fr_shape shape = {fr_cell(cell), 3, H, P, 2, 1, 1, 0};
+    const fr_shape shape = {.cell = fr_cell(cell),
+                            .input_size = 3,
+                            .hidden_size = H,
+                            .proj_size = P,
+                            .num_layers = 2,
+                            .num_directions = 1,
+                            .bias = 1};
     float *parameters = random_floats(fr_parameter_count(&shape), 5, 0.5f);
     float *x = random_floats(2 * 4 * 3, 6, 1.0f), y[4 * 64], alone[64];
     const int64_t indices[] = {3, 1, 1};
@@ -207,7 +213,12 @@ static void make_look(struct network *n, int feeding) {
 
 static void make_network(struct network *n, const char *cell, int64_t V, int64_t rows,
                          enum parts parts) {
-    const fr_shape shape = {fr_cell(cell), parts == FEEDING ? 2 * H : H, H, 0, 2, 1, 1, 0};
+    const fr_shape shape = {.cell = fr_cell(cell),
+                            .input_size = parts == FEEDING ? 2 * H : H,
+                            .hidden_size = H,
+                            .num_layers = 2,
+                            .num_directions = 1,
+                            .bias = 1};
     memset(n, 0, sizeof *n);
     fr_model *model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
     n->parameters = random_floats(fr_parameter_count(&shape), 5, 0.5f);

@@ -38,9 +38,10 @@ static inline struct answer differentiate(const struct problem *p, int threads, 
     float *solution = blank(solution_bytes(p)), *parameters = weights_of(p), **x = make_layers(p);
     float *d[2] = {blank(rows * wide * sizeof(float)), blank(rows * wide * sizeof(float))};
     fr_tape **tape = aligned((size_t)p->L * sizeof *tape);
-    fr_transpose *transpose = fr_transpose_create(p->model, blank(fr_transpose_size(p->model)));
+    fr_backward_weights *weights =
+        fr_backward_weights_create(p->model, blank(fr_backward_weights_size(p->model)));
     void *workspace = NULL;
-    fr_transpose_load(p->model, transpose, parameters);
+    fr_backward_weights_load(p->model, weights, parameters);
     a.dx = blank(a.x_count * sizeof(float)), a.dh0 = blank(p->h_count * sizeof(float));
     a.dc0 = blank(p->c_count * sizeof(float)), a.flow = blank(a.flow_count * sizeof(float));
     memset(a.dc0, 0, p->c_count * sizeof(float)); /* cells without c leave it alone */
@@ -82,7 +83,7 @@ static inline struct answer differentiate(const struct problem *p, int threads, 
             .parameters = a.parameters,
             .flow = a.flow + k * p->D * p->T * 2,
         };
-        fr_backward(p->model, transpose, &q, &g, workspace, threads);
+        fr_backward(p->model, weights, &q, &g, workspace, threads);
         free(tape[k]);
     }
     memcpy(solution, x[p->L], p->y_count * sizeof(float));
@@ -91,7 +92,7 @@ static inline struct answer differentiate(const struct problem *p, int threads, 
           p->cell);
     for (int layer = 1; layer <= p->L; layer++) free(x[layer]);
     free(expected), free(solution), free(parameters), free(x), free(d[0]), free(d[1]), free(tape),
-        free(transpose);
+        free(weights);
     free(workspace);
     return a;
 }
