@@ -28,3 +28,4 @@ static const uint64_t GOLDEN_ATTENTION[] = {
     0xced03cc37f8f002c, /* shared */
     0x439674fcd39180cd, /* additive */
 };
+static const uint64_t GOLDEN_CONV = 0x0f740b0fdcea5784;
