@@ -99,7 +99,7 @@ VF_INLINE vf leaky_relu_backward(vf dy, vf x, float slope, float b) {
 }
 
 VF_INLINE vf elu_forward(vf x, float alpha, float b) {
-    return (void)b, vf_where_above(x, 0.0f, x, -alpha * vf_one_minus_exp(-0.5f * x));
+    return (void)b, vf_where_above(x, 0.0f, x, alpha * vf_expm1(x));
 }
 VF_INLINE vf elu_backward(vf dy, vf x, float alpha, float b) {
     return (void)b, vf_where_above(x, 0.0f, dy, dy * (alpha * vf_exp(x)));
@@ -107,7 +107,7 @@ VF_INLINE vf elu_backward(vf dy, vf x, float alpha, float b) {
 
 /* 1.0507..., and that times 1.6732... (Klambauer et al. 2017). */
 VF_INLINE vf selu_forward(vf x, float a, float b) {
-    const vf below = -0x1.c212ccp+0f * vf_one_minus_exp(-0.5f * x);
+    const vf below = 0x1.c212ccp+0f * vf_expm1(x);
     return (void)a, (void)b, vf_where_above(x, 0.0f, 0x1.0cfabep+0f * x, below);
 }
 VF_INLINE vf selu_backward(vf dy, vf x, float a, float b) {
@@ -117,7 +117,7 @@ VF_INLINE vf selu_backward(vf dy, vf x, float a, float b) {
 
 VF_INLINE vf hard_swish_forward(vf x, float a, float b) {
     const vf gate = vf_limited(0.0f, 6.0f, x + 3.0f);
-    return (void)a, (void)b, vf_max(vf_set1(-4.0f), x) * gate * (1.0f / 6.0f);
+    return (void)a, (void)b, vf_max(vf_set1(-4.0f), x) * (gate * (1.0f / 6.0f));
 }
 VF_INLINE vf hard_swish_backward(vf dy, vf x, float a, float b) {
     const vf middle = dy * vf_fma(x, vf_set1(1.0f / 3.0f), vf_set1(0.5f));
@@ -150,8 +150,9 @@ VF_INLINE vf silu_forward(vf x, float a, float b) {
     return (void)a, (void)b, vf_gated(x, x, vf_set1(0.0f));
 }
 VF_INLINE vf silu_backward(vf dy, vf x, float a, float b) {
-    const vf s = vf_sigmoid(x), rest = (1.0f - s) * vf_limited(-100.0f, 100.0f, x);
-    return (void)a, (void)b, dy * vf_fma(s, rest, s);
+    vf rest;
+    const vf s = vf_sigmoid_and_rest(x, &rest);
+    return (void)a, (void)b, dy * vf_fma(s, rest * vf_limited(-100.0f, 100.0f, x), s);
 }
 
 /* The argument of gelu_tanh's sigmoid, in two parts: relative to s(v) = e^v, its rounding counts
@@ -173,21 +174,24 @@ VF_INLINE vf gelu_tanh_forward(vf x, float a, float b) {
     return (void)a, (void)b, vf_gated(x, v, low);
 }
 VF_INLINE vf gelu_tanh_backward(vf dy, vf x, float a, float b) {
-    vf low;
+    vf low, rest;
     const vf limited = vf_limited(-20.0f, 20.0f, x);
-    const vf s = vf_sigmoid(gelu_tanh_argument(limited, &low));
+    const vf s = vf_sigmoid_and_rest(gelu_tanh_argument(limited, &low), &rest);
     const vf slope = vf_fma(limited * limited, vf_set1(0x1.b6676cp-3f), vf_set1(0x1.988454p+0f));
-    return (void)a, (void)b, dy * vf_fma(s * (1.0f - s), limited * slope, s);
+    return (void)a, (void)b, dy * vf_fma(s * rest, limited * slope, s);
 }
 
-/* With a = |x|: x Phi(-a), which is x Phi(-a) e^(a^2 / 2) times an exponential, or what x lacks of
- * that. The rounding of a^2 counts a^2 times in the exponential: a factor makes up for it. */
+/* x / 2 + x^2 p near 0. With a = |x| it is x Phi(-a) elsewhere, which is x Phi(-a) e^(a^2 / 2)
+ * times an exponential, or what x lacks of that. The rounding of a^2 counts a^2 times in the
+ * exponential: a factor makes up for it. */
 VF_INLINE vf gelu_forward(vf x, float a, float b) {
     const vf limited = vf_limited(-20.0f, 20.0f, x), size = vf_abs(limited);
     const vf square = size * size, low = vf_fma(size, size, -square);
     const vf tail = limited * vf_normal_tail(size);
-    const vf below = vf_times_exp(vf_fma(tail, -0.5f * low, tail), 0.5f * square);
-    return (void)a, (void)b, vf_where_above(x, 0.0f, x - below, below);
+    const vf below = vf_times_exp(tail, 0.5f * square, 0.5f * low);
+    const vf far = vf_where_above(x, 0.0f, x - below, below);
+    const vf near = vf_fma(square, vf_normal_centre(square), 0.5f * x);
+    return (void)a, (void)b, vf_where_below(size, 0.5f, near, far);
 }
 /* Phi(x) + x phi(x). */
 VF_INLINE vf gelu_backward(vf dy, vf x, float a, float b) {
@@ -199,11 +203,11 @@ VF_INLINE vf gelu_backward(vf dy, vf x, float a, float b) {
 /* With f = e^-|x|: tanh(softplus x) = n / d, n = 1 + 2 f and d = n + 2 f^2 for x >= 0, n = f (f +
  * 2) and d = n + 2 below. */
 VF_INLINE vf mish_forward(vf x, float a, float b) {
-    const vf size = vf_abs(x), f = vf_exp(-size), zero = vf_set1(0.0f);
-    const vf n = vf_where_below(x, 0.0f, f * (f + 2.0f), vf_fma(f, vf_set1(2.0f), vf_set1(1.0f)));
-    const vf d = vf_where_below(x, 0.0f, n + 2.0f, vf_fma(f + f, f, n));
+    const vf size = vf_abs(x), f = vf_exp(-size), zero = vf_set1(0.0f), two = vf_set1(2.0f);
+    const vf n = vf_fma(f, two, vf_set1(1.0f));
+    const vf d = vf_where_below(x, 0.0f, vf_fma(f, f + two, two), vf_fma(f + f, f, n));
     const vf negative = vf_max(vf_set1(-1000.0f), vf_min(zero, x));
-    const vf below = vf_times_exp(negative, size) * (f + 2.0f);
+    const vf below = vf_times_exp(negative, size, zero) * (f + two);
     return (void)a, (void)b, vf_where_below(x, 0.0f, below, x * n) / d;
 }
 VF_INLINE vf mish_backward(vf dy, vf x, float a, float b) {

@@ -28,12 +28,15 @@
 #define VF_ROUND_BIASED (VF_ROUND + 127.0f)
 VF_INLINE vf vf_power_of_two(vf shifted) { return vf_from_bits(vf_bits(shifted) << 23); }
 
-/* p ~ e^r of degree 6 on |r| <= ln2 / 2, within 3.1e-9, where e^x = 2^n e^r and `shifted` = n +
- * VF_ROUND. */
+/* r, |r| <= ln2 / 2, where e^x = 2^n e^r and `shifted` = n + VF_ROUND. */
 VF_INLINE vf vf_exp_reduced(vf x, vf *shifted) {
     *shifted = vf_fma(x, vf_set1(VF_LOG2E), vf_set1(VF_ROUND));
     const vf n = *shifted - VF_ROUND;
-    const vf r = vf_fma(n, vf_set1(-VF_LN2_LO), vf_fma(n, vf_set1(-VF_LN2_HI), x));
+    return vf_fma(n, vf_set1(-VF_LN2_LO), vf_fma(n, vf_set1(-VF_LN2_HI), x));
+}
+
+/* e^r by a polynomial of degree 6, within 3.1e-9. */
+VF_INLINE vf vf_exp_series(vf r) {
     vf p = vf_set1(0x1.6a2424p-10f);
     p = vf_fma(p, r, vf_set1(0x1.1239f4p-7f));
     p = vf_fma(p, r, vf_set1(0x1.5558f2p-5f));
@@ -46,7 +49,7 @@ VF_INLINE vf vf_exp_reduced(vf x, vf *shifted) {
 /* e^x; 0 where e^x is below the smallest normal float, whatever the mode of the CPU. */
 VF_INLINE vf vf_exp(vf x) {
     vf shifted;
-    const vf p = vf_exp_reduced(x, &shifted);
+    const vf p = vf_exp_series(vf_exp_reduced(x, &shifted));
 
     /* n = 128 does not fit a float, but p 2^128 with p < 1 does: add n to the exponent of p.
      * Outside the limits that is nonsense, and replaced; x + inf keeps a NaN. */
