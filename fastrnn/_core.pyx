@@ -29,6 +29,7 @@ cdef object int64 = numpy.dtype(numpy.int64)
 # Work in multiply-adds from which the GIL is released: about a microsecond.
 cdef enum:
     RELEASE_GIL = 16384
+    ACTIVATION_WORK = 8  # of one activated value
     MAX_DIMENSIONS = 64  # of a NumPy array
     SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
 
@@ -113,18 +114,6 @@ def threads_available():
     return bool(fr_threads_available())
 
 
-def activation(int function, const float[::1] x not None, float[::1] y not None):
-    """y = exp (0), sigmoid (1) or tanh (2) of x, as the kernels compute it."""
-    if not 0 <= function <= 2:
-        raise ValueError(f"function must be 0, 1 or 2, got {function}")
-    if x.shape[0] != y.shape[0]:
-        raise ValueError(f"y has {y.shape[0]} values, x has {x.shape[0]}")
-    if x.shape[0]:
-        num_threads()
-        with nogil:
-            fr_activation(function, &x[0], &y[0], x.shape[0])
-
-
 def calibrate_fma(int64_t rounds):
     """Does `rounds` of independent multiply-adds without the GIL; returns how many they were."""
     cdef int64_t count
@@ -180,6 +169,8 @@ include "_bindings/batch.pxi"
 include "_bindings/tapes.pxi"
 include "_bindings/linear.pxi"
 include "_bindings/rows.pxi"
+include "_bindings/activations.pxi"
+include "_bindings/convolutions.pxi"
 include "_bindings/streams.pxi"
 include "_bindings/losses.pxi"
 include "_bindings/attention.pxi"

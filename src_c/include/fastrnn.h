@@ -272,9 +272,6 @@ FR_API int fr_threads_available(void);
 /* How many threads a call that may use `threads` would ask for now: 1 for a while after one of them
  * was late, because other programs wanted the processors. */
 FR_API int32_t fr_team_size(int32_t threads);
-/* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy.
- */
-FR_API void fr_activation(int32_t function, const float *x, float *y, size_t n);
 /* Independent multiply-adds and nothing else, `rounds` per register: time it to know the peak of a
  * core. Returns how many multiply-adds were done. */
 FR_API int64_t fr_calibrate_fma(int64_t rounds);

@@ -28,6 +28,9 @@ void fr_pack_outputs(const struct fr_matrix *m, int32_t output, int32_t rows, co
 /* W (outputs) becomes what input k is multiplied with. */
 void fr_pack_input(const struct fr_matrix *m, int32_t k, const float *W);
 
+/* Where the weight from an input to an output is stored, for weights that come one by one. */
+float *fr_weight_at(const struct fr_matrix *m, int32_t input, int32_t output);
+
 /* Whole matrices: W (outputs, inputs) and b (outputs), NULL for zeros; W (inputs, outputs). */
 void fr_pack_matrix(const struct fr_matrix *m, const float *W, const float *b);
 void fr_pack_transposed(const struct fr_matrix *m, const float *W);

@@ -89,6 +89,11 @@ void fr_pack_input(const struct fr_matrix *m, int32_t k, const float *W) {
     }
 }
 
+float *fr_weight_at(const struct fr_matrix *m, int32_t input, int32_t output) {
+    const size_t width = (size_t)stored_width(m, output / m->width);
+    return weights_at(m, output) + (size_t)input * width;
+}
+
 void fr_pack_matrix(const struct fr_matrix *m, const float *W, const float *b) {
     for (int32_t o = 0; o < m->outputs; o += FR_GROUP) {
         const int32_t rows = m->outputs - o < FR_GROUP ? m->outputs - o : FR_GROUP;

@@ -1,5 +1,6 @@
 /* A stream with what comes before and behind it: tokens, attention over a memory, a head. */
 #include "../include/fastrnn.h"
+#include "../ops/activation.h"
 
 #include <string.h>
 
@@ -15,7 +16,12 @@ static void attend(fr_look *l, int64_t rows, const float *h, int64_t h_stride) {
         memcpy(l->joined + n * width + M, h + n * (size_t)h_stride, R * sizeof *h);
     }
     fr_linear_forward(l->combine, rows, l->joined, (int64_t)width, l->hidden, l->units, 1);
-    fr_activation(2, l->hidden, l->hidden, (size_t)rows * R);
+    const fr_activation squash = {.function = FR_ACTIVATION_tanh,
+                                  .rows = rows,
+                                  .size = l->units,
+                                  .x = l->hidden,
+                                  .y = l->hidden};
+    fr_activate(&squash, 1);
 }
 
 /* Input feeding: [embedding; h~ of the step before]. */

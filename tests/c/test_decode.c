@@ -2,6 +2,7 @@
  * against fresh ones, networks against their parts, runs of many steps against single calls; for
  * all kernels named as arguments, with the same bits for any threads. */
 #include "support.h"
+#include "../../src_c/ops/activation.h"
 
 #include <math.h>
 
@@ -284,7 +285,9 @@ static void test_look(int64_t V) {
             memcpy(joined[i] + MEMORY, h[i], sizeof h[i]);
         }
         fr_linear_forward(n.combine, 2, joined[0], MEMORY + H, hidden[0], H, 1);
-        fr_activation(2, hidden[0], hidden[0], 2 * H);
+        const fr_activation squash = {
+            .function = FR_ACTIVATION_tanh, .rows = 2, .size = H, .x = hidden[0], .y = hidden[0]};
+        fr_activate(&squash, 1);
         fr_linear_forward(n.head, 2, hidden[0], H, wanted, n.network.num_listed, 1);
         for (int i = 0; i < 2; i++) {
             memcpy(x[i] + H, hidden[i], sizeof hidden[i]);

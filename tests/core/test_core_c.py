@@ -17,7 +17,16 @@ def test_no_program_is_forgotten():
 
 @pytest.mark.parametrize(
     "name",
-    ["test_core", "test_backward", "test_update", "test_decode", "test_attention", "test_fork"],
+    [
+        "test_core",
+        "test_backward",
+        "test_update",
+        "test_decode",
+        "test_attention",
+        "test_ops",
+        "test_activations",
+        "test_fork",
+    ],
 )
 def test_the_core_passes_without_python(name, programs):
     assert programs.failure(name) == ""
