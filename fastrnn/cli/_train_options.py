@@ -6,6 +6,7 @@ from argparse import ArgumentParser, BooleanOptionalAction
 from collections.abc import Callable
 from typing import Any
 
+from fastrnn.cli._floor import GATES
 from fastrnn.cli._values import MAX_THREADS, names, number, whole
 
 # What differs between tasks. All are made for minutes on the CPU of a laptop.
@@ -144,7 +145,7 @@ def _series(add: _Add) -> None:
 
 def _network(add: _Add, task: str, chosen: dict[str, Any]) -> None:
     add("--cell", "lstm is the safe choice, gru a quarter smaller and faster, rnn forgets soon",
-        "lstm", choices=("lstm", "gru", "rnn"))  # fmt: skip
+        "lstm", choices=tuple(GATES))  # fmt: skip
     add("--hidden", "units of a layer; time and memory grow with its square. Larger for more "
         "data, smaller if validation gets worse while training gets better",
         chosen["hidden"], type=whole(1), metavar="H")  # fmt: skip

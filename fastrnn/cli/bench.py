@@ -55,7 +55,7 @@ _CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 8 << 20}  # where the system t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
-        "--cell", nargs="+", choices=tuple(GATES), metavar="CELL", help="lstm, gru, rnn"
+        "--cell", nargs="+", choices=tuple(GATES), metavar="CELL", help=", ".join(GATES)
     )
     parser.add_argument(
         "--hidden", nargs="+", type=_size, metavar="H", help="hidden sizes; inputs are as many"

@@ -11,7 +11,7 @@ from fastrnn._atomic import FilePath
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.module import Module, made, unfilled
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.recurrent import GRU, LAYERS, LSTM, RNN
 from fastrnn.nn.tape import as_budget
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Described = TypeVar("Described", bound="Model")
 Folded = tuple[tuple[int, ...], _core.Table]  # versions of the parameters, and what they give
 
-RNNS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+RNNS = LAYERS
 
 _KINDS: dict[str, dict[str, type[Module]]] = {
     "embedding": {"Embedding": Embedding},

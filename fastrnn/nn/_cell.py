@@ -14,6 +14,7 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
+from fastrnn.nn.gate_activation import GateActivation, as_gate_activation, unusual
 from fastrnn.nn.module import Module, check_at_hand, fill_uniform, unfilled
 from fastrnn.nn.state_dict import agreed, read_layer
 
@@ -28,10 +29,18 @@ class Cell(Module):
     _family: ClassVar[str]  # how checkpoint readers call the cell
     _derived = Module._derived | {"_stack"}
 
-    def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        recurrent_activation: object = "sigmoid",
+    ) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
         self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
+        self.recurrent_activation = as_gate_activation(recurrent_activation)
         self._cell = cell
         check_at_hand(type(self).__name__, _core.parameter_tensors(*self._sizes()))
         self._stack = self._new_stack()
@@ -50,9 +59,10 @@ class Cell(Module):
     def _new_stack(self) -> _core.Stack:
         return _core.Stack(*self._sizes())
 
-    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
+    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool, GateActivation]:
         """What the core has to know."""
-        return self._cell, self.input_size, self.hidden_size, 1, 1, 0, self.bias, False
+        sizes = self.input_size, self.hidden_size, 1, 1, 0
+        return self._cell, *sizes, self.bias, False, self.recurrent_activation
 
     def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
         self._stack = self._new_stack()
@@ -63,7 +73,7 @@ class Cell(Module):
 
     def _config(self, **options: Any) -> dict[str, Any]:
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
-        return {**sizes, "bias": self.bias, **options}
+        return {**sizes, "bias": self.bias, **unusual(self.recurrent_activation), **options}
 
     @classmethod
     def from_state_dict(
@@ -95,8 +105,7 @@ class Cell(Module):
             "hidden_size": found.hidden_size,
             "bias": found.bias,
         }
-        if cls.has_cell:
-            told["peephole"] = found.peephole
+        told |= found.cell_options()
         with unfilled():
             cell = cls(**agreed(told, overrides))
         cell.load_state_dict({key.removesuffix("_l0"): t for key, t in tensors.items()})

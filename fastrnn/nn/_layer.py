@@ -31,6 +31,7 @@ from fastrnn._arrays import (
     as_size,
 )
 from fastrnn.nn import initial_state, state_dict
+from fastrnn.nn.gate_activation import GateActivation, as_gate_activation, unusual
 from fastrnn.nn.gradient_flow import GradientFlow
 from fastrnn.nn.module import LoadReport, Module, check_at_hand, fill_uniform, unfilled
 from fastrnn.nn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
@@ -65,6 +66,7 @@ class Recurrent(Module):
         merge: str,
         proj_size: int = 0,
         learned_state: bool = False,
+        recurrent_activation: object = "sigmoid",
     ) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
         self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
@@ -81,6 +83,7 @@ class Recurrent(Module):
                 f"dropout={dropout} acts after every layer but the last, and there is only one",
                 stacklevel=3,
             )
+        self.recurrent_activation = as_gate_activation(recurrent_activation)
         self._cell = cell
         check_at_hand(type(self).__name__, _core.parameter_tensors(*self._sizes()))
         self._stack = self._new_stack()
@@ -140,7 +143,7 @@ class Recurrent(Module):
     def _new_stack(self) -> _core.Stack:
         return _core.Stack(*self._sizes())
 
-    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
+    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool, GateActivation]:
         """What the core has to know."""
         return (
             self._cell,
@@ -151,6 +154,7 @@ class Recurrent(Module):
             self.proj_size,
             self.bias,
             self.merge == "sum",
+            self.recurrent_activation,
         )
 
     def _current_transpose(self) -> _core.Transpose:
@@ -354,6 +358,7 @@ class Recurrent(Module):
             "bidirectional": self.bidirectional,
             "merge": self.merge,
             **({"learned_state": True} if self.learned_state else {}),  # not in older files
+            **unusual(self.recurrent_activation),
             **options,
         }
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
+from fastrnn import _core
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either, shown
 from fastrnn.nn._cell import Cell
 from fastrnn.nn._layer import Recurrent
+from fastrnn.nn.gate_activation import GateActivation
 from fastrnn.nn.packed import PackedSequence
 
-_NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+_NONLINEARITIES = tuple(c.name.removeprefix("rnn_") for c in _core.cells() if c.family == "RNN")
 _RESETS = {"after": "gru", "before": "gru_reset_before"}
 _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 
@@ -31,6 +33,7 @@ class RNN(Recurrent):
     dropout: the share of every layer's y but the last's that is zeroed, in training only.
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
     learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
+    recurrent_activation: with nonlinearity="sigmoid" what stands for it, as in `LSTM`.
 
     y, h_n = rnn(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -40,7 +43,8 @@ class RNN(Recurrent):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.RNN; sigmoid, identity, `merge` and `learned_state` are ours.
+    Source: torch.nn.RNN; sigmoid, identity, `merge`, `learned_state` and
+    `recurrent_activation` are ours.
     """
 
     _family = "RNN"
@@ -58,12 +62,14 @@ class RNN(Recurrent):
         *,
         merge: str = "concat",
         learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
+        _check_sigmoid(nonlinearity, recurrent_activation)
         cell = f"rnn_{nonlinearity}"
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, learned_state=learned_state,
+            merge, learned_state=learned_state, recurrent_activation=recurrent_activation,
         )  # fmt: skip
 
     @property
@@ -112,6 +118,9 @@ class LSTM(Recurrent):
     peephole: i and f also see c', o sees c, through weight_ch_l{k} (3*H,) in the order i f o.
     learned_state: parameters h_0 (L * D, R), c_0 (L * D, H), zeros at first, for a state that is
     not given.
+    recurrent_activation: of the gates i, f and o: "sigmoid", or ("hard_sigmoid", alpha, beta) for
+    max(0, min(1, alpha x + beta)), with 0.2 and 0.5 in ONNX and Keras 2; "hard_sigmoid" stands
+    for 1/6 and 0.5, as in Keras 3 and torch.nn.Hardsigmoid.
 
     y, (h_n, c_n) = lstm(x, (h_0, c_0)=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -122,8 +131,8 @@ class LSTM(Recurrent):
     each row's own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` and
-    `learned_state` are ours.
+    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge`, `learned_state` and
+    `recurrent_activation` are ours.
     """
 
     has_cell = True
@@ -144,12 +153,13 @@ class LSTM(Recurrent):
         peephole: bool = False,
         merge: str = "concat",
         learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
         cell = _PEEPHOLES[self.peephole]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, proj_size, learned_state,
+            merge, proj_size, learned_state, recurrent_activation,
         )  # fmt: skip
 
     @property
@@ -197,6 +207,7 @@ class GRU(Recurrent):
     reset="after": n = tanh(W_in x + b_in + r (W_hn h' + b_hn)), as PyTorch and cuDNN;
     reset="before": n = tanh(W_in x + b_in + W_hn (r h') + b_hn), as Cho et al. 2014.
     learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
+    recurrent_activation: of the gates r and z, as in `LSTM`.
 
     y, h_n = gru(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -206,7 +217,7 @@ class GRU(Recurrent):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.GRU; `reset`, `merge` and `learned_state` are ours.
+    Source: torch.nn.GRU; `reset`, `merge`, `learned_state` and `recurrent_activation` are ours.
     """
 
     _family = "GRU"
@@ -225,12 +236,13 @@ class GRU(Recurrent):
         reset: str = "after",
         merge: str = "concat",
         learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         cell = _RESETS[reset]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, learned_state=learned_state,
+            merge, learned_state=learned_state, recurrent_activation=recurrent_activation,
         )  # fmt: skip
 
     @property
@@ -273,10 +285,17 @@ class RNNCell(Cell):
     _family = "RNNCell"
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
-        super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias)
+        _check_sigmoid(nonlinearity, recurrent_activation)
+        super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias, recurrent_activation)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -296,17 +315,24 @@ class RNNCell(Cell):
 class LSTMCell(Cell):
     """One step of an LSTM: x (N, I) or (I,), (h, c) each (N, H) or (H,) -> (h, c).
 
-    Source: torch.nn.LSTMCell; `peephole` as in `LSTM`.
+    Source: torch.nn.LSTMCell; `peephole` and `recurrent_activation` as in `LSTM`.
     """
 
     has_cell = True
     _family = "LSTMCell"
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, *, peephole: bool = False
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        peephole: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
-        super().__init__(_PEEPHOLES[self.peephole], input_size, hidden_size, bias)
+        cell = _PEEPHOLES[self.peephole]
+        super().__init__(cell, input_size, hidden_size, bias, recurrent_activation)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -324,16 +350,22 @@ class LSTMCell(Cell):
 class GRUCell(Cell):
     """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
 
-    Source: torch.nn.GRUCell; `reset` as in `GRU`.
+    Source: torch.nn.GRUCell; `reset` and `recurrent_activation` as in `GRU`.
     """
 
     _family = "GRUCell"
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        reset: str = "after",
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
-        super().__init__(_RESETS[reset], input_size, hidden_size, bias)
+        super().__init__(_RESETS[reset], input_size, hidden_size, bias, recurrent_activation)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -345,3 +377,18 @@ class GRUCell(Cell):
         """The next h; PyTorch's name hx= for h is taken too."""
         h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
         return h_n
+
+
+# Every family of the core has a layer of its name here.
+LAYERS: dict[str, type[RNN | LSTM | GRU]] = {
+    c.family.lower(): globals()[c.family] for c in _core.cells()
+}
+
+
+def _check_sigmoid(nonlinearity: str, recurrent_activation: object) -> None:
+    """An RNN has no gates: what stands for a sigmoid needs one that it could stand for."""
+    if nonlinearity != "sigmoid" and recurrent_activation != "sigmoid":
+        raise ValueError(
+            f"recurrent_activation is {shown(recurrent_activation)}, expected one only with "
+            f'nonlinearity="sigmoid", got nonlinearity={nonlinearity!r}'
+        )

@@ -73,8 +73,7 @@ def layer_arguments(found: Architecture) -> dict[str, Any]:
         "bias": found.bias,
         "learned_state": found.learned_state,
     }
-    if found.cell == "LSTM":
-        told |= {"proj_size": found.proj_size, "peephole": found.peephole}
+    told |= found.layer_options()
     if found.bidirectional and found.num_layers > 1:
         told["merge"] = found.merge
     return told
@@ -90,7 +89,7 @@ def refuse_states_around(mapping: Mapping[str, ArrayLike], prefix: str, layer: R
     if index.states(prefix):
         return  # right there, where they are unexpected like any other name
     known = Architecture(
-        "LSTM" if layer.has_cell else "RNN", layer.input_size, layer.hidden_size, layer.num_layers,
+        layer._family, layer.input_size, layer.hidden_size, layer.num_layers,
         layer.bidirectional, layer.proj_size,
     )  # fmt: skip
     states = find_states(mapping, index, prefix, known)
