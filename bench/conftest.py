@@ -40,6 +40,8 @@ def time_engine(benchmark: Any, threads: int) -> Callable[[str, Work], None]:
     """Times one engine on one workload, in the group of that workload."""
 
     def run(name: str, work: Work) -> None:
+        if name not in engines.names(work):
+            pytest.skip(f"{name} does not do {work.label}")
         if not engines.available(name):
             pytest.skip(f"{name} is not installed")
         engine = engines.build(name, work, threads)

@@ -11,8 +11,11 @@ NAMES = tuple(dict.fromkeys(peers.NAMES + training.NAMES))
 
 
 def names(work: Work) -> tuple[str, ...]:
-    """fastrnn first, whether installed or not."""
-    return training.names(work) if isinstance(work, Training) else peers.NAMES
+    """The engines that have the work's cell, fastrnn first, whether installed or not."""
+    every, layers = peers.NAMES, work
+    if isinstance(work, Training):
+        every, layers = training.names(work), work.layers
+    return tuple(name for name in every if name == "fastrnn" or layers.cell in peers.CELLS)
 
 
 def available(name: str) -> bool:

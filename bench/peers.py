@@ -31,6 +31,7 @@ _NEEDS = {
     "openvino": ("onnx", "openvino"),
 }
 NAMES = tuple(_NEEDS)
+CELLS = ("rnn", "gru", "lstm")  # what torch.nn and ONNX have
 PROVED_CALLS = 3  # a stream is compared after so many steps
 
 settings = ExitStack()  # close() puts back what engines have set for the whole process

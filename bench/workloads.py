@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fastrnn.cli._floor import (
+    GATES,
     Machine,
     Workload,
     floor_seconds,
@@ -124,7 +125,7 @@ MODEL_TARGETS = {
     Training(Workload("lstm", 256, 256, 32, 64, layers=2), vocabulary=100): 1.4,  # characters
 }
 
-CELLS = ("lstm", "gru", "rnn")
+CELLS = tuple(GATES)
 SIZES = (32, 64, 128, 256, 512, 1024)
 ODD_SIZES = (5, 65, 130, 200, 257)
 SMALL_BATCHES = tuple(range(1, 8))

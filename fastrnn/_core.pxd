@@ -19,6 +19,16 @@ cdef extern from "include/fastrnn.h" nogil:
     ctypedef struct fr_shape:
         int32_t cell, input_size, hidden_size, proj_size
         int32_t num_layers, num_directions, bias, merge_sum
+        int32_t gate_activation
+        float gate_alpha, gate_beta
+
+    enum: FR_GATE_SIGMOID, FR_GATE_HARD_SIGMOID
+
+    ctypedef struct fr_cell_info:
+        const char *name
+        const char *family
+        int32_t gates, states, phases, direct, project, gate_activations, unit_parameters
+        const char *unit_tensor
 
     ctypedef struct fr_tensor:
         char name[48]
@@ -62,6 +72,8 @@ cdef extern from "include/fastrnn.h" nogil:
         float *dembedding
         float *flow
 
+    int32_t fr_cell_count()
+    const fr_cell_info *fr_cell_at(int32_t cell)
     int32_t fr_cell(const char *name)
     const char *fr_shape_error(const fr_shape *shape)
     size_t fr_parameter_count(const fr_shape *shape)
@@ -345,7 +357,7 @@ cdef class Stack:
     cdef int32_t features, h_size
     cdef readonly bint has_cell
     cdef int _resemble(self, Stack other) except -1
-    cdef int _describe(self, str cell) except -1
+    cdef int _describe(self) except -1
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements,
                             int64_t checkpoint_every) except *
 

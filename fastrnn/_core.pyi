@@ -1,11 +1,25 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 _Floats = npt.NDArray[np.float32]
 _Ints = npt.NDArray[np.int64]
+
+class CellInfo(NamedTuple):
+    name: str
+    family: str
+    gates: int
+    states: int
+    phases: int
+    direct: bool
+    project: bool
+    gate_activations: bool
+    unit_parameters: int
+    unit_tensor: str
+
+def cells() -> list[CellInfo]: ...
 
 class Store:
     trained: bool
@@ -24,6 +38,7 @@ class Stack:
         proj_size: int = 0,
         bias: bool = False,
         merge_sum: bool = False,
+        gates: str | tuple[str, float, float] = "sigmoid",
     ) -> None: ...
     @property
     def store(self) -> Store: ...
@@ -240,6 +255,7 @@ def parameter_tensors(
     proj_size: int,
     bias: bool,
     merge_sum: bool,
+    gates: str | tuple[str, float, float] = "sigmoid",
 ) -> list[tuple[str, tuple[int, ...], int]]: ...
 def calibrate_fma(rounds: int) -> int: ...
 def calibrate_read(x: _Floats, sweeps: int) -> int: ...

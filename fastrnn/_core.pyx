@@ -6,6 +6,8 @@ results, through NumPy's C interface; all others take arrays of any kind through
 Every shape is checked here once; behind it the core trusts its arguments.
 """
 
+from collections import namedtuple
+
 cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport (
@@ -151,14 +153,47 @@ cdef list tensors_of(const fr_shape *shape):
     return found
 
 
-def parameter_tensors(str cell, int input_size, int hidden_size, int num_layers, int num_directions,
-                      int proj_size, bint bias, bint merge_sum):
-    """The `tensors` of a Stack with these arguments, before any memory is taken for it."""
-    cdef fr_shape shape = fr_shape(fr_cell(cell.encode()), input_size, hidden_size, proj_size,
-                                   num_layers, num_directions, bias, merge_sum)
-    cdef const char *error = fr_shape_error(&shape)
+CellInfo = namedtuple(
+    "CellInfo",
+    "name family gates states phases direct project gate_activations unit_parameters unit_tensor",
+)
+
+
+def cells():
+    """All cells: fr_cell_info of fastrnn.h as tuples with names."""
+    cdef const fr_cell_info *cell
+    found = []
+    for i in range(fr_cell_count()):
+        cell = fr_cell_at(i)
+        found.append(CellInfo(cell.name.decode(), cell.family.decode(), cell.gates, cell.states, cell.phases,
+                              bool(cell.direct), bool(cell.project), bool(cell.gate_activations),
+                              cell.unit_parameters, cell.unit_tensor.decode()))
+    return found
+
+
+cdef fr_shape new_shape(str cell, int input_size, int hidden_size, int num_layers, int num_directions, int proj_size,
+                        bint bias, bint merge_sum, gates) except *:
+    """A valid shape; gates: "sigmoid" or ("hard_sigmoid", alpha, beta)."""
+    cdef fr_shape shape
+    cdef const char *error
+    memset(&shape, 0, sizeof(shape))
+    shape.cell, shape.input_size, shape.hidden_size = fr_cell(cell.encode()), input_size, hidden_size
+    shape.num_layers, shape.num_directions, shape.proj_size = num_layers, num_directions, proj_size
+    shape.bias, shape.merge_sum = bias, merge_sum
+    if gates != "sigmoid":
+        shape.gate_activation = FR_GATE_HARD_SIGMOID
+        _, shape.gate_alpha, shape.gate_beta = gates
+    error = fr_shape_error(&shape)
     if error is not NULL:
         raise ValueError(error.decode())
+    return shape
+
+
+def parameter_tensors(str cell, int input_size, int hidden_size, int num_layers, int num_directions,
+                      int proj_size, bint bias, bint merge_sum, gates="sigmoid"):
+    """The `tensors` of a Stack with these arguments, before any memory is taken for it."""
+    cdef fr_shape shape = new_shape(cell, input_size, hidden_size, num_layers, num_directions, proj_size, bias,
+                                    merge_sum, gates)
     return tensors_of(&shape)
 
 

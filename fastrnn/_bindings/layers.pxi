@@ -7,14 +7,14 @@ cdef class Stack:
     """
 
     def __cinit__(self, cell, int input_size=0, int hidden_size=0, int num_layers=0, int num_directions=0,
-                  int proj_size=0, bint bias=False, bint merge_sum=False):
+                  int proj_size=0, bint bias=False, bint merge_sum=False, gates="sigmoid"):
         """cell: a cell's name, or a stack, for another one of its shape that shares its store."""
         if type(cell) is Stack:
             self._resemble(cell)
         else:
-            self.shape = fr_shape(fr_cell((<str?>cell).encode()), input_size, hidden_size, proj_size, num_layers,
-                                  num_directions, bias, merge_sum)
-            self._describe(cell)
+            self.shape = new_shape(cell, input_size, hidden_size, num_layers, num_directions, proj_size, bias,
+                                   merge_sum, gates)
+            self._describe()
             self.store = Store(num_layers)
         self.model = fr_model_create(&self.shape, self.store.block(&self.store.weights, self.num_packed_bytes))
 
@@ -44,13 +44,11 @@ cdef class Stack:
         self.features, self.h_size, self.store = other.features, other.h_size, other.store
         return 0
 
-    cdef int _describe(self, str cell) except -1:
+    cdef int _describe(self) except -1:
         """What follows from the shape."""
-        cdef const char *error = fr_shape_error(&self.shape)
-        if error is not NULL:
-            raise ValueError(error.decode())
-        self.kind = cell.split("_")[0].upper()
-        self.has_cell = self.kind == "LSTM"
+        cdef const fr_cell_info *cell = fr_cell_at(self.shape.cell)
+        self.kind = cell.family.decode()
+        self.has_cell = cell.states == 2
         self.num_parameters = fr_parameter_count(&self.shape)
         self.tensors = tensors_of(&self.shape)
         self.h_size = self.shape.proj_size if self.shape.proj_size else self.shape.hidden_size

@@ -11,14 +11,14 @@ from fastrnn.formats import own
 from fastrnn.nn import Embedding
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.module import Module
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.recurrent import GRU, LAYERS, LSTM, RNN
 from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.tape import as_budget
 
 Rnn = RNN | LSTM | GRU
 Folded = tuple[tuple[int, ...], _core.Table]  # versions of the parameters, and what they give
 
-RNNS: dict[str, type[Rnn]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+RNNS = LAYERS
 
 # Tokens are looked up in a folded table (embedding times W_ih) up to this size, because a table
 # that leaves the L2 cache would cost more to read than the product it saves.

@@ -19,7 +19,6 @@ from fastrnn.nn.composite import Composite
 from fastrnn.nn.dropout import dropped
 from fastrnn.nn.module import Module
 
-
 _TANH = _core.Activation("tanh")
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from fastrnn import _core
 from fastrnn._arrays import with_article
 from fastrnn._errors import safe
 from fastrnn._names import listed
-from fastrnn.nn.layer_names import LayerNames, NameIndex, other_bias
+from fastrnn.nn.layer_names import UNIT_TENSORS, LayerNames, NameIndex, other_bias
 
 __all__ = ["Architecture", "FoundLayer", "find_layer", "find_states", "infer_recurrent"]
 
-Cell = Literal["RNN", "GRU", "LSTM"]
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
 _LAYER_KEY = re.compile(r"(.*)_l([0-9]+)(_reverse)?")
-_CELLS: dict[int, Cell] = {1: "RNN", 3: "GRU", 4: "LSTM"}
+_FAMILIES = {cell.gates: cell.family for cell in _core.cells()}
 _MOST_RIVALS = 64  # layers of one module that are asked whether an initial state is theirs
 
 
@@ -39,7 +39,7 @@ class Architecture:
     state. An RNN's nonlinearity and a GRU's `reset` are never in the file.
     """
 
-    cell: Cell
+    cell: str
     input_size: int
     hidden_size: int
     num_layers: int = 1
@@ -55,7 +55,17 @@ class Architecture:
         """The shapes of a learned initial state: h_0 (L * D, R), and an LSTM's c_0 (L * D, H)."""
         depth = self.num_layers * (2 if self.bidirectional else 1)
         shapes = {"h_0": (depth, self.proj_size or self.hidden_size)}
-        return shapes | ({"c_0": (depth, self.hidden_size)} if self.cell == "LSTM" else {})
+        has_cell = any(cell.states == 2 for cell in _cells_of(self.cell))
+        return shapes | ({"c_0": (depth, self.hidden_size)} if has_cell else {})
+
+    def cell_options(self) -> dict[str, Any]:
+        """The constructor arguments of a single step that not every family has."""
+        return {"peephole": self.peephole} if _unit_tensors(self.cell) else {}
+
+    def layer_options(self) -> dict[str, Any]:
+        """Those of a layer."""
+        projects = any(cell.project for cell in _cells_of(self.cell))
+        return ({"proj_size": self.proj_size} if projects else {}) | self.cell_options()
 
     def constructor(self) -> str:
         """The call that makes such a layer, e.g. `fastrnn.LSTM(65, 128, num_layers=2)`."""
@@ -68,6 +78,15 @@ class Architecture:
         }  # fmt: skip
         given = [f"{key}={value!r}" for key, (value, usual) in options.items() if value != usual]
         return f"fastrnn.{name}({', '.join([str(self.input_size), str(self.hidden_size), *given])})"
+
+
+def _cells_of(family: str) -> list[_core.CellInfo]:
+    return [cell for cell in _core.cells() if cell.family == family]
+
+
+def _unit_tensors(family: str) -> dict[str, int]:
+    """The tensors of parameters that a unit has for itself, and how many those are."""
+    return {c.unit_tensor: c.unit_parameters for c in _cells_of(family) if c.unit_parameters}
 
 
 @dataclass(frozen=True)
@@ -202,12 +221,14 @@ def _from_first_layer(shapes: Shapes, names: LayerNames) -> Architecture:
     proj_size, hidden = 0, output
     if any(key[1] == "weight_hr" for key in keys):
         proj_size, hidden = _matrix(shapes, "weight_hr_l0", names)
-    if hidden < 1 or w_ih[1] < 1 or w_hh[0] % hidden or w_hh[0] // hidden not in _CELLS:
+    if hidden < 1 or w_ih[1] < 1 or w_hh[0] % hidden or w_hh[0] // hidden not in _FAMILIES:
+        gates, families = zip(*sorted(_FAMILIES.items()), strict=True)
         raise ValueError(
-            f"{names.name_of('weight_hh_l0')} has shape {w_hh}, expected 1, 3 or 4 times "
-            f"{hidden} rows (RNN, GRU, LSTM)"
+            f"{names.name_of('weight_hh_l0')} has shape {w_hh}, expected "
+            f"{', '.join(map(str, gates[:-1]))} or {gates[-1]} times {hidden} rows "
+            f"({', '.join(families)})"
         )
-    cell = _CELLS[w_hh[0] // hidden]
+    cell = _FAMILIES[w_hh[0] // hidden]
     layers = 1 + max((int(key[2]) for key in keys), default=0)
     if layers > len(shapes):
         raise ValueError(f"{names.name_of(f'weight_ih_l{layers - 1}')} has no layers below it")
@@ -217,7 +238,7 @@ def _from_first_layer(shapes: Shapes, names: LayerNames) -> Architecture:
     return Architecture(
         cell, w_ih[1], hidden, layers, both, proj_size,
         bias=any(key.startswith("bias") for key in shapes),
-        peephole=any(key[1] == "weight_ch" for key in keys),
+        peephole=any(key[1] in UNIT_TENSORS for key in keys),
         merge="sum" if summed else "concat",
         single_step=names.single_step and not names.is_list,
     )  # fmt: skip
@@ -234,14 +255,20 @@ def _matrix(shapes: Shapes, key: str, names: LayerNames) -> tuple[int, int]:
 
 def _expected(layer: Architecture) -> Shapes:
     """Every key of such a layer with its shape, in PyTorch's order."""
-    if layer.cell != "LSTM" and (layer.proj_size or layer.peephole):
-        extra = "a projection (weight_hr)" if layer.proj_size else "peepholes (weight_ch)"
-        raise ValueError(f"a {layer.cell} with {extra}, which only an LSTM has")
+    own = _unit_tensors(layer.cell)
+    if layer.proj_size and "proj_size" not in layer.layer_options():
+        raise ValueError(
+            f"{with_article(layer.cell)} with a projection (weight_hr), which only an LSTM has"
+        )
+    if layer.peephole and not own:
+        raise ValueError(
+            f"{with_article(layer.cell)} with peepholes (weight_ch), which only an LSTM has"
+        )
     if layer.proj_size >= layer.hidden_size:
         raise ValueError(
             f"weight_hr has {layer.proj_size} rows, expected fewer than {layer.hidden_size}"
         )
-    rows = {cell: gates for gates, cell in _CELLS.items()}[layer.cell] * layer.hidden_size
+    rows = _cells_of(layer.cell)[0].gates * layer.hidden_size
     output = layer.proj_size or layer.hidden_size
     wide = output * (2 if layer.bidirectional and layer.merge == "concat" else 1)
     shapes: Shapes = {}
@@ -254,8 +281,8 @@ def _expected(layer: Architecture) -> Shapes:
                 shapes[f"bias_ih{tail}"] = shapes[f"bias_hh{tail}"] = (rows,)
             if layer.proj_size:
                 shapes[f"weight_hr{tail}"] = (layer.proj_size, layer.hidden_size)
-            if layer.peephole:
-                shapes[f"weight_ch{tail}"] = (3 * layer.hidden_size,)
+            for tensor, count in own.items() if layer.peephole else ():
+                shapes[f"{tensor}{tail}"] = (count * layer.hidden_size,)
     return shapes
 
 

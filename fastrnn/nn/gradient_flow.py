@@ -14,8 +14,9 @@ class GradientFlow:
     """What one backward pass met at every layer and time step.
 
     `norm` (layers*D, T): norm of dL/dh_t over all rows and units. `saturated` (layers*D, T): share
-    of gates out of (0.1, 0.9), for an RNN of tanh units beyond 0.9. Source: Karpathy et al. 2015,
-    Visualizing and Understanding Recurrent Networks. Unequal shapes are a ValueError.
+    of gates out of (0.1, 0.9) (hard sigmoids: at 0 or 1), for an RNN of tanh units beyond 0.9.
+    Source: Karpathy et al. 2015, Visualizing and Understanding Recurrent Networks. Unequal shapes
+    are a ValueError.
     """
 
     norm: FloatArray

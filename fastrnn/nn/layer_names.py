@@ -12,12 +12,14 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from fastrnn import _core
 from fastrnn._errors import safe
 from fastrnn._names import listed
 
 __all__ = ["LayerNames", "NameIndex", "find_recurrent", "list_owner", "other_bias"]
 
-_KINDS = "weight_ih|weight_hh|weight_hr|weight_ch|bias_ih|bias_hh|bias"
+UNIT_TENSORS = sorted({cell.unit_tensor for cell in _core.cells() if cell.unit_parameters})
+_KINDS = "|".join(["weight_ih|weight_hh|weight_hr", *UNIT_TENSORS, "bias_ih|bias_hh|bias"])
 _KEY = re.compile(rf"({_KINDS})(_l(?:0|[1-9][0-9]{{0,8}})(?:_reverse)?)?")
 _STATES = {"h_0": "h_0", "h0": "h_0", "c_0": "c_0", "c0": "c_0"}
 _LEVELS = 8  # how many modules above a layer its initial state is looked for

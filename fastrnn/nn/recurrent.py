@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag
+from fastrnn import _core
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, shown
+from fastrnn.nn.gate_activation import GateActivation
 from fastrnn.nn.packed import PackedSequence
 from fastrnn.nn.recurrent_base import Cell, Recurrent
 from fastrnn.nn.registry import registered
 
-_NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
+_NONLINEARITIES = tuple(c.name.removeprefix("rnn_") for c in _core.cells() if c.family == "RNN")
 _RESETS = {"after": "gru", "before": "gru_reset_before"}
 _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 
@@ -67,6 +69,7 @@ class RNN(_HiddenLayer):
     dropout: the share of every layer's y but the last's that is zeroed, in training only.
     bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
     learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
+    recurrent_activation: with nonlinearity="sigmoid" what stands for it, as in `LSTM`.
 
     y, h_n = rnn(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -76,11 +79,12 @@ class RNN(_HiddenLayer):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.RNN; sigmoid, identity, `merge` and `learned_state` are ours.
+    Source: torch.nn.RNN; sigmoid, identity, `merge`, `learned_state` and
+    `recurrent_activation` are ours.
     """
 
     _family = "RNN"
-    _options = (*Recurrent._options, "nonlinearity")
+    _options = (*Recurrent._options, "nonlinearity", "recurrent_activation")
 
     def __init__(
         self,
@@ -95,12 +99,14 @@ class RNN(_HiddenLayer):
         *,
         merge: str = "concat",
         learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
+        _check_sigmoid(nonlinearity, recurrent_activation)
         cell = f"rnn_{nonlinearity}"
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, learned_state=learned_state,
+            merge, learned_state=learned_state, recurrent_activation=recurrent_activation,
         )  # fmt: skip
 
 
@@ -117,6 +123,9 @@ class LSTM(Recurrent):
     peephole: i and f also see c', o sees c, through weight_ch_l{k} (3*H,) in the order i f o.
     learned_state: parameters h_0 (L * D, R), c_0 (L * D, H), zeros at first, for a state that is
     not given.
+    recurrent_activation: of the gates i, f and o: "sigmoid", or ("hard_sigmoid", alpha, beta) for
+    max(0, min(1, alpha x + beta)), with 0.2 and 0.5 in ONNX and Keras 2; "hard_sigmoid" stands
+    for 1/6 and 0.5, as in Keras 3 and torch.nn.Hardsigmoid.
 
     y, (h_n, c_n) = lstm(x, (h_0, c_0)=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -127,13 +136,20 @@ class LSTM(Recurrent):
     each row's own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge` and
-    `learned_state` are ours.
+    Source: torch.nn.LSTM; peepholes: Gers and Schmidhuber 2000; `merge`, `learned_state` and
+    `recurrent_activation` are ours.
     """
 
     has_cell = True
     _family = "LSTM"
-    _options = ("input_size", "hidden_size", "proj_size", *Recurrent._options[2:], "peephole")
+    _options = (
+        "input_size",
+        "hidden_size",
+        "proj_size",
+        *Recurrent._options[2:],
+        "peephole",
+        "recurrent_activation",
+    )
     _state_name = "state"
     _num_saturable = 3
 
@@ -151,12 +167,13 @@ class LSTM(Recurrent):
         peephole: bool = False,
         merge: str = "concat",
         learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
         cell = _PEEPHOLES[self.peephole]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, proj_size, learned_state,
+            merge, proj_size, learned_state, recurrent_activation,
         )  # fmt: skip
 
     @overload
@@ -201,6 +218,7 @@ class GRU(_HiddenLayer):
     reset="after": n = tanh(W_in x + b_in + r (W_hn h' + b_hn)), as PyTorch and cuDNN;
     reset="before": n = tanh(W_in x + b_in + W_hn (r h') + b_hn), as Cho et al. 2014.
     learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
+    recurrent_activation: of the gates r and z, as in `LSTM`.
 
     y, h_n = gru(x, h_0=None, *, lengths=None)
     x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
@@ -210,11 +228,11 @@ class GRU(_HiddenLayer):
     own last state. Wrong shapes are a ValueError, wrong types a TypeError.
 
     `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.GRU; `reset`, `merge` and `learned_state` are ours.
+    Source: torch.nn.GRU; `reset`, `merge`, `learned_state` and `recurrent_activation` are ours.
     """
 
     _family = "GRU"
-    _options = (*Recurrent._options, "reset")
+    _options = (*Recurrent._options, "reset", "recurrent_activation")
     _num_saturable = 2
 
     def __init__(
@@ -230,12 +248,13 @@ class GRU(_HiddenLayer):
         reset: str = "after",
         merge: str = "concat",
         learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         cell = _RESETS[reset]
         super().__init__(
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, learned_state=learned_state,
+            merge, learned_state=learned_state, recurrent_activation=recurrent_activation,
         )  # fmt: skip
 
 
@@ -257,13 +276,20 @@ class RNNCell(_HiddenCell):
     """One step of an RNN: x (N, I) or (I,), h (N, H) or (H,) -> h. Source: torch.nn.RNNCell."""
 
     _family = "RNNCell"
-    _options = (*Cell._options, "nonlinearity")
+    _options = (*Cell._options, "nonlinearity", "recurrent_activation")
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        *,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
-        super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias)
+        _check_sigmoid(nonlinearity, recurrent_activation)
+        super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias, recurrent_activation)
 
     def __repr__(self) -> str:
         return super().__repr__().replace("'", "")  # as torch.nn.RNNCell's, without quotes
@@ -273,19 +299,26 @@ class RNNCell(_HiddenCell):
 class LSTMCell(Cell):
     """One step of an LSTM: x (N, I) or (I,), (h, c) each (N, H) or (H,) -> (h, c).
 
-    Source: torch.nn.LSTMCell; `peephole` as in `LSTM`.
+    Source: torch.nn.LSTMCell; `peephole` and `recurrent_activation` as in `LSTM`.
     """
 
     has_cell = True
     _family = "LSTMCell"
-    _options = (*Cell._options, "peephole")
+    _options = (*Cell._options, "peephole", "recurrent_activation")
     _state_name = "state"
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, *, peephole: bool = False
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        peephole: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.peephole = as_flag(peephole, "peephole")
-        super().__init__(_PEEPHOLES[self.peephole], input_size, hidden_size, bias)
+        cell = _PEEPHOLES[self.peephole]
+        super().__init__(cell, input_size, hidden_size, bias, recurrent_activation)
 
     def __call__(
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
@@ -299,14 +332,35 @@ class LSTMCell(Cell):
 class GRUCell(_HiddenCell):
     """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
 
-    Source: torch.nn.GRUCell; `reset` as in `GRU`.
+    Source: torch.nn.GRUCell; `reset` and `recurrent_activation` as in `GRU`.
     """
 
     _family = "GRUCell"
-    _options = (*Cell._options, "reset")
+    _options = (*Cell._options, "reset", "recurrent_activation")
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
+        self,
+        input_size: int,
+        hidden_size: int,
+        bias: bool = True,
+        *,
+        reset: str = "after",
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
-        super().__init__(_RESETS[reset], input_size, hidden_size, bias)
+        super().__init__(_RESETS[reset], input_size, hidden_size, bias, recurrent_activation)
+
+
+# Every family of the core has a layer of its name here.
+LAYERS: dict[str, type[RNN | LSTM | GRU]] = {
+    c.family.lower(): globals()[c.family] for c in _core.cells()
+}
+
+
+def _check_sigmoid(nonlinearity: str, recurrent_activation: object) -> None:
+    """An RNN has no gates: what stands for a sigmoid needs one that it could stand for."""
+    if nonlinearity != "sigmoid" and recurrent_activation != "sigmoid":
+        raise ValueError(
+            f"recurrent_activation is {shown(recurrent_activation)}, expected one only with "
+            f'nonlinearity="sigmoid", got nonlinearity={nonlinearity!r}'
+        )

@@ -28,6 +28,7 @@ from fastrnn._arrays import (
     either,
 )
 from fastrnn.nn import state_dict
+from fastrnn.nn.gate_activation import GateActivation, as_gate_activation
 from fastrnn.nn.gradient_flow import GradientFlow
 from fastrnn.nn.making import check_at_hand, unfilled
 from fastrnn.nn.module import LoadReport, Module, TensorSpec, fill_uniform
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+# Of a Stack: cell, input and hidden size, layers, directions, projected size, bias, sum, gates.
+Sizes = tuple[str, int, int, int, int, int, bool, bool, GateActivation]
+
+
 class RecurrentModule(Module):
     """Parameters of a recurrent stack, which the kernels read packed."""
 
@@ -48,11 +53,20 @@ class RecurrentModule(Module):
     _derived = Module._derived | {"_stack"}
     _is_packed_whole = True
     _options: ClassVar[tuple[str, ...]] = ("input_size", "hidden_size", "bias")
+    _unsaid = frozenset(("recurrent_activation",))
 
-    def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        recurrent_activation: GateActivation,
+    ) -> None:
         self.input_size = as_size(input_size, "input_size", MAX_SIZE)
         self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
         self.bias = as_flag(bias, "bias")
+        self.recurrent_activation = as_gate_activation(recurrent_activation)
         self._cell = cell
 
     def _build(self) -> None:
@@ -65,7 +79,7 @@ class RecurrentModule(Module):
     def _new_stack(self) -> _core.Stack:
         return _core.Stack(*self._sizes())
 
-    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
+    def _sizes(self) -> Sizes:
         """What the core has to know: the arguments of a Stack."""
         raise NotImplementedError
 
@@ -156,12 +170,20 @@ class RecurrentModule(Module):
 class Cell(RecurrentModule):
     """One step of one layer; parameters are named weight_ih, weight_hh, bias_ih, bias_hh."""
 
-    def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
-        super().__init__(cell, input_size, hidden_size, bias)
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        recurrent_activation: GateActivation,
+    ) -> None:
+        super().__init__(cell, input_size, hidden_size, bias, recurrent_activation)
         self._build()
 
-    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
-        return self._cell, self.input_size, self.hidden_size, 1, 1, 0, self.bias, False
+    def _sizes(self) -> Sizes:
+        sizes = self.input_size, self.hidden_size
+        return self._cell, *sizes, 1, 1, 0, self.bias, False, self.recurrent_activation
 
     def _tensors(self) -> list[TensorSpec]:
         return [(n.removesuffix("_l0"), shape, at) for n, shape, at in self._stack.tensors]
@@ -191,7 +213,7 @@ class Recurrent(RecurrentModule):
         "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
         "bidirectional", "merge", "learned_state",
     )  # fmt: skip
-    _unsaid = frozenset(("learned_state",))
+    _unsaid = RecurrentModule._unsaid | {"learned_state"}
     _first_state: list[FloatArray]  # the learned h_0 and, for an LSTM, c_0; else nothing
 
     def __init__(
@@ -207,8 +229,9 @@ class Recurrent(RecurrentModule):
         merge: str,
         proj_size: int = 0,
         learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
     ) -> None:
-        super().__init__(cell, input_size, hidden_size, bias)
+        super().__init__(cell, input_size, hidden_size, bias, recurrent_activation)
         self.num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
         self.batch_first = as_flag(batch_first, "batch_first")
         self.bidirectional = as_flag(bidirectional, "bidirectional")
@@ -238,7 +261,7 @@ class Recurrent(RecurrentModule):
         """The width of y: R, or 2 * R if two directions are concatenated."""
         return self.state_size * (self.num_directions if self.merge == "concat" else 1)
 
-    def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
+    def _sizes(self) -> Sizes:
         return (
             self._cell,
             self.input_size,
@@ -248,6 +271,7 @@ class Recurrent(RecurrentModule):
             self.proj_size,
             self.bias,
             self.merge == "sum",
+            self.recurrent_activation,
         )
 
     def _tensors(self) -> list[TensorSpec]:
@@ -386,8 +410,7 @@ class Recurrent(RecurrentModule):
     ) -> LoadReport:
         """As `Module.load_state_dict`; a learned initial state around the layer is refused."""
         if as_prefix(prefix) and not self.learned_state:
-            cell = "LSTM" if self.has_cell else "RNN"
-            known = (cell, *self._sizes()[1:4], self.bidirectional, self.proj_size)
+            known = (self._family, *self._sizes()[1:4], self.bidirectional, self.proj_size)
             state_dict.refuse_states_around(mapping, prefix, known)
         return super().load_state_dict(mapping, prefix, strict)
 

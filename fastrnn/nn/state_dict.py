@@ -71,8 +71,7 @@ def _layer_arguments(found: Architecture) -> dict[str, Any]:
         "bias": found.bias,
         "learned_state": found.learned_state,
     }
-    if found.cell == "LSTM":
-        told |= {"proj_size": found.proj_size, "peephole": found.peephole}
+    told |= found.layer_options()
     if found.bidirectional and found.num_layers > 1:
         told["merge"] = found.merge
     return told

@@ -1,9 +1,10 @@
 """Recurrent networks in plain float64 NumPy: the specification the kernels are tested against.
 
 Written to be read, not to be fast. Letters: T steps, N rows, I inputs, H units, P projected size,
-R = P or H (what a layer hands on), G gates, D directions, s = sigmoid. h' and c' are the states
-before the step. Weights of one layer and direction are PyTorch's tensors: weight_ih (G*H, I),
-weight_hh (G*H, R), bias_ih and bias_hh (G*H), weight_hr (P, H), and ours, weight_ch (3*H).
+R = P or H (what a layer hands on), G gates, D directions, s the activation of gates. h' and c' are
+the states before the step. Weights of one layer and direction are PyTorch's tensors: weight_ih
+(G*H, I), weight_hh (G*H, R), bias_ih and bias_hh (G*H), weight_hr (P, H), and ours, weight_ch
+(3*H).
 """
 
 from __future__ import annotations
@@ -40,35 +41,58 @@ def relu(a: Array) -> Array:
     return np.where(a < 0, 0.0, a)
 
 
-# ---- one step: (x (N, I), h' (N, R), c' (N, H), weights) -> (h (N, R), c (N, H)) ----------------
+@dataclass(frozen=True)
+class Gate:
+    """The activation s of gates, and its slope by the activated value."""
+
+    value: Callable[[Array], Array]
+    slope: Callable[[Array], Array]
 
 
-def rnn_step(act: Callable[[Array], Array]) -> Callable[..., tuple[Array, Array]]:
-    """h = act(W_ih x + b_ih + W_hh h' + b_hh); c is not used."""
+SIGMOID = Gate(sigmoid, lambda s: s * (1 - s))
 
-    def step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
-        return act(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh), c
+
+def hard_sigmoid(alpha: float, beta: float) -> Gate:
+    """s = max(0, min(1, alpha a + beta)), whose slope is alpha strictly between 0 and 1.
+
+    alpha and beta are rounded to float32, as the layers have them.
+    """
+    alpha, beta = float(np.float32(alpha)), float(np.float32(beta))
+    return Gate(
+        lambda a: np.clip(alpha * a + beta, 0.0, 1.0),
+        lambda s: np.where((s > 0) & (s < 1), alpha, 0.0),
+    )
+
+
+# ---- one step: (x (N, I), h' (N, R), c' (N, H), weights, s) -> (h (N, R), c (N, H)) -------------
+
+
+def rnn_step(act: Callable[[Array], Array] | None) -> Callable[..., tuple[Array, Array]]:
+    """h = act(W_ih x + b_ih + W_hh h' + b_hh), act = s unless given; c is not used."""
+
+    def step(x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, Array]:
+        return (act or s.value)(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh), c
 
     return step
 
 
-def lstm_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
+def lstm_step(x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, Array]:
     """i, f, o = s(...); g = tanh(...); c = f c' + i g; h = o tanh(c), or W_hr (o tanh(c)).
 
     With peepholes p: i = s(... + p_i c'), f = s(... + p_f c'), o = s(... + p_o c).
     """
-    *_, o, c1 = lstm_gates(x, h, c, w)
+    *_, o, c1 = lstm_gates(x, h, c, w, s)
     h1 = o * np.tanh(c1)
     return (h1 if w.hr is None else h1 @ w.hr.T), c1
 
 
-def lstm_gates(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, ...]:
+def lstm_gates(x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
     """i, f, g, o and the new c."""
     i, f, g, o = np.split(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh, 4, axis=1)
     p_i, p_f, p_o = peepholes(w, c.shape[1])
-    i, f, g = sigmoid(i + p_i * c), sigmoid(f + p_f * c), np.tanh(g)
+    i, f, g = s.value(i + p_i * c), s.value(f + p_f * c), np.tanh(g)
     c1 = f * c + i * g
-    return i, f, g, sigmoid(o + p_o * c1), c1
+    return i, f, g, s.value(o + p_o * c1), c1
 
 
 def peepholes(w: Weights, units: int) -> Array:
@@ -76,39 +100,41 @@ def peepholes(w: Weights, units: int) -> Array:
     return np.zeros((3, units)) if w.ch is None else w.ch.reshape(3, units)
 
 
-def gru_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
+def gru_step(x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, Array]:
     """r, z = s(...); n = tanh(W_in x + b_in + r (W_hn h' + b_hn)); h = (1 - z) n + z h'."""
-    _, z, n, _ = gru_gates(x, h, w)
+    _, z, n, _ = gru_gates(x, h, w, s)
     return (1 - z) * n + z * h, c
 
 
-def gru_gates(x: Array, h: Array, w: Weights) -> tuple[Array, ...]:
+def gru_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
     """r, z, n, and what r multiplies: W_hn h' + b_hn."""
     x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
     h_r, h_z, h_n = np.split(h @ w.hh.T + w.b_hh, 3, axis=1)
-    r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+    r, z = s.value(x_r + h_r), s.value(x_z + h_z)
     return r, z, np.tanh(x_n + r * h_n), h_n
 
 
-def gru_reset_before_step(x: Array, h: Array, c: Array, w: Weights) -> tuple[Array, Array]:
+def gru_reset_before_step(
+    x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID
+) -> tuple[Array, Array]:
     """As above, but n = tanh(W_in x + b_in + W_hn (r h') + b_hn)."""
-    _, z, n = gru_reset_before_gates(x, h, w)
+    _, z, n = gru_reset_before_gates(x, h, w, s)
     return (1 - z) * n + z * h, c
 
 
-def gru_reset_before_gates(x: Array, h: Array, w: Weights) -> tuple[Array, ...]:
+def gru_reset_before_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
     """r, z, n."""
     x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
     w_r, w_z, w_n = np.split(w.hh, 3)
     b_r, b_z, b_n = np.split(w.b_hh, 3)
-    r, z = sigmoid(x_r + h @ w_r.T + b_r), sigmoid(x_z + h @ w_z.T + b_z)
+    r, z = s.value(x_r + h @ w_r.T + b_r), s.value(x_z + h @ w_z.T + b_z)
     return r, z, np.tanh(x_n + (r * h) @ w_n.T + b_n)
 
 
 STEPS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "rnn_tanh": rnn_step(np.tanh),
     "rnn_relu": rnn_step(relu),
-    "rnn_sigmoid": rnn_step(sigmoid),
+    "rnn_sigmoid": rnn_step(None),
     "rnn_identity": rnn_step(lambda a: a),
     "lstm": lstm_step,
     "lstm_peephole": lstm_step,
@@ -121,7 +147,14 @@ STEPS: dict[str, Callable[..., tuple[Array, Array]]] = {
 
 
 def run_direction(
-    cell: str, x: Array, h: Array, c: Array, w: Weights, lengths: Array, backwards: bool
+    cell: str,
+    x: Array,
+    h: Array,
+    c: Array,
+    w: Weights,
+    lengths: Array,
+    backwards: bool,
+    gate: Gate,
 ) -> tuple[Array, Array, Array]:
     """One layer in one direction: x (T, N, I) -> y (T, N, R), h_n, c_n.
 
@@ -131,7 +164,7 @@ def run_direction(
     y = np.zeros((*x.shape[:2], h.shape[1]))
     for t in reversed(range(len(x))) if backwards else range(len(x)):
         alive = (t < lengths)[:, None]
-        h1, c1 = STEPS[cell](x[t], h, c, w)
+        h1, c1 = STEPS[cell](x[t], h, c, w, gate)
         h, c = np.where(alive, h1, h), np.where(alive, c1, c)
         y[t] = np.where(alive, h1, 0.0)
     return y, h, c
@@ -146,6 +179,7 @@ def run(
     lengths: Any = None,
     *,
     merge: str = "concat",
+    gate: Gate = SIGMOID,
 ) -> tuple[Array, Array, Array]:
     """A stack: x (T, N, I) -> y (T, N, D*R), h_n (layers*D, N, R), c_n (layers*D, N, H).
 
@@ -160,7 +194,8 @@ def run(
         outputs = []
         for suffix in level:
             w, at = weights(tensors, suffix), len(h_n)
-            y, h, c = run_direction(cell, x, h0[at], c0[at], w, lengths, suffix in level[1:])
+            backwards = suffix in level[1:]
+            y, h, c = run_direction(cell, x, h0[at], c0[at], w, lengths, backwards, gate)
             outputs.append(y)
             h_n.append(h)
             c_n.append(c)
@@ -238,12 +273,18 @@ def cell_name(module: Any) -> str:
     return "lstm_peephole" if config["peephole"] else "lstm"
 
 
+def gate_of(module: Any) -> Gate:
+    """The activation of a layer's gates."""
+    activation = module.config.get("recurrent_activation", "sigmoid")
+    return SIGMOID if activation == "sigmoid" else hard_sigmoid(*activation[1:])
+
+
 def run_layer(
     layer: Any, x: Any, h0: Any = None, c0: Any = None, lengths: Any = None
 ) -> tuple[Array, Array, Array]:
     """`run` with the parameters and options of a layer; x is (T, N, I) always."""
-    name = cell_name(layer)
-    return run(name, layer.state_dict(), x, h0, c0, lengths, merge=layer.merge)
+    name, gate = cell_name(layer), gate_of(layer)
+    return run(name, layer.state_dict(), x, h0, c0, lengths, merge=layer.merge, gate=gate)
 
 
 def layer_tolerance(layer: Any, steps: int, scale: float = 1.0) -> float:

@@ -2,7 +2,7 @@
 
 dq is the gradient of q: the derivative of a loss sum(dy y) + sum(dh_n h_n) + sum(dc_n c_n) by q.
 Letters as in `reference.py`; a stands for pre-activations, so da (N, G*H) belongs to
-a = W_ih x + b_ih + W_hh h' + b_hh. Activations' slopes by their values: s' = s (1 - s),
+a = W_ih x + b_ih + W_hh h' + b_hh. Activations' slopes by their values: s' as `Gate` has it,
 tanh' = 1 - tanh^2, and relu' = 0 at 0, as in PyTorch. Nothing is kept from the forward pass but
 the states before every step.
 """
@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 from reference import (
+    SIGMOID,
     STEPS,
     Array,
+    Gate,
     Weights,
     cell_name,
     every_length,
     first_states,
+    gate_of,
     gru_gates,
     gru_reset_before_gates,
     levels,
@@ -56,32 +59,34 @@ def product_back(
     return da_x @ w.ih, da_h @ w.hh, dw
 
 
-def rnn_step_back(cell: str, slope: Callable[[Array], Any]) -> Callable[..., Gradients]:
-    """da = dh act'(a), where `slope` tells act'(a) from h = act(a); c is not used."""
+def rnn_step_back(cell: str, slope: Callable[[Array], Any] | None) -> Callable[..., Gradients]:
+    """da = dh act'(a), where `slope` (s' unless given) tells act'(a) from h = act(a)."""
 
-    def back(x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array) -> Gradients:
-        h1, _ = STEPS[cell](x, h, c, w)
-        da = dh * slope(h1)
+    def back(x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array, s: Gate) -> Gradients:
+        h1, _ = STEPS[cell](x, h, c, w, s)
+        da = dh * (slope or s.slope)(h1)
         dx, dh0, dw = product_back(da, da, x, h, w)
         return dx, dh0, dc, dw
 
     return back
 
 
-def lstm_step_back(x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array) -> Gradients:
+def lstm_step_back(
+    x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array, s: Gate
+) -> Gradients:
     """With m = o tanh(c): dm = dh, or with h = W_hr m: dm = W_hr^T dh and dW_hr = dh m^T.
 
     da_o = dm tanh(c) o'; dc += dm o tanh'(c) + p_o da_o;
     da_i = dc g i'; da_f = dc c' f'; da_g = dc i g'; dc' = dc f + p_i da_i + p_f da_f;
     dp = (da_i c', da_f c', da_o c), summed over rows.
     """
-    i, f, g, o, c1 = lstm_gates(x, h, c, w)
+    i, f, g, o, c1 = lstm_gates(x, h, c, w, s)
     p_i, p_f, p_o = peepholes(w, c.shape[1])
     tanh_c = np.tanh(c1)
     dm = dh if w.hr is None else dh @ w.hr
-    da_o = dm * tanh_c * o * (1 - o)
+    da_o = dm * tanh_c * s.slope(o)
     dc = dc + dm * o * (1 - tanh_c**2) + p_o * da_o
-    da_i, da_f, da_g = dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2)
+    da_i, da_f, da_g = dc * g * s.slope(i), dc * c * s.slope(f), dc * i * (1 - g**2)
     da = np.concatenate([da_i, da_f, da_g, da_o], axis=1)
     dx, dh0, dw = product_back(da, da, x, h, w)
     d_hr = None if w.hr is None else dh.T @ (o * tanh_c)
@@ -90,16 +95,18 @@ def lstm_step_back(x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Arra
     return dx, dh0, dc0, Weights(dw.ih, dw.hh, dw.b_ih, dw.b_hh, d_hr, d_ch)
 
 
-def gru_step_back(x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array) -> Gradients:
+def gru_step_back(
+    x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array, s: Gate
+) -> Gradients:
     """With q = W_hn h' + b_hn, which r multiplies:
 
     da_n = dh (1 - z) n'; da_z = dh (h' - n) z'; da_r = da_n q r'; dq = da_n r;
     dh' = dh z + what comes through the products.
     """
-    r, z, n, q = gru_gates(x, h, w)
+    r, z, n, q = gru_gates(x, h, w, s)
     da_n = dh * (1 - z) * (1 - n**2)
-    da_z = dh * (h - n) * z * (1 - z)
-    da_r = da_n * q * r * (1 - r)
+    da_z = dh * (h - n) * s.slope(z)
+    da_r = da_n * q * s.slope(r)
     da_x = np.concatenate([da_r, da_z, da_n], axis=1)
     da_h = np.concatenate([da_r, da_z, da_n * r], axis=1)
     dx, dh0, dw = product_back(da_x, da_h, x, h, w)
@@ -107,19 +114,19 @@ def gru_step_back(x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array
 
 
 def gru_reset_before_step_back(
-    x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array
+    x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array, s: Gate
 ) -> Gradients:
     """With u = r h', which W_hn multiplies:
 
     da_n = dh (1 - z) n'; da_z = dh (h' - n) z'; du = W_hn^T da_n; da_r = du h' r';
     dh' = dh z + du r + W_hr^T da_r + W_hz^T da_z; dW_hn = da_n u^T, summed over rows.
     """
-    r, z, n = gru_reset_before_gates(x, h, w)
+    r, z, n = gru_reset_before_gates(x, h, w, s)
     w_r, w_z, w_n = np.split(w.hh, 3)
     da_n = dh * (1 - z) * (1 - n**2)
-    da_z = dh * (h - n) * z * (1 - z)
+    da_z = dh * (h - n) * s.slope(z)
     du = da_n @ w_n
-    da_r = du * h * r * (1 - r)
+    da_r = du * h * s.slope(r)
     da = np.concatenate([da_r, da_z, da_n], axis=1)
     d_hh = np.concatenate([da_r.T @ h, da_z.T @ h, da_n.T @ (r * h)])
     dw = Weights(da.T @ x, d_hh, da.sum(0), da.sum(0), None, None)
@@ -129,7 +136,7 @@ def gru_reset_before_step_back(
 STEPS_BACK: dict[str, Callable[..., Gradients]] = {
     "rnn_tanh": rnn_step_back("rnn_tanh", lambda h: 1 - h**2),
     "rnn_relu": rnn_step_back("rnn_relu", lambda h: h > 0),
-    "rnn_sigmoid": rnn_step_back("rnn_sigmoid", lambda h: h * (1 - h)),
+    "rnn_sigmoid": rnn_step_back("rnn_sigmoid", None),
     "rnn_identity": rnn_step_back("rnn_identity", lambda h: 1.0),
     "lstm": lstm_step_back,
     "lstm_peephole": lstm_step_back,
@@ -142,13 +149,20 @@ STEPS_BACK: dict[str, Callable[..., Gradients]] = {
 
 
 def states_before(
-    cell: str, x: Array, h: Array, c: Array, w: Weights, lengths: Array, order: list[int]
+    cell: str,
+    x: Array,
+    h: Array,
+    c: Array,
+    w: Weights,
+    lengths: Array,
+    order: list[int],
+    gate: Gate,
 ) -> dict[int, tuple[Array, Array]]:
     """h' and c' of every step t, steps taken in this order."""
     before = {}
     for t in order:
         before[t] = h, c
-        h1, c1 = STEPS[cell](x[t], h, c, w)
+        h1, c1 = STEPS[cell](x[t], h, c, w, gate)
         alive = (t < lengths)[:, None]
         h, c = np.where(alive, h1, h), np.where(alive, c1, c)
     return before
@@ -165,6 +179,7 @@ def run_direction_backward(
     dy: Array,
     dh: Array,
     dc: Array,
+    gate: Gate,
 ) -> Gradients:
     """One layer in one direction, with dy (T, N, R) and the last states' dh and dc.
 
@@ -172,12 +187,12 @@ def run_direction_backward(
     and dh and dc stand still.
     """
     order = list(reversed(range(len(x)))) if backwards else list(range(len(x)))
-    before = states_before(cell, x, h, c, w, lengths, order)
+    before = states_before(cell, x, h, c, w, lengths, order, gate)
     dx, total = np.zeros_like(x), zeros_like(w)
     for t in reversed(order):
         alive = (t < lengths)[:, None]
         dh1, dc1 = np.where(alive, dh + dy[t], 0.0), np.where(alive, dc, 0.0)
-        dx[t], dh0, dc0, dw = STEPS_BACK[cell](x[t], *before[t], w, dh1, dc1)
+        dx[t], dh0, dc0, dw = STEPS_BACK[cell](x[t], *before[t], w, dh1, dc1, gate)
         dh, dc = np.where(alive, dh0, dh), np.where(alive, dc0, dc)
         total = added(total, dw)
     return dx, dh, dc, total
@@ -206,6 +221,7 @@ def run_backward(
     dc_n: Any = None,
     *,
     merge: str = "concat",
+    gate: Gate = SIGMOID,
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
     """A stack: dy (T, N, D*R), dh_n, dc_n as `run` shapes them -> dx, dh0, dc0, gradients by name.
 
@@ -215,9 +231,9 @@ def run_backward(
     x = np.asarray(x, np.float64)
     lengths, all_levels = every_length(lengths, x), levels(tensors)
     h0, c0 = first_states(tensors, x.shape[1], h0, c0)
-    inputs = [below(cell, tensors, layer, x, h0, c0, lengths, merge) for layer in all_levels]
+    inputs = [below(cell, tensors, layer, x, h0, c0, lengths, merge, gate) for layer in all_levels]
     dh0, dc0 = (last_gradient(d, s) for d, s in ((dh_n, h0), (dc_n, c0)))
-    y = run(cell, tensors, x, h0, c0, lengths, merge=merge)[0]
+    y = run(cell, tensors, x, h0, c0, lengths, merge=merge, gate=gate)[0]
     dy = last_gradient(dy, y)
     grads: dict[str, Array] = {}
     at = len(h0)
@@ -228,7 +244,7 @@ def run_backward(
         for i, (suffix, half) in enumerate(zip(level, halves, strict=True), at):
             dx, dh0[i], dc0[i], dw = run_direction_backward(
                 cell, own_x, h0[i], c0[i], weights(tensors, suffix), lengths,
-                suffix in level[1:], half, dh0[i], dc0[i],
+                suffix in level[1:], half, dh0[i], dc0[i], gate,
             )  # fmt: skip
             dy += dx
             grads |= {NAMES[k] + suffix: v for k, v in vars(dw).items() if v is not None}
@@ -244,12 +260,13 @@ def below(
     c0: Array,
     lengths: Array,
     merge: str,
+    gate: Gate,
 ) -> Array:
     """What a layer reads: the output of all layers under it, or x."""
     count = levels(tensors).index(level)
     suffixes = [suffix for under in levels(tensors)[:count] for suffix in under]
     part = {k: v for k, v in tensors.items() if k.endswith(tuple(suffixes))}
-    return run(cell, part, x, h0, c0, lengths, merge=merge)[0] if part else x
+    return run(cell, part, x, h0, c0, lengths, merge=merge, gate=gate)[0] if part else x
 
 
 def last_gradient(given: Any, like: Array) -> Array:
@@ -272,7 +289,9 @@ def run_layer_backward(
 ) -> tuple[Array, Array, Array, dict[str, Array]]:
     """`run_backward` with the parameters and options of a layer; x and dy are (T, N, *) always."""
     name, tensors = cell_name(layer), layer.state_dict()
-    return run_backward(name, tensors, x, h0, c0, lengths, dy, dh_n, dc_n, merge=layer.merge)
+    return run_backward(
+        name, tensors, x, h0, c0, lengths, dy, dh_n, dc_n, merge=layer.merge, gate=gate_of(layer)
+    )
 
 
 def layer_tolerance_backward(layer: Any, steps: int, rows: int, scale: float = 1.0) -> float:
