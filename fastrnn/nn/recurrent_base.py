@@ -54,6 +54,7 @@ class RecurrentModule(Module):
     _is_packed_whole = True
     _options: ClassVar[tuple[str, ...]] = ("input_size", "hidden_size", "bias")
     _unsaid = frozenset(("recurrent_activation",))
+    recurrent_activation: GateActivation = "sigmoid"  # in pickles of 0.1
 
     def __init__(
         self,
