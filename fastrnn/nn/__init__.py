@@ -4,8 +4,36 @@
 and `dx = pullback(dy)`, called once, which adds the parameters' gradients to `module.grads`.
 """
 
+from fastrnn.nn.activation import (
+    ELU,
+    GELU,
+    SELU,
+    Abs,
+    Clip,
+    Exp,
+    HardSigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    Log,
+    LogSigmoid,
+    LogSoftmax,
+    Magnitude,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Softsign,
+    Sqrt,
+    Square,
+    Tanh,
+)
 from fastrnn.nn.attention import Attention
+from fastrnn.nn.conv import Conv1d
 from fastrnn.nn.dropout import Dropout, EmbeddingDropout, LockedDropout
+from fastrnn.nn.elementwise import PReLU, ScaleShift
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.norm import LayerNorm
@@ -23,23 +51,50 @@ from fastrnn.nn.stream import Stream
 from fastrnn.nn.weight_drop import WeightDrop
 
 __all__ = [
+    "ELU",
+    "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
+    "Abs",
     "Attention",
+    "Clip",
+    "Conv1d",
     "Dropout",
     "Embedding",
     "EmbeddingDropout",
+    "Exp",
     "GRUCell",
+    "HardSigmoid",
+    "Hardswish",
+    "Hardtanh",
     "LSTMCell",
     "LayerNorm",
+    "LeakyReLU",
     "Linear",
     "LockedDropout",
+    "Log",
+    "LogSigmoid",
+    "LogSoftmax",
+    "Magnitude",
+    "Mish",
+    "PReLU",
     "PackedSequence",
     "RNNCell",
+    "ReLU",
     "ScalarMix",
+    "ScaleShift",
     "Shortlist",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Square",
     "Stream",
+    "Tanh",
     "WeightDrop",
     "pack_padded_sequence",
     "pack_sequence",
