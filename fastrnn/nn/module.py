@@ -25,7 +25,7 @@ from fastrnn._arrays import (
 )
 from fastrnn._names import listed, other_prefix
 from fastrnn.nn.declared import Declared
-from fastrnn.nn.making import check_at_hand, is_unfilled
+from fastrnn.nn.making import is_unfilled, take
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -135,7 +135,7 @@ class Module(Declared):
 
     def _allocate(self, specs: list[TensorSpec]) -> None:
         """Own zeroed buffers with the given tensors in them; gradients cost memory once used."""
-        check_at_hand(type(self).__name__, specs)
+        take(type(self).__name__, specs)
         self._specs = specs
         size = sum(int(np.prod(shape)) for _, shape, _ in specs)
         self._live_in(aligned_zeros(size), aligned_zeros(size))
