@@ -60,4 +60,4 @@ def test_the_old_name_of_with_source_still_leads_to_it():
     found, wanted = (
         fastrnn.generate(one, [[BOS]] * new.num_sources, max_new_tokens=3) for one in (old, new)
     )
-    assert [one.tokens.tolist() for one in found] == [one.tokens.tolist() for one in wanted]
+    assert [list(one.tokens) for one in found] == [list(one.tokens) for one in wanted]
