@@ -65,7 +65,7 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
     attention_kind: str
     label_smoothing: float
     ignore_index: int | None
-    flow: bool = False  # whether a way back leaves the GradientFlow of all layers in last_flow
+    flow: bool = False  # whether a backward pass leaves the GradientFlow of all layers in last_flow
     _settings = ("label_smoothing", "ignore_index", "sampling_probability", "sampling_temperature")
 
     def _take_settings(
