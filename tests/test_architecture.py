@@ -21,7 +21,7 @@ INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neo
 IMPORTS = {
     "__main__": "cli",
     "__init__": "_core _renamed config nn",
-    "cli": "_arrays _atomic _core _errors _json data decode formats models train",
+    "cli": "_arrays _atomic _core _errors _json data decode formats models optim train",
     "plot": "_arrays _atomic nn",
     "io": "_arrays _atomic _errors formats models nn",
     "train": "_arrays _core _digest _errors _json nn optim",
