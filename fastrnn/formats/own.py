@@ -17,7 +17,8 @@ from fastrnn._atomic import FilePath
 from fastrnn._errors import shown
 from fastrnn._json import MAX_DEPTH, check_depth, read_json
 from fastrnn.formats.safetensors import write_safetensors
-from fastrnn.nn.module import Module, aliases, only_from, unfilled
+from fastrnn.nn.making import only_from, unfilled
+from fastrnn.nn.module import Module, aliases
 from fastrnn.nn.registry import KINDS, make, unlisted
 
 __all__ = ["KEY", "read_module", "save"]

@@ -9,10 +9,10 @@ from fastrnn import _core
 from fastrnn._atomic import FilePath
 from fastrnn.formats import own
 from fastrnn.nn import Embedding
-from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.module import Module
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.tape import as_budget
 
 Rnn = RNN | LSTM | GRU

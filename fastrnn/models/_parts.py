@@ -8,9 +8,9 @@ from fastrnn._arrays import MAX_LAYERS, MAX_SIZE, as_choice, as_flag, as_size
 from fastrnn._errors import ArgumentError, ArgumentTypeError, with_article
 from fastrnn.models._base import RNNS, Rnn
 from fastrnn.nn import Embedding, Linear
-from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.composite import check_free
 from fastrnn.nn.module import Module
+from fastrnn.nn.recurrent_base import Recurrent
 
 _PROTOCOL = ("input_size", "output_size", "vjp", "stream")
 

@@ -28,8 +28,8 @@ from fastrnn.models._layer_stream import LayerStream
 from fastrnn.models._objective import as_ignored, as_smoothing, classes
 from fastrnn.models._parts import Sizes, embedding_of, given_embedding, is_recurrent, sequence_layer
 from fastrnn.nn import Embedding, Linear
-from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.dropout import dropped, locked_shape
+from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.stream import Stream
 from fastrnn.nn.tape import Tokens
 from fastrnn.nn.weight_drop import dropped_vjp
@@ -141,10 +141,9 @@ class SequenceModel(Model):
         self, inputs: IntArray, state: ArrayLike | None, lengths: ArrayLike | None
     ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
         assert self.embedding is not None
-        table, grad = self.embedding.weight, self.embedding.grads["weight"]
-        tokens = Tokens(inputs, table, grad)
+        tokens = Tokens(self.embedding.weight, self.embedding.grads["weight"])
         rnn: Recurrent = self.rnn
-        return rnn._vjp_tokens(tokens, state, lengths, bool(self.flow))
+        return rnn._record(inputs, state, lengths, bool(self.flow), tokens)
 
     def _embedded_vjp(self, inputs: Any) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         generator = self.generator  # makes it the generator of all parts
@@ -191,7 +190,14 @@ class SequenceModel(Model):
         self.rnn._check_streams()
         embedding = None if self.embedding is None else self.embedding.weight.copy()
         head = self.head._shared_dense()
-        return Stream.over(self.rnn, batch_size, self.fingerprint(), None, head, embedding)
+        return Stream.over(
+            self.rnn._shared_stack(),
+            batch_size,
+            self.fingerprint(),
+            self.rnn._first_state,
+            head=head,
+            embedding=embedding,
+        )
 
 
 def sequence_parts(

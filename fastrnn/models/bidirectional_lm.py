@@ -34,7 +34,7 @@ from fastrnn.models._objective import (
 from fastrnn.models._parts import Sizes, cell_of, embedding_of, head_of, one_direction
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.dropout import dropped
-from fastrnn.nn.module import unfilled
+from fastrnn.nn.making import unfilled
 from fastrnn.nn.registry import registered
 
 

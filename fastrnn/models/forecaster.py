@@ -117,7 +117,11 @@ class Forecaster(Forecasts):
         stream: Any
         if is_recurrent(self.rnn):
             stream = ForecastStream.over(
-                self.rnn, batch_size, self.fingerprint(), None, self.head._shared_dense()
+                self.rnn._shared_stack(),
+                batch_size,
+                self.fingerprint(),
+                self.rnn._first_state,
+                head=self.head._shared_dense(),
             )
         else:
             stream = ForecastLayerStream(self.rnn, batch_size, self.fingerprint(), None, self.head)

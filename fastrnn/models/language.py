@@ -27,7 +27,8 @@ from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled
 from fastrnn.models._parts import Sizes, head_of, is_recurrent, tie_head
 from fastrnn.models._sequence import SequenceModel, sequence_parts
 from fastrnn.nn import Embedding, Linear
-from fastrnn.nn.module import unfilled, with_shapes
+from fastrnn.nn.making import unfilled
+from fastrnn.nn.module import with_shapes
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
 from fastrnn.nn.stream import Stream
@@ -119,7 +120,7 @@ class LanguageModel(SequenceModel):
         if lengths is not None or tokens.size < self.vocab_size or not self._folds():
             y, state = self._run(tokens, state, lengths)
         else:  # fewer products with W_ih than steps, the same bits
-            y, state = self.rnn._run_tokens(tokens, self._folded(), state)
+            y, state = self.rnn._forward(tokens, state, table=self._folded())
         return self.head(y), state
 
     def vjp(
@@ -186,14 +187,16 @@ class LanguageModel(SequenceModel):
         if not is_recurrent(self.rnn):
             return self._step_stream(batch_size)
         self.rnn._check_streams()
-        arguments = (self.rnn, batch_size, self.fingerprint())
+        arguments = (batch_size, self.fingerprint(), self.rnn._first_state)
         head = self.head._shared_dense()
         if self._folds():
-            return Stream.over(*arguments, self._folded(), head)
+            table = self._folded()
+            return Stream.over(table.stack, *arguments, table=table, head=head)
         versions, rows = self._versions(), self._rows
         if rows is None or rows[0] != versions:
             rows = self._rows = versions, self.embedding.weight.copy()
-        return Stream.over(*arguments, None, head, rows[1])
+        stack = self.rnn._shared_stack()
+        return Stream.over(stack, *arguments, head=head, embedding=rows[1])
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
 from copy import deepcopy
-from inspect import Parameter, signature
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -28,6 +24,8 @@ from fastrnn._arrays import (
     with_article,
 )
 from fastrnn._names import listed, other_prefix
+from fastrnn.nn.declared import Declared
+from fastrnn.nn.making import check_at_hand, is_unfilled
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -36,54 +34,6 @@ TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat
 
 
 _versions = count(1)  # of all modules: no two threads get the same one
-
-_unfilled: ContextVar[bool] = ContextVar("unfilled", default=False)
-
-
-_FEW = 1 << 16  # numbers that any file may ask for, and be told in detail that they do not fit
-
-# How many numbers a file holds, while a module is made of what the file says.
-_at_hand: ContextVar[int | None] = ContextVar("at_hand", default=None)
-
-
-@contextmanager
-def only_from(tensors: Mapping[str, ArrayLike]) -> Iterator[None]:
-    """No layer made inside may have more parameters than there are numbers in these tensors.
-
-    So a description of a few bytes cannot ask for more memory than the tensors take themselves,
-    times the layers that one model is made of; what fits no better is told when it is loaded.
-    """
-    token = _at_hand.set(sum(int(np.size(tensor)) for tensor in tensors.values()))
-    try:
-        yield
-    finally:
-        _at_hand.reset(token)
-
-
-def check_at_hand(kind: str, specs: Iterable[TensorSpec]) -> None:
-    """ValueError for a layer that is larger than what it is made from, before it takes memory."""
-    at_hand = _at_hand.get()
-    if at_hand is None:
-        return
-    sizes = [(math.prod(shape), name, shape) for name, shape, _ in specs]
-    count = sum(size for size, _, _ in sizes)
-    if count > max(at_hand, _FEW):
-        _, name, shape = max(sizes)
-        raise ValueError(
-            f"cannot allocate the {count} numbers of {with_article(kind)}, {name} {shape} and "
-            f"others: these parameters do not fit a file that holds {at_hand} in all"
-        )
-
-
-@contextmanager
-def unfilled() -> Iterator[None]:
-    """Modules made inside keep zeros, unpacked, because they are about to be loaded."""
-    token = _unfilled.set(True)
-    try:
-        yield
-    finally:
-        _unfilled.reset(token)
-
 
 _forks = [0]  # how many forks lie between this process and the one that imported fastrnn
 
@@ -149,7 +99,7 @@ def aliases(parameters: Mapping[str, FloatArray]) -> dict[str, str]:
     return found
 
 
-class Module:
+class Module(Declared):
     """Named float32 parameters, which live in one buffer.
 
     `parameters`: names and shapes as in `state_dict()`, but views to read and write, not copies.
@@ -163,22 +113,8 @@ class Module:
     with. What writes parameters or gradients (`load_state_dict`, `reset_parameters`, `zero_grad`,
     an optimiser's step, a trainer) is for one thread while no other uses the module.
     Copies and pickles have all that was set, the generator's position too, and share nothing.
-
-    A class says once what its constructor takes; `config`, the text, files and copies read that.
-    Every argument is an attribute of the same name, unless the class has an `_argument` of its own.
-    `_modules`: arguments that are modules, or lists or dictionaries of them; None is left out.
-    `_options`: the others that make the architecture; `_settings`: those that only training knows.
-    `_shorthands`: options that modules among the arguments make superfluous; None is left out.
-    `_unsaid`: options that are left out where they have their default, as in files of old versions.
-    `_notes`: attributes that are no arguments and are kept in files; anything that JSON can hold.
     """
 
-    _modules: ClassVar[tuple[str, ...]] = ()
-    _options: ClassVar[tuple[str, ...]] = ()
-    _shorthands: ClassVar[tuple[str, ...]] = ()
-    _settings: ClassVar[tuple[str, ...]] = ()
-    _unsaid: ClassVar[frozenset[str]] = frozenset()
-    _notes: ClassVar[tuple[str, ...]] = ()
     _is_packed_whole: ClassVar[bool] = False  # whether kernels read `flat`, not tensors
 
     flat: FloatArray
@@ -330,35 +266,12 @@ class Module:
 
     def _fill(self) -> None:
         """The first values, unless others are about to come."""
-        if not _unfilled.get():
+        if not is_unfilled():
             self.reset_parameters()
 
     def _fill_tied(self) -> None:
-        if not _unfilled.get():
+        if not is_unfilled():
             self._reset_tied(None)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What tells architectures apart: arguments that make such a module, without its settings.
-
-        A module among them is the pair of its class's name and its arguments.
-        """
-        return self._said((*self._modules, *self._options))
-
-    def _said(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """Arguments as JSON holds them, without those that go without saying."""
-        values = {name: self._argument(name) for name in names}
-        usual = _defaults(type(self), self._unsaid)
-        return {
-            name: plain(value)
-            for name, value in values.items()
-            if not (value is None and name in (*self._modules, *self._shorthands))
-            and not (name in usual and value == usual[name])
-        }
-
-    def _argument(self, name: str) -> Any:
-        """The value of an argument of the constructor."""
-        return getattr(self, name)
 
     @property
     def num_parameters(self) -> int:
@@ -462,15 +375,6 @@ class Module:
             if tensor.shape != self.parameters[name].shape
         ]
 
-    def __repr__(self) -> str:
-        config, usual = self.config, _defaults(type(self), self.config)
-        shown = [
-            repr(value) if usual[name] is Parameter.empty else f"{name}={value!r}"
-            for name, value in config.items()
-            if value != usual[name]
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
-
     def __getstate__(self) -> dict[str, Any]:
         """All that a copy has: attributes, values, gradients where there are any.
 
@@ -504,27 +408,6 @@ class Module:
     def __copy__(self) -> Self:
         """Shares nothing with the original: two modules over one buffer would train each other."""
         return deepcopy(self)
-
-
-def _defaults(kind: type[Module], names: Iterable[str]) -> dict[str, Any]:
-    """The usual values of a constructor's arguments; of its base's, if a subclass has others."""
-    for owner in kind.__mro__:
-        parameters = signature(owner).parameters
-        if all(name in parameters for name in names):
-            return {name: parameters[name].default for name in names}
-    return dict.fromkeys(names, object())  # nothing is usual
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON holds it; a module is the pair of its class's name and its arguments."""
-    if isinstance(value, Module):
-        names = (*value._modules, *value._options, *value._settings)
-        return type(value).__name__, value._said(names)
-    if isinstance(value, Mapping):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return value.to_dict() if hasattr(value, "to_dict") else value
 
 
 def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, ArrayLike]:

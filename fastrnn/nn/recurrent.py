@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
-from fastrnn.nn._cell import Cell
-from fastrnn.nn._layer import Recurrent
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag
 from fastrnn.nn.packed import PackedSequence
+from fastrnn.nn.recurrent_base import Cell, Recurrent
 from fastrnn.nn.registry import registered
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
@@ -23,8 +22,43 @@ _RESETS = {"after": "gru", "before": "gru_reset_before"}
 _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 
 
+class _HiddenLayer(Recurrent):
+    """A layer whose state is h alone."""
+
+    _state_name = "h_0"
+
+    @overload
+    def __call__(
+        self,
+        x: PackedSequence,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: None = None,
+        hx: ArrayLike | None = None,
+    ) -> tuple[PackedSequence, FloatArray]: ...
+    @overload
+    def __call__(
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
+    ) -> tuple[FloatArray, FloatArray]: ...
+    def __call__(
+        self,
+        x: ArrayLike,
+        h_0: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        hx: ArrayLike | None = None,
+    ) -> Any:
+        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
+        return self._forward(x, h_0, lengths, hx)
+
+
 @registered
-class RNN(Recurrent):
+class RNN(_HiddenLayer):
     """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
 
     RNN(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
@@ -69,35 +103,6 @@ class RNN(Recurrent):
             merge, learned_state=learned_state,
         )  # fmt: skip
 
-    @overload
-    def __call__(
-        self,
-        x: PackedSequence,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[PackedSequence, FloatArray]: ...
-    @overload
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[FloatArray, FloatArray]: ...
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> Any:
-        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
-
 
 @registered
 class LSTM(Recurrent):
@@ -129,6 +134,7 @@ class LSTM(Recurrent):
     has_cell = True
     _family = "LSTM"
     _options = ("input_size", "hidden_size", "proj_size", *Recurrent._options[2:], "peephole")
+    _state_name = "state"
     _num_saturable = 3
 
     def __init__(
@@ -180,11 +186,11 @@ class LSTM(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and (h_n, c_n) of a whole sequence, started from state, the pair (h_0, c_0)."""
-        return self._run(x, state if hx is None else either(state, hx, "state"), lengths)
+        return self._forward(x, state, lengths, hx)
 
 
 @registered
-class GRU(Recurrent):
+class GRU(_HiddenLayer):
     """Gated recurrent unit: gates r z n, h = (1 - z) n + z h'.
 
     GRU(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
@@ -232,38 +238,22 @@ class GRU(Recurrent):
             merge, learned_state=learned_state,
         )  # fmt: skip
 
-    @overload
+
+class _HiddenCell(Cell):
+    """A cell whose state is h alone."""
+
+    _state_name = "h"
+
     def __call__(
-        self,
-        x: PackedSequence,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[PackedSequence, FloatArray]: ...
-    @overload
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[FloatArray, FloatArray]: ...
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> Any:
-        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
+        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
+    ) -> FloatArray:
+        """The next h; PyTorch's name hx= for h is taken too."""
+        h_n: FloatArray = self._forward(x, h, None, hx)
+        return h_n
 
 
 @registered
-class RNNCell(Cell):
+class RNNCell(_HiddenCell):
     """One step of an RNN: x (N, I) or (I,), h (N, H) or (H,) -> h. Source: torch.nn.RNNCell."""
 
     _family = "RNNCell"
@@ -278,13 +268,6 @@ class RNNCell(Cell):
     def __repr__(self) -> str:
         return super().__repr__().replace("'", "")  # as torch.nn.RNNCell's, without quotes
 
-    def __call__(
-        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
-    ) -> FloatArray:
-        """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
-        return h_n
-
 
 @registered
 class LSTMCell(Cell):
@@ -296,6 +279,7 @@ class LSTMCell(Cell):
     has_cell = True
     _family = "LSTMCell"
     _options = (*Cell._options, "peephole")
+    _state_name = "state"
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, peephole: bool = False
@@ -307,13 +291,12 @@ class LSTMCell(Cell):
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """The next (h, c); PyTorch's name hx= for the state is taken too."""
-        state = state if hx is None else either(state, hx, "state")
-        h, c = self._stack.step(x, state, self)
+        h, c = self._forward(x, state, None, hx)
         return h, c
 
 
 @registered
-class GRUCell(Cell):
+class GRUCell(_HiddenCell):
     """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
 
     Source: torch.nn.GRUCell; `reset` as in `GRU`.
@@ -327,10 +310,3 @@ class GRUCell(Cell):
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         super().__init__(_RESETS[reset], input_size, hidden_size, bias)
-
-    def __call__(
-        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
-    ) -> FloatArray:
-        """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
-        return h_n

@@ -7,10 +7,10 @@ from copy import deepcopy
 from typing import Any
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_probability, with_article
-from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.dropout import draw_mask
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.registry import registered
 from fastrnn.nn.stream import Stream
 
