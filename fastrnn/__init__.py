@@ -13,7 +13,7 @@ except ImportError as error:
         f"`python setup.py build_ext --inplace`"
     ) from error
 
-from fastrnn import _renamed, _startup
+from fastrnn import _renamed
 from fastrnn.config import get_num_threads, num_threads, set_num_threads, show_config
 from fastrnn.nn import (
     GRU,
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from fastrnn.optim import schedules
 
 _renamed.install()
-_startup.start()
 
 __version__ = "0.1.0"
 

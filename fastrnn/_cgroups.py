@@ -3,7 +3,7 @@
 A group may have a quota of processor time in each period, and a process is held by its own group
 and by every group around it. Version 2 says it in `cpu.max`, version 1 in `cpu.cfs_quota_us` and
 `cpu.cfs_period_us`; a machine may have both hierarchies at once. Only built-in functions are used:
-this runs at import.
+this runs before the first result.
 """
 
 from __future__ import annotations

@@ -32,30 +32,79 @@ cdef enum:
     MAX_DIMENSIONS = 64  # of a NumPy array
     SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
 
-cdef int32_t num_threads = 1
+cdef extern from *:
+    """
+    static int32_t fr_chosen;  /* threads that a call may use; 0: the environment was not read yet */
+    static inline int32_t fr_chosen_threads(void) { return __atomic_load_n(&fr_chosen, __ATOMIC_RELAXED); }
+    static void fr_choose_threads(int32_t n) { __atomic_store_n(&fr_chosen, n, __ATOMIC_RELEASE); }
+    static void fr_choose_first(int32_t n) {
+        int32_t none = 0;
+        __atomic_compare_exchange_n(&fr_chosen, &none, n, 0, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    }
+    """
+    int32_t fr_chosen_threads() noexcept nogil
+    void fr_choose_threads(int32_t n) noexcept nogil
+    void fr_choose_first(int32_t n) noexcept nogil
+
+cdef object read_environment = None  # the function of `on_first_use`
+
+
+cdef inline int32_t num_threads() except 0:
+    """Threads that a call may use. Every way to a kernel asks: the first one reads the environment."""
+    cdef int32_t n = fr_chosen_threads()
+    return n if n else first_use()
+
+
+cdef int32_t first_use() except 0:
+    read_environment()
+    return fr_chosen_threads()
+
+
+def on_first_use(function not None):
+    """Registers what the first use of threads or kernels calls, and the next ones while it raises.
+
+    It calls `choose`. Several threads may come first, and call it, at the same time.
+    """
+    global read_environment
+    read_environment = function
+
+
+def choose(str isa, int threads):
+    """Chooses kernels (None: the widest) and threads, unless that is done already.
+
+    False, and nothing is chosen, if this CPU or build has no such kernels.
+    """
+    if fr_chosen_threads():
+        return True
+    if isa is not None and not fr_isa_select(isa.encode()):
+        return False
+    fr_choose_first(threads)
+    return True
 
 
 def set_num_threads(int n):
     """Sets how many threads a call may use, at least 1; the default of every later call."""
-    global num_threads
     if n < 1 or n > FR_MAX_THREADS:
         raise ValueError(f"num_threads must be 1 to {FR_MAX_THREADS}, got {n}")
-    num_threads = n
+    num_threads()  # later it would take the place of n
+    fr_choose_threads(n)
 
 
 def get_num_threads():
     """How many threads a call may use."""
-    return num_threads
+    return num_threads()
 
 
 def select_isa(str name):
     """Uses the kernels "base", "avx2", "avx512" or "neon"; ValueError if this CPU has none such."""
+    num_threads()
     if not fr_isa_select(name.encode()):
         raise ValueError(f'this CPU or build has no "{name}" kernels')
 
 
 def get_isa():
     """The name of the kernels in use."""
+    num_threads()
     return fr_isa().decode()
 
 
@@ -71,6 +120,7 @@ def activation(int function, const float[::1] x not None, float[::1] y not None)
     if x.shape[0] != y.shape[0]:
         raise ValueError(f"y has {y.shape[0]} values, x has {x.shape[0]}")
     if x.shape[0]:
+        num_threads()
         with nogil:
             fr_activation(function, &x[0], &y[0], x.shape[0])
 
@@ -78,6 +128,7 @@ def activation(int function, const float[::1] x not None, float[::1] y not None)
 def calibrate_fma(int64_t rounds):
     """Does `rounds` of independent multiply-adds without the GIL; returns how many they were."""
     cdef int64_t count
+    num_threads()
     with nogil:
         count = fr_calibrate_fma(rounds)
     return count
@@ -88,6 +139,7 @@ def calibrate_read(const float[::1] x not None, int64_t sweeps):
     cdef int64_t count
     if x.shape[0] == 0:
         return 0
+    num_threads()
     with nogil:
         count = fr_calibrate_read(&x[0], x.shape[0], sweeps)
     return count

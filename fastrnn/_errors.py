@@ -6,6 +6,7 @@ import math
 import operator
 import os
 from numbers import Integral
+from typing import Any
 
 _MOST_BITS = 128  # of an int that an error spells out; Python refuses beyond 4300 digits
 _MOST_SHOWN = 100  # characters of a value in an error
@@ -21,12 +22,17 @@ class _ArgumentFaultError(Exception):
     def __init__(
         self, argument: str, value: object, expected: str, sentence: str | None = None
     ) -> None:
-        super().__init__(argument, value, expected, sentence)  # what a pickle makes it of again
+        super().__init__(sentence or f"{argument} is {shown(value)}, expected {expected}")
         self.argument, self.value, self.expected = argument, value, expected
 
-    def __str__(self) -> str:
-        sentence: str | None = self.args[3]
-        return sentence or f"{self.argument} is {shown(self.value)}, expected {self.expected}"
+    def named(self, name: str) -> str:
+        """The text with another name for the argument, with which it begins."""
+        text = str(self)
+        is_first = text.startswith(self.argument)
+        return f"{name}{text[len(self.argument) :]}" if is_first else f"{name}: {text}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.argument, self.value, self.expected, str(self))
 
 
 class ArgumentError(_ArgumentFaultError, ValueError):
@@ -59,6 +65,11 @@ def with_article(noun: str) -> str:
     """The name of a class or of a cell with a or an before it: an LSTM, a GRU."""
     is_spelled_out = noun.startswith(("RNN", "LSTM", "nd"))  # "an ar-en-en"
     return f"{'an' if is_spelled_out or noun[:1] in 'aeioAEIO' else 'a'} {noun}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun: 1 column, 2 columns, 1,000 columns."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def safe(value: object, limit: int = 120) -> str:

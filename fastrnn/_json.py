@@ -19,6 +19,10 @@ class NestingError(ValueError):
     """Lists and objects are nested more deeply than anybody needs."""
 
 
+class DigitsError(ValueError):
+    """An int has more digits than anybody needs."""
+
+
 def read_json(text: str | bytes, *, finite: bool = True) -> Any:
     """The value of a JSON text.
 
@@ -75,7 +79,7 @@ def _as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _as_int(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"an int of too many digits, {len(text)}, expected {MAX_DIGITS} or fewer")
+        raise DigitsError(f"an int of too many digits, {len(text)}, expected {MAX_DIGITS} or fewer")
     return int(text)
 
 

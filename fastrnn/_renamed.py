@@ -32,6 +32,10 @@ _NEW = {
     "rnn": "nn.recurrent",
     "schedules": "optim.schedules",
     "streams": "nn.stream",
+    "train._errors": "train",
+    "train._run": "train",
+    "train._trainer": "train",
+    "train._truncation": "train",
 }
 
 

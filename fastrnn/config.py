@@ -1,4 +1,10 @@
-"""Settings of the whole process: instruction set and threads, and a report of what is in use."""
+"""Settings of the whole process: instruction set and threads, and a report of what is in use.
+
+Nothing is read at import. The first call that computes, and every function here, reads the
+environment: FASTRNN_ISA, FASTRNN_NUM_THREADS, OMP_NUM_THREADS, the processors that the process may
+use. While a variable is wrong each of them raises the same ValueError; afterwards nothing is read
+again.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +21,15 @@ _MAX_THREADS = 256
 
 
 def set_num_threads(n: int) -> None:
-    """Let a call use up to `n` threads (1 to 256); results do not depend on it, bit for bit."""
+    """Let a call use up to `n` threads (1 to 256); results do not depend on it, bit for bit.
+
+    ValueError if the environment is wrong, which is read first.
+    """
     _core.set_num_threads(as_size(n, "n"))
 
 
 def get_num_threads() -> int:
-    """How many threads a call may use."""
+    """Threads that a call may use; by default the environment's, or as many as processors."""
     return _core.get_num_threads()
 
 
@@ -77,12 +86,11 @@ def _default_threads() -> int:
     return min(processors, processor_limit() or processors, _MAX_THREADS)
 
 
-def obey_environment() -> None:
+def _read_environment() -> None:
     """Choose kernels and threads as the variables say; ValueError names a wrong one."""
-    isa = os.environ.get("FASTRNN_ISA")
-    if isa:
-        try:
-            _core.select_isa(isa)
-        except ValueError as error:
-            raise ValueError(f"FASTRNN_ISA is {isa!r}: {error}") from error
-    set_num_threads(_default_threads())
+    isa = os.environ.get("FASTRNN_ISA") or None
+    if not _core.choose(isa, _default_threads()):
+        raise ValueError(f'FASTRNN_ISA is {isa!r}: this CPU or build has no "{isa}" kernels')
+
+
+_core.on_first_use(_read_environment)

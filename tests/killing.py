@@ -18,7 +18,7 @@ from train_fakes import kit
 
 from fastrnn.formats import safetensors
 from fastrnn.train import RandomTruncation, read_history
-from fastrnn.train._history import History
+from fastrnn.train.history import History
 
 KILLED = 9
 KITS = {

@@ -10,15 +10,24 @@ import pytest
 from test_cli_train import TASKS, data, refused, run, words  # noqa: F401  (data is a fixture)
 
 import fastrnn
-from fastrnn.cli._config import _NOT_SAVED, USED_ON_RESUME
-from fastrnn.cli._train_options import add_train_options
+from fastrnn.cli import tasks
+from fastrnn.cli._config import _NOT_SAVED, ConfigParser
+
+USED_ON_RESUME = {
+    "data", "encoding", "order",
+    "epochs", "max_steps", "validate_every", "patience",
+    "lr", "momentum", "weight_decay", "schedule", "warmup", "clip_norm",
+    "threads", "memory_budget", "flow", "plot", "quiet",
+}  # fmt: skip
 
 
 def actions(task):
     """Every option of a task that a training keeps."""
-    parser = argparse.ArgumentParser()
-    add_train_options(parser, task)
-    return {a.dest: a for a in parser._actions if a.dest not in _NOT_SAVED}
+    parser = ConfigParser()
+    tasks.TASKS[task].add_options(parser)
+    found = {a.dest: a for a in parser._actions if a.dest not in _NOT_SAVED}
+    assert parser.may_change == USED_ON_RESUME & (set(found) | {"data"})
+    return found
 
 
 OPTIONS = [(task, name) for task in TASKS for name in actions(task)]
@@ -102,7 +111,7 @@ def test_every_option_that_may_change_is_used_and_saved(begun, capsys, tmp_path)
 @pytest.mark.parametrize("begun", ["lm"], indirect=True)
 def test_what_a_resumed_training_was_given_is_kept_however_it_ends(begun, capsys, monkeypatch):
     task, folder = begun
-    from fastrnn.train._fit import Fit
+    from fastrnn.train.fit import Fit
 
     def dies(*_):
         raise ZeroDivisionError
@@ -156,7 +165,7 @@ def test_damaged_options_are_a_sentence(begun, text, capsys):
 
 @pytest.mark.parametrize("begun", ["lm"], indirect=True)
 def test_a_second_resume_at_once_is_one_line_and_changes_nothing(begun, capsys):
-    from fastrnn.train._lock import RunLock
+    from fastrnn.train.lock import RunLock
 
     task, folder = begun
     before = saved(folder)

@@ -17,7 +17,7 @@ import fastrnn
 from fastrnn.cli import main
 from fastrnn.data import Scaler, Vocabulary
 from fastrnn.models import Forecaster, LanguageModel, Seq2Seq, SequenceClassifier
-from fastrnn.train._progress import Lines
+from fastrnn.train.progress import Lines
 
 LETTERS = "abc\xe9\u20ac\u0416\u4e2d\U0001f600"
 LABELS = ["\u4e2d\u6587", "fran\xe7ais"]

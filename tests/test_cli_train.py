@@ -396,7 +396,7 @@ def test_a_memory_budget_changes_no_bit(task, data, capsys):
     np.testing.assert_array_equal(one.flat, other.flat)
     base = words(task, data, "--memory-budget", "0.00001")
     err = run([*base, "--out", data / "none"], capsys, 1).err
-    assert "memory_budget is " in err
+    assert "fastrnn train: --memory-budget is " in err
     assert err.count("\n") == 1
 
 

@@ -160,7 +160,8 @@ REFUSED = {fastrnn.Stream: lambda: fastrnn.GRU(2, 3).stream()}
 # Bases and protocols, of which there are no objects; tuples and errors, which Python copies.
 NOT_MADE = {
     optim.Optimizer, schedules.Schedule, models.Model, data.Source, data.Examples,
-    decode.Decodable, decode.TokenStream, train.ResumeError, train.TrainingDiverged,
+    decode.Decodable, decode.DecodingError, decode.TokenStream,
+    train.ResumeError, train.TrainingDiverged,
     data.Batch, data.Labelled, data.Split, data.Table, data.Tagged,
 }  # fmt: skip
 NAMES = {kind.__name__: kind for kind in MADE}

@@ -191,7 +191,7 @@ def with_value(value: float) -> np.ndarray:
         (
             lambda: Windows(series(), 5, 4, scaler=Scaler([0.0], [1.0])),
             ValueError,
-            "scaler has 1 features, expected the series' 3",
+            "scaler has 1 feature, expected the series' 3",
         ),
         (lambda: split(series(), 0.6, 0.5), ValueError, "none is left to train"),
         (lambda: split(series(), -0.1), ValueError, "validation is -0.1"),

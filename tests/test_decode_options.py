@@ -13,7 +13,8 @@ import pytest
 from decoding import constant_table
 
 from fastrnn import generate, stream_generate
-from fastrnn.cli._decoding import _FLAGS, _PLAIN
+from fastrnn.cli._decoding import _PLAIN, add_decoding_options
+from fastrnn.cli._parser import Parser
 from fastrnn.decode import regex
 from fastrnn.decode._options import Options
 
@@ -99,8 +100,16 @@ def test_every_option_is_tried_and_has_one_name_everywhere():
         if p.kind is Parameter.KEYWORD_ONLY
     }
     assert keywords == set(NAMES)
-    assert set(_FLAGS) <= set(NAMES)
-    assert {name for name in _PLAIN if name not in NAMES} <= {"beams", "groups"}
+    parser = Parser()
+    add_decoding_options(parser)
+    options = parser.parse_args([])
+    flags = {name: parser.flag_of(options, name) for name in NAMES}
+    assert {name for name, flag in flags.items() if flag is None} == {
+        "begin_suppress_tokens", "coverage_penalty", "do_sample", "eos_token_id",
+        "forced_bos_token_id", "forced_eos_token_id", "forced_tokens", "logits_processor",
+    }  # fmt: skip
+    assert (flags["num_beams"], flags["bad_words_ids"]) == ("--beams", "--bad-words")
+    assert set(_PLAIN) <= set(NAMES)
     defaults = {f.name: f.default for f in fields(Options) if f.name != "max_new_tokens"}
     assert {n: signature(generate).parameters[n].default for n in defaults} == defaults
 

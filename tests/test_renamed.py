@@ -19,7 +19,7 @@ def nothing_is_loaded():
 
 @pytest.mark.parametrize("old", _renamed._NEW)
 def test_an_old_module_name_leads_to_the_new_module(old):
-    if "." in old:  # its package warns first
+    if old.startswith("layers."):  # its package warns first
         with pytest.warns(DeprecationWarning, match="fastrnn.layers is fastrnn.nn now"):
             importlib.import_module("fastrnn.layers")
     new = importlib.import_module(f"fastrnn.{_renamed._NEW[old]}")

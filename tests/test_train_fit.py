@@ -201,7 +201,7 @@ def test_a_validation_loss_that_is_not_finite_ends_the_training():
 
 
 def test_lines_tell_loss_perplexity_norm_speed_and_time_left(monkeypatch, capsys):
-    monkeypatch.setattr("fastrnn.train._progress._LINE_SECONDS", 0.0)
+    monkeypatch.setattr("fastrnn.train.progress._LINE_SECONDS", 0.0)
     k = kit()
     k.trainer.fit(k.source, validation=k.validation, epochs=1)
     lines = capsys.readouterr().err.splitlines()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastrnn
-from fastrnn.train._history import History, read_history
+from fastrnn.train.history import History, read_history
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")

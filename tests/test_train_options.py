@@ -8,7 +8,7 @@ from resuming import REFUSED, TOKENS, USED, about, arguments_of, fitted, languag
 
 from fastrnn import data, optim, schedules, train
 from fastrnn.optim.optimizer import Optimizer
-from fastrnn.train._run import Settings
+from fastrnn.train.settings import Settings
 
 # ---- Trainer -----------------------------------------------------------------------------------
 
@@ -78,8 +78,8 @@ def test_every_argument_of_fit(name, tmp_path, monkeypatch):
         assert shows(fitted(tmp_path / "run", max_steps=9, **fit))
         return
     fitted(tmp_path / "run", **{**common, name: old})
-    saves, write = [], train._fit.save_training
-    monkeypatch.setattr(train._fit, "save_training", lambda *a: saves.append(1) or write(*a))
+    saves, write = [], train.fit.save_training
+    monkeypatch.setattr(train.fit, "save_training", lambda *a: saves.append(1) or write(*a))
     records = None if name == "history" else []
     more = {"history": records} if records is not None else {}
     k = fitted(tmp_path / "run", **{"max_steps": 9, **common, **more, name: new})

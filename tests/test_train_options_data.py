@@ -9,7 +9,7 @@ from resuming import REFUSED, SERIES, TOKENS, USED, arguments_of, fitted, langua
 from fastrnn import data, models, optim, train
 from fastrnn.data.scaling import Scaler
 from fastrnn.nn.registry import KINDS
-from fastrnn.train._belongs import USED_SETTINGS
+from fastrnn.train.identity import USED_SETTINGS
 
 # ---- truncation, sources, seeds ----------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from train_fakes import Windows, kit, text
 import fastrnn
 from fastrnn import _digest, data
 from fastrnn.train import ResumeError
-from fastrnn.train._lock import RunLock
+from fastrnn.train.lock import RunLock
 
 
 def trained(out, k=None, steps=4, **options):
@@ -347,7 +347,7 @@ def test_a_forked_child_does_not_keep_the_lock_of_a_dead_parent(tmp_path):
         f"""
         import os, time
         from pathlib import Path
-        from fastrnn.train._lock import RunLock
+        from fastrnn.train.lock import RunLock
         lock = RunLock(Path({str(tmp_path)!r}) / "x")
         lock.__enter__()
         if not os.fork():

@@ -358,7 +358,7 @@ def test_a_place_that_cannot_be_written_is_found_out_at_once(tmp_path):
 
 
 def test_states_survive_the_way_through_a_file(tmp_path):
-    from fastrnn.train._tree import join, split
+    from fastrnn.train.tree import join, split
 
     tree = {
         "pair": (np.arange(3.0), None),

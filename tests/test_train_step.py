@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import pickle
+
 import numpy as np
 import pytest
 import train_fakes
@@ -205,3 +208,13 @@ def test_evaluation_leaves_source_and_parameters_alone():
     assert first.count == 180
     assert k.validation.state_dict() == place
     np.testing.assert_array_equal(k.model.flat, before)
+
+
+def test_the_error_of_a_divergence_survives_a_pickle():
+    trainer, _ = recorder(clip_norm=3.0)
+    error = trainer.diverged("the loss is not finite", math.nan, None, 0.1)
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert again.clip_norm == 3.0
+    assert "Try clip_norm below 3, a learning rate below 0.1" in str(again)
+    assert "Try --clip-norm below 3, a" in again.told("--clip-norm 1.0", "--clip-norm")

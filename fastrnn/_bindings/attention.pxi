@@ -8,7 +8,7 @@ cdef class Attended:
     """
 
     def __init__(self, queries, keys, values, score, lengths, sources, float scale=1.0):
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         cdef fr_attention *a = &self.attention
         cdef cnp.ndarray q = floats(queries, "queries"), k = floats(keys, "keys"), m = floats(values, "values")
         cdef cnp.npy_intp[3] shape
@@ -50,7 +50,7 @@ cdef class Attended:
 
     def backward(self, dcontext, dqueries, dkeys, dvalues, dscore, workspace):
         """Adds to dqueries, dkeys and dvalues, and to dscore (N, A); workspace (T, N, S)."""
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         cdef Arrays arrays = Arrays()
         cdef fr_attention *a = &self.attention
         cdef fr_attention_gradients g

@@ -58,7 +58,7 @@ cdef class Sampler:
             s.logprobs = d.logprobs + self.capacity
             s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p = temperature, top_k, top_p, min_p, typical_p
             self.ends, d.ends, d.sampling, d.capacity = ends, &ends[0], s, self.capacity
-            self.threads = num_threads
+            self.threads = num_threads()
             self.memory = Memory()
             self.memory.data = allocate(fr_sample_size(s.classes, self.threads))
             self.arrays = arrays
@@ -151,7 +151,7 @@ cdef class Chooser:
 
     def normalize(self, int64_t rows):
         """Log-softmax of the first `rows` rows of logprobs; returns the first row with NaN, or rows."""
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         claim(&self.busy, "Chooser")
         try:
             if self.arrays is None or not 0 <= rows <= self.rows:
@@ -166,7 +166,7 @@ cdef class Chooser:
 
     def choose(self, int64_t groups):
         """Chooses for the first `groups` groups."""
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         claim(&self.busy, "Chooser")
         try:
             if self.arrays is None or not 0 <= groups <= self.capacity:
@@ -190,7 +190,7 @@ cdef class Chooser:
 
         Returns the decided steps and the first row with NaN of the one that waits, or -1.
         """
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         cdef int64_t rows = len(feed)
         claim(&self.busy, "Chooser")
         try:

@@ -101,7 +101,7 @@ cdef class Stack:
         """(y, last state) of the batch after all layers, new arrays as whoever calls lays them out; see Batch.results."""
         cdef fr_sequence q = batch.sequence
         cdef cnp.ndarray y = batch.new_elements(self.features)
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         cdef void *workspace
         cdef size_t size
         if batch.stack is not self:
@@ -135,7 +135,7 @@ cdef class Stack:
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements,
                             int64_t checkpoint_every) except *:
         cdef fr_tape_plan plan
-        plan.layer, plan.threads, plan.steps, plan.rows = layer, num_threads, steps, rows
+        plan.layer, plan.threads, plan.steps, plan.rows = layer, num_threads(), steps, rows
         plan.elements, plan.kept_steps, plan.vocabulary = elements, checkpoint_every, 0
         if fr_tape_size(self.model, &plan) == 0:
             raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")

@@ -54,7 +54,7 @@ cdef class Dense:
         """A new y (*, out) of x (*, in); `owner`: the layer whose argument this is."""
         cdef cnp.ndarray a = floats(x, "x"), y
         cdef const float *data = data_of(a)
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         cdef int64_t rows
         cdef float *out
         if a.ndim == 0:
@@ -77,7 +77,7 @@ cdef class Dense:
         cdef Arrays arrays = Arrays()
         cdef Py_buffer *view = arrays.add(x, "x", False, False)
         cdef int64_t rows = view.shape[0] if view.ndim else 0
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         check_shape("x", shape_of(view), (rows, self.in_features))
         out = <float *>arrays.take(y, "y", (rows, self.out_features), False, True)
         data = <const float *>view.buf
@@ -91,7 +91,7 @@ def linear_gradient(x, dy, dweight=None, dbias=None):
     cdef Py_buffer *view = arrays.add(x, "x", False, False)
     cdef Py_buffer *grad = arrays.add(dy, "dy", False, False)
     cdef void *memory
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     if view.ndim != 3 or grad.ndim != 3 or shape_of(view)[:2] != shape_of(grad)[:2]:
         raise ValueError(f"x has shape {shape_of(view)} and dy {shape_of(grad)}, expected (T, N, in) and (T, N, out)")
     inputs, outputs = view.shape[2], grad.shape[2]

@@ -8,7 +8,7 @@ def cross_entropy(logits, targets, losses=None, dlogits=None, double smoothing=0
     cdef Arrays arrays = Arrays()
     cdef fr_softmax s
     cdef int64_t correct = 0
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     cdef Py_buffer *view = add_rows_of(arrays, logits, "logits")
     s.rows, s.classes = view.shape[0], view.shape[1]
     s.stride = s.dstride = s.classes
@@ -27,7 +27,7 @@ def cross_entropy(logits, targets, losses=None, dlogits=None, double smoothing=0
 def log_softmax(x, y):
     """y = log softmax of every row of x (M, V); y may be x."""
     cdef Arrays arrays = Arrays()
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     cdef Py_buffer *view = add_rows_of(arrays, x, "x")
     cdef int64_t rows = view.shape[0], classes = view.shape[1]
     source = <const float *>view.buf
@@ -42,7 +42,7 @@ def update(str rule, parameters, gradient, m=None, v=None, a=None, *, float rate
     """One step of "sgd", "adam", "rmsprop" or "adagrad" on vectors (n,); the names are fr_update's."""
     cdef Arrays arrays = Arrays()
     cdef fr_update u
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     cdef Py_buffer *view = arrays.add(parameters, "parameters", False, True)
     rules = {"sgd": (FR_SGD, False), "adam": (FR_ADAM, True), "rmsprop": (FR_RMSPROP, True),
              "adagrad": (FR_ADAGRAD, True)}
@@ -69,7 +69,7 @@ def update(str rule, parameters, gradient, m=None, v=None, a=None, *, float rate
 
 def squared_norm(const float[::1] x not None):
     """The sum of squares of x (n,) in float64; the same bits for any number of threads."""
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     cdef size_t n = x.shape[0]
     cdef double[::1] partials = new_array(n // FR_NORM_BLOCK + 1)
     cdef double result
@@ -82,7 +82,7 @@ def squared_norm(const float[::1] x not None):
 
 def scale(float[::1] x not None, float factor):
     """x *= factor."""
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     if x.shape[0]:
         with nogil:
             fr_scale(x.shape[0], &x[0], factor, threads)
@@ -90,7 +90,7 @@ def scale(float[::1] x not None, float factor):
 
 def clip(float[::1] x not None, float bound):
     """Limits x to [-bound, bound]; NaN stays."""
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     if x.shape[0]:
         with nogil:
             fr_clip(x.shape[0], &x[0], bound, threads)
@@ -103,7 +103,7 @@ def add_rows(tokens, dy, dw, bint batch_first=False):
     """
     cdef Arrays arrays = Arrays()
     cdef fr_scatter s
-    cdef int32_t threads = num_threads
+    cdef int32_t threads = num_threads()
     cdef Py_buffer *view = arrays.add(dw, "dw", False, True)
     if view.ndim != 2:
         raise ValueError(f"dw has shape {shape_of(view)}, expected 2 dimensions")

@@ -16,6 +16,7 @@ cdef class Table:
             raise MemoryError(f"a table of {tokens} tokens needs more memory than there can be")
         self.rows = <float *>allocate(self.nbytes)
         data = <const float *>view.buf
+        num_threads()  # and kernels
         with nogil:
             fr_table_fill(stack.model, self.tokens, data, self.rows)
 
@@ -86,6 +87,7 @@ cdef class Stream:
                  Look look=None, listed=None, outputs=None):
         if self.state is not NULL:
             raise RuntimeError("a stream is initialised once")
+        num_threads()  # here for all its steps, which take one thread, and kernels
         if stack.shape.num_directions != 1:
             raise ValueError("a bidirectional layer cannot stream: its backward direction needs the end of the sequence")
         if rows < 1 or rows > 0x7fffffff:

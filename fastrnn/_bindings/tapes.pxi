@@ -46,7 +46,7 @@ cdef class BackwardWeights:
             plan.vocabulary = batch.table.tokens
         # The same memory for every call, also while some of the threads are not asked.
         tape_size, tape.workspace_size = fr_tape_size(stack.model, &plan), fr_training_size(stack.model, &plan)
-        plan.threads = fr_team_size(num_threads)
+        plan.threads = fr_team_size(num_threads())
         tape.memory = stack.store.take_tape(max(tape_size, fr_tape_size(stack.model, &plan)))
         tape.workspace_size = max(tape.workspace_size, fr_training_size(stack.model, &plan))
         q.tape = fr_tape_create(stack.model, &plan, tape.memory.data)
@@ -76,7 +76,7 @@ cdef class Tape:
         cdef fr_gradients g
         cdef void *workspace
         cdef cnp.ndarray dx = None
-        cdef int32_t threads = num_threads
+        cdef int32_t threads = num_threads()
         cdef int64_t places
         cdef bint last = self.layer == stack.shape.num_layers - 1
         if gradients.batch is not self.batch or (dy is not None and last):

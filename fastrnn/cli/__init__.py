@@ -38,10 +38,10 @@ fastrnn COMMAND --help explains a command.
 exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted"""
 
 
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
+def _whole_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The whole parser; only the chosen command's module is imported for its arguments."""
     from fastrnn import __version__
-    from fastrnn.cli._arguments import Parser
+    from fastrnn.cli._parser import Parser
 
     summary = "Recurrent networks on a CPU: RNN, LSTM and GRU in microseconds."
     parser = argparse.ArgumentParser(
@@ -87,10 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     chosen = next((word for word in words if word in _COMMANDS), None)
     with lenient_output(goes_on=chosen == "train"):
-        return _run(_parser(chosen).parse_args(words))
+        return _run(_whole_parser(chosen).parse_args(words))
 
 
 def _run(options: argparse.Namespace) -> int:
+    import fastrnn
+    from fastrnn._errors import ArgumentError, ArgumentTypeError
+
+    try:
+        fastrnn.get_num_threads()  # reads the environment: now, and not after an hour of work
+    except ValueError as error:
+        print(f"fastrnn: {error}", file=sys.stderr)
+        return 2
     try:
         code = int(import_module(f"fastrnn.cli.{_COMMANDS[options.command][0]}").run(options))
         print(end="", flush=True)
@@ -99,6 +107,9 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except (ArgumentError, ArgumentTypeError) as error:
+        print(f"fastrnn {options.command}: {options.parser.told(options, error)}", file=sys.stderr)
+        return 1
     except (OSError, ValueError, MemoryError) as error:
         print(f"fastrnn {options.command}: {_reason(error)}", file=sys.stderr)
         return 1

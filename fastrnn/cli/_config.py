@@ -11,27 +11,22 @@ from typing import Any
 
 from fastrnn._arrays import shown
 from fastrnn._atomic import replacing
-from fastrnn.cli._arguments import Parser
+from fastrnn.cli._parser import Parser
 from fastrnn.cli._parsing import parse_json, parse_toml
 from fastrnn.data._csv import csv_line
 from fastrnn.data.readers import read_one
 
-_NOT_SAVED = {"help", "config", "resume", "out", "command", "task", "refuse", "at_most"}
-
-# What may be other than it was when a training goes on: it is used, and saved for the next time.
-# The data and what is read from it are compared when they are read. Everything else is refused.
-USED_ON_RESUME = {
-    "data", "encoding", "order",
-    "epochs", "max_steps", "validate_every", "patience",
-    "lr", "momentum", "weight_decay", "schedule", "warmup", "clip_norm",
-    "threads", "memory_budget", "flow", "plot", "quiet",
-}  # fmt: skip
+_NOT_SAVED = {"help", "config", "resume", "out", "command", "task", "refuse", "parser"}
 
 
 class ConfigParser(Parser):
     """Takes options from `--config FILE`, and with `--resume` from the run that goes on."""
 
     many = "data"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.may_change.add("data")  # which is compared when it is read
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -123,20 +118,29 @@ def save_options(options: argparse.Namespace) -> None:
         file.write(json.dumps(_kept(options), indent=2).encode() + b"\n")
 
 
-def check_resumed(options: argparse.Namespace) -> None:
-    """ValueError for options with which the training that goes on cannot have been begun."""
+def check_resumed(options: argparse.Namespace) -> list[str]:
+    """ValueError for options with which the training that goes on cannot have been begun.
+
+    What may be other than it was is used, and saved for the next time; the flags of these.
+    """
     path = saved_options(options.out)
     if not path.exists():
-        return
+        return []
     now = json.loads(json.dumps(_kept(options)))
     saved = parse_json(read_one(path), str(path))
-    changed = [
-        f"--{name.replace('_', '-')} is {value}, there {saved[name]}"
-        for name, value in now.items()
-        if name in saved and saved[name] != value and name not in USED_ON_RESUME
+    other = {name for name, value in now.items() if name in saved and saved[name] != value}
+    refused = [
+        f"{_flag(name)} is {now[name]}, there {saved[name]}"
+        for name in now
+        if name in other - options.parser.may_change
     ]
-    if changed:
-        raise ValueError(f"{path} is of another training: {'; '.join(changed)}")
+    if refused:
+        raise ValueError(f"{path} is of another training: {'; '.join(refused)}")
+    return [_flag(name) for name in now if name in other - {"data"}]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _kept(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,17 +1,17 @@
-"""What `generate` and `translate` share: how a text is chosen, as options and as arguments."""
+"""Decoding options of `generate` and `translate`, and the arguments that they become."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from fastrnn.cli._arguments import Parser
+from fastrnn.cli._parser import Add, Parser
 from fastrnn.cli._values import MAX_THREADS, number, some_text, whole
+from fastrnn.decode import DecodingError
 
 if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
@@ -20,90 +20,82 @@ if TYPE_CHECKING:
 _DRAWING = ("temperature", "top_p", "min_p", "typical_p", "seed", "top_k")
 _SEARCHING = ("groups", "diversity_penalty", "early_stopping", "patience", "coverage_penalty")
 _EARLY = {"no": False, "yes": True, "never": "never"}
-# What fastrnn.generate calls an option, if not by the option's own name.
-_NAMES = {"beams": "num_beams", "groups": "num_beam_groups"}
+# Arguments of fastrnn.generate that are options as they are.
 _PLAIN = (
-    *_DRAWING, *_NAMES, "diversity_penalty", "patience", "coverage_penalty", "max_new_tokens",
-    "min_new_tokens", "num_return_sequences", "length_penalty", "length_penalty_form",
-    "repetition_penalty", "no_repeat_ngram_size",
+    *_DRAWING, "num_beams", "num_beam_groups", "diversity_penalty", "patience", "coverage_penalty",
+    "max_new_tokens", "min_new_tokens", "num_return_sequences", "length_penalty",
+    "length_penalty_form", "repetition_penalty", "no_repeat_ngram_size",
 )  # fmt: skip
-_FLAGS = {
-    "bad_words_ids": "--bad-words",
-    "suppress_tokens": "--suppress",
-    **{_NAMES.get(name, name): f"--{name.replace('_', '-')}" for name in _PLAIN},
-}
 
 
 def add_decoding_options(parser: Parser) -> None:
     """How long a text is and how printed, its next token, how beams search, what it may be."""
-    add = parser.add_argument
-    add("--max-new-tokens", type=whole(1), default=200, metavar="N", help="tokens at most "
-        "(default: 200)")  # fmt: skip
-    add("--min-new-tokens", type=whole(0), default=0, metavar="N", help="tokens before the text "
-        "may end (default: 0)")  # fmt: skip
-    add("--num-return-sequences", type=whole(1), default=1, metavar="N", help="texts for each one "
-        "given, the best score first; drawn ones may be the same (default: 1)")  # fmt: skip
-    add("--json", action="store_true", help="print JSON, for programs")
-    add("--threads", type=whole(1, MAX_THREADS), metavar="N", help="threads (default: one per "
-        "core, or FASTRNN_NUM_THREADS); no token depends on it")  # fmt: skip
-    _add_drawing(parser)
-    _add_search(parser)
+    add = parser.group()
+    add("--max-new-tokens", "tokens at most", 200, type=whole(1), metavar="N")
+    add("--min-new-tokens", "tokens before the text may end", 0, type=whole(0), metavar="N")
+    add("--num-return-sequences", "texts for each one given, the best score first; drawn ones may "
+        "be the same", 1, type=whole(1), metavar="N")  # fmt: skip
+    add("--json", "print JSON, for programs", False, action="store_true")
+    add("--threads", "threads (default: one per core, or FASTRNN_NUM_THREADS); no token depends on "
+        "it", type=whole(1, MAX_THREADS), metavar="N")  # fmt: skip
+    _add_drawing(parser.group("which token is next, drawn with any of these"))
+    _add_search(parser.group("search"))
     _add_shape(parser)
 
 
-def _add_drawing(parser: Parser) -> None:
-    add = parser.add_argument_group("which token is next, drawn with any of these").add_argument
-    add("--temperature", type=number(0), metavar="T", help="0 takes the likeliest, 1 draws as "
-        "trained, more is wilder")  # fmt: skip
-    add("--top-k", type=whole(1), metavar="K", help="draw among the K likeliest; with --beams draw "
-        "nothing, but let a beam branch into its K likeliest")  # fmt: skip
-    add("--top-p", type=number(0, 1), metavar="P", help="draw among the likeliest that have this "
-        "share together")  # fmt: skip
-    add("--min-p", type=number(0, 1), metavar="P", help="draw among those with this share of the "
-        "likeliest's probability")  # fmt: skip
-    add("--typical-p", type=number(0, 1), metavar="P", help="draw among those that surprise as "
-        "much as expected and have this share together (Meister et al. 2023)")  # fmt: skip
-    add("--seed", type=whole(0, (1 << 64) - 1), metavar="N", help="of the draws; the same seed "
-        "gives the same text (default: a new one each time)")  # fmt: skip
+def _add_drawing(add: Add) -> None:
+    add("--temperature", "0 takes the likeliest, 1 draws as trained, more is wilder",
+        type=number(0), metavar="T")  # fmt: skip
+    add("--top-k", "draw among the K likeliest; with --beams draw nothing, but let a beam branch "
+        "into its K likeliest", type=whole(1), metavar="K")  # fmt: skip
+    add("--top-p", "draw among the likeliest that have this share together", type=number(0, 1),
+        metavar="P")  # fmt: skip
+    add("--min-p", "draw among those with this share of the likeliest's probability",
+        type=number(0, 1), metavar="P")  # fmt: skip
+    add("--typical-p", "draw among those that surprise as much as expected and have this share "
+        "together (Meister et al. 2023)", type=number(0, 1), metavar="P")  # fmt: skip
+    add("--seed", "of the draws; the same seed gives the same text (default: a new one each time)",
+        type=whole(0, (1 << 64) - 1), metavar="N")  # fmt: skip
 
 
-def _add_search(parser: Parser) -> None:
-    add = parser.add_argument_group("search").add_argument
-    add("--beams", type=whole(1), default=1, metavar="N", help="search with so many beams; 1 takes "
-        "the likeliest token each time (default: 1)")  # fmt: skip
-    add("--groups", type=whole(1), metavar="G", help="beams in groups that avoid each other's "
-        "tokens, for texts that differ (Vijayakumar et al. 2018)")  # fmt: skip
-    add("--diversity-penalty", type=number(0, 1e6, above=True), metavar="D", help="with --groups: "
-        "cost of a token for each beam of an earlier group that took it in that step")  # fmt: skip
-    add("--length-penalty", type=number(-100, 100), default=1.0, metavar="A", help="scores are "
-        "divided by length ** A; more is longer (default: 1)")  # fmt: skip
-    add("--length-penalty-form", choices=("power", "gnmt"), default="power", help="gnmt divides by "
-        "((5 + length) / 6) ** A instead (Wu et al. 2016)")  # fmt: skip
-    add("--early-stopping", choices=tuple(_EARLY), help="when beams end that have found enough "
-        "texts: yes, at once; no, when unfinished ones look worse; never, when they cannot become "
-        "better (default: no)")  # fmt: skip
-    add("--patience", type=number(0, 1000, above=True), metavar="R", help="enough are R times as "
-        "many texts as beams (default: 1)")  # fmt: skip
+def _add_search(add: Add) -> None:
+    add("--beams", "search with so many beams; 1 takes the likeliest token each time", 1,
+        argument="num_beams", type=whole(1), metavar="N")  # fmt: skip
+    add("--groups", "beams in groups that avoid each other's tokens, for texts that differ "
+        "(Vijayakumar et al. 2018)", argument="num_beam_groups", type=whole(1),
+        metavar="G")  # fmt: skip
+    add("--diversity-penalty", "with --groups: cost of a token for each beam of an earlier group "
+        "that took it in that step", type=number(0, 1e6, above=True), metavar="D")  # fmt: skip
+    add("--length-penalty", "scores are divided by length ** A; more is longer", 1.0,
+        type=number(-100, 100), metavar="A")  # fmt: skip
+    add("--length-penalty-form", "gnmt divides by ((5 + length) / 6) ** A instead (Wu et al. 2016)",
+        "power", choices=("power", "gnmt"))  # fmt: skip
+    add("--early-stopping", "when beams end that have found enough texts: yes, at once; no, when "
+        "unfinished ones look worse; never, when they cannot become better (default: no)",
+        choices=tuple(_EARLY))  # fmt: skip
+    add("--patience", "enough are R times as many texts as beams (default: 1)",
+        type=number(0, 1000, above=True), metavar="R")  # fmt: skip
 
 
 def _add_shape(parser: Parser) -> None:
-    group = parser.add_argument_group("what the text may be (\\n stands for a new line)")
-    add, one = group.add_argument, group.add_mutually_exclusive_group()
-    add("--repetition-penalty", type=number(1e-6, 1e6), default=1.0, metavar="R",
-        help="above 1 avoids tokens that were there (default: 1)")  # fmt: skip
-    add("--no-repeat-ngram-size", type=whole(0), default=0, metavar="N",
-        help="no N tokens in a row come twice")  # fmt: skip
-    add("--bad-words", action="append", type=some_text, metavar="TEXT", help="a word or phrase "
-        "that does not occur; may be given several times")  # fmt: skip
-    add("--suppress", type=some_text, metavar="TEXT", help="none of the tokens of "
-        "this text occurs: no digits by --suppress 0123456789")  # fmt: skip
-    add("--stop", action="append", type=some_text, metavar="TEXT", help="end after this text, "
-        "which is kept; may be given several times; with --regex or --words only where the text is "
-        "whole")  # fmt: skip
-    one.add_argument("--regex", metavar="PATTERN", help="the new text matches this regular "
-                     "expression as a whole, however it ends")  # fmt: skip
-    one.add_argument("--words", metavar="FILE", help="the new text is one of the lines of this "
-                     "file")  # fmt: skip
+    title = "what the text may be (\\n stands for a new line)"
+    add = parser.group(title)
+    add("--repetition-penalty", "above 1 avoids tokens that were there", 1.0,
+        type=number(1e-6, 1e6), metavar="R")  # fmt: skip
+    add("--no-repeat-ngram-size", "no N tokens in a row come twice", 0, type=whole(0),
+        metavar="N")  # fmt: skip
+    add("--bad-words", "a word or phrase that does not occur; may be given several times",
+        argument="bad_words_ids", action="append", type=some_text, metavar="TEXT")  # fmt: skip
+    add("--suppress", "none of the tokens of this text occurs: no digits by --suppress 0123456789",
+        argument="suppress_tokens", type=some_text, metavar="TEXT")  # fmt: skip
+    add("--stop", "end after this text, which is kept; may be given several times; with --regex or "
+        "--words only where the text is whole", action="append", type=some_text,
+        metavar="TEXT")  # fmt: skip
+    one = parser.group(title, exclusive=True)
+    one("--regex", "the new text matches this regular expression as a whole, however it ends",
+        argument="constraint", metavar="PATTERN")  # fmt: skip
+    one("--words", "the new text is one of the lines of this file", argument="constraint",
+        metavar="FILE")  # fmt: skip
 
 
 def check(options: Namespace) -> None:
@@ -142,7 +134,7 @@ def _first(options: Namespace, names: tuple[str, ...]) -> str | None:
 
 def arguments(options: Namespace, tokens: Tokens) -> dict[str, Any]:
     """The arguments of fastrnn.generate."""
-    plain = {_NAMES.get(name, name): getattr(options, name, None) for name in _PLAIN}
+    plain = {name: options.parser.value_of(options, name) for name in _PLAIN}
     suppressed = tokens.written(options.suppress, "--suppress") if options.suppress else []
     bad = [tokens.written(text, "--bad-words") for text in options.bad_words or ()]
     return {
@@ -171,17 +163,17 @@ def _constraint(options: Namespace, tokens: Tokens) -> Automaton | None:
 
 
 @contextmanager
-def named_in_errors(given: str, start: int = 0) -> Iterator[None]:
-    """Errors call arguments by their flags, and prompt 0 by what it is to the user, counted from 1.
+def counted_from(options: Namespace, given: str, start: int = 0) -> Iterator[None]:
+    """Errors call prompts by what they are to the user, counted from 1.
 
-    `start`: how many were given before it. A name of one word could be the message's own.
+    `start`: how many were given before prompt 0.
     """
     try:
         yield
-    except ValueError as error:
-        named = re.sub(r"\w+_\w+", lambda word: _FLAGS.get(word[0], word[0]), str(error))
-        place = re.sub(r"prompt (\d+)", lambda m: f"{given} {int(m[1]) + start + 1}", named)
-        raise ValueError(place) from error
+    except DecodingError as error:
+        place = "" if error.prompt is None else f"{given} {error.prompt + start + 1}"
+        told = error.told(place, lambda name: options.parser.flag_of(options, name) or name)
+        raise ValueError(told) from error
 
 
 def as_json(given: dict[str, str], text: str, found: Generation) -> str:

@@ -20,7 +20,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+from fastrnn.cli._cells import GATES
+
 FLOAT_BYTES = 4
 ADAM_VECTORS = 4  # parameters, gradients, and the averages of these and of their squares
 

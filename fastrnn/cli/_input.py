@@ -45,11 +45,24 @@ def _guess(raw: bytes) -> str:
     return "utf-8" if name == "ascii" else name
 
 
+class _Copy(os.PathLike[str]):
+    """A file that holds what came from elsewhere: errors, which take its str, say from where."""
+
+    def __init__(self, path: str, origin: str) -> None:
+        self._path, self._origin = path, origin
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __str__(self) -> str:
+        return self._origin
+
+
 @contextmanager
-def as_file(path: str | None) -> Iterator[str]:
+def as_file(path: str | None) -> Iterator[str | os.PathLike[str]]:
     """A path whose file can be opened several times: a pipe, and standard input (None), is copied.
 
-    Errors name what was given.
+    Its str is what was given.
     """
     if path is not None and (os.path.isfile(path) or not os.path.exists(path)):
         yield path
@@ -58,7 +71,4 @@ def as_file(path: str | None) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "input")
         Path(copy).write_bytes(content)
-        try:
-            yield copy
-        except ValueError as error:
-            raise ValueError(str(error).replace(copy, path or _INPUT)) from error
+        yield _Copy(copy, path or _INPUT)

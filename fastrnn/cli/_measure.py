@@ -13,13 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 import fastrnn
+from fastrnn.cli._cells import LAYERS
 from fastrnn.cli._floor import Machine, Workload, floor_seconds
 
-_LAYERS: dict[str, type[fastrnn.LSTM] | type[fastrnn.GRU] | type[fastrnn.RNN]] = {
-    "lstm": fastrnn.LSTM,
-    "gru": fastrnn.GRU,
-    "rnn": fastrnn.RNN,
-}
 _BLOCK_SECONDS = 2e-4  # short calls are timed in blocks of about this length
 _TAIL_SAMPLES = {50.0: 1, 99.0: 100, 99.9: 1000}  # percentile: calls that it takes to know it
 
@@ -73,7 +69,7 @@ class Result:
 
 def build_layer(work: Workload, seed: int = 0) -> fastrnn.LSTM | fastrnn.GRU | fastrnn.RNN:
     """The layer of a workload with random weights, the same for the same seed."""
-    layer = _LAYERS[work.cell](
+    layer = LAYERS[work.cell](
         work.inputs, work.hidden, work.layers, bidirectional=work.directions == 2
     )
     layer.reset_parameters(seed)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from fastrnn._json import NestingError, read_json
+from fastrnn._json import DigitsError, NestingError, read_json
 
 
 def parse_json(text: str, name: str) -> Any:
@@ -22,7 +22,7 @@ def parse_toml(text: str, name: str) -> Any:
     """The table of a TOML text, by the standard library since Python 3.11, by tomli before."""
     for module in ("tomllib", "tomli"):
         try:
-            loads = import_module(module).loads
+            toml: Any = import_module(module)
             break
         except ImportError:
             continue
@@ -30,7 +30,16 @@ def parse_toml(text: str, name: str) -> Any:
         raise ValueError(
             f"{name}: TOML needs Python 3.11, or: pip install tomli; JSON works as well"
         )
-    return _parsed(lambda: loads(text), name, "TOML")
+
+    def read() -> Any:
+        try:
+            return toml.loads(text)
+        except toml.TOMLDecodeError:
+            raise
+        except ValueError as error:  # of Python's own reader of ints
+            raise DigitsError(str(error)) from None
+
+    return _parsed(read, name, "TOML")
 
 
 def _parsed(read: Callable[[], Any], name: str, kind: str) -> Any:
@@ -38,7 +47,7 @@ def _parsed(read: Callable[[], Any], name: str, kind: str) -> Any:
         return read()
     except (RecursionError, NestingError):
         raise ValueError(f"{name} is no {kind} that can be read: it is nested too deeply") from None
+    except DigitsError:
+        raise ValueError(f"{name} holds an int of too many digits") from None
     except ValueError as error:
-        if "int_max_str_digits" in str(error) or "too many digits" in str(error):
-            raise ValueError(f"{name} holds an int of too many digits") from None
         raise ValueError(f"{name} is no {kind}: {error}") from error

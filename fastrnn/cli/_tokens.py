@@ -129,8 +129,7 @@ def _from_tensors(tensors: Mapping[str, Any], path: str) -> LanguageModel:
     try:
         return LanguageModel.from_state_dict(tensors, prefix=find_model(tensors) or "")
     except (TypeError, ValueError) as error:  # a wrong shape, or weights that are no real numbers
-        reason = str(error).removeprefix("mapping ")
-        raise ValueError(f"{path} is no language model: {reason}") from error
+        raise ValueError(f"{path} is no language model: {error}") from error
 
 
 def _read_vocabulary(path: str) -> Tokens:

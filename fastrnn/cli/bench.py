@@ -14,8 +14,10 @@ from itertools import product
 from typing import Any
 
 import fastrnn
+from fastrnn._errors import counted
 from fastrnn.cli._calibrate import cache_sizes, calibrate
-from fastrnn.cli._floor import GATES, Machine, Workload
+from fastrnn.cli._cells import LAYERS
+from fastrnn.cli._floor import Machine, Workload
 from fastrnn.cli._measure import Result, clock_seconds, format_seconds, measure
 from fastrnn.cli._values import whole
 
@@ -55,7 +57,7 @@ _CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 8 << 20}  # where the system t
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of the command."""
     parser.add_argument(
-        "--cell", nargs="+", choices=tuple(GATES), metavar="CELL", help="lstm, gru, rnn"
+        "--cell", nargs="+", choices=tuple(LAYERS), metavar="CELL", help=", ".join(LAYERS)
     )
     parser.add_argument(
         "--hidden", nargs="+", type=_size, metavar="H", help="hidden sizes; inputs are as many"
@@ -91,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _workloads(arguments: argparse.Namespace) -> Iterable[Workload]:
     """The default list, or every combination of the sizes that were given."""
-    cells = arguments.cell or tuple(GATES)
+    cells = arguments.cell or tuple(LAYERS)
     if arguments.hidden or arguments.batch or arguments.steps:
         sizes = (arguments.hidden or [256], arguments.batch or [1], arguments.steps or [1, 100])
         for cell, hidden, rows, steps in product(arguments.cell or ["lstm"], *sizes):
@@ -153,7 +155,7 @@ def _section(work: Workload, threads: int) -> str:
     if work.is_step:
         return "one step, 1 thread"
     kind = "batches" if work.rows > 1 else "sequences"
-    return f"{kind}, {threads} thread" + ("s" if threads > 1 else "")
+    return f"{kind}, {counted(threads, 'thread')}"
 
 
 def _tail_names(result: Result) -> tuple[str, ...]:

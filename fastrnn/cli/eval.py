@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from fastrnn.cli._arguments import Parser
+from fastrnn.cli._parser import Parser
+from fastrnn.cli.tasks import TASKS, load_model
 
 EPILOG = """\
 examples:
@@ -28,25 +29,25 @@ def add_arguments(parser: Parser) -> None:
         metavar="DATA",
         help="of the kind that the model was trained on",
     )
-    parser.add_argument("--encoding", default="utf-8", help="of text files (default: utf-8)")
-    parser.add_argument("--text-column", metavar="NAME", help="the text in a CSV or TSV file")
-    parser.add_argument("--label-column", metavar="NAME", help="the class in a CSV or TSV file")
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add = parser.group()
+    add("--encoding", "of text files", "utf-8", metavar="NAME")
+    for task in TASKS.values():
+        with parser.owned_by(task.name):
+            task.add_eval_options(add)
+    add("--json", "print JSON, for programs", False, action="store_true")
     parser.many = "data"
-    parser.set_defaults(refuse=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
-    from fastrnn.cli._models import load_model
-
-    model, task, module = load_model(options.model)
+    model, task = load_model(options.model)
     if not options.data:
         options.refuse("the following arguments are required: DATA")
-    if task in ("classify", "forecast") and len(options.data) > 1:
+    if task.count == "1" and len(options.data) > 1:
         options.refuse(f"argument DATA: expected one for this model, got {len(options.data)}")
-    figures = module.evaluate(model, options)
+    options.parser.refuse_others(options, task.name)
+    figures = task.evaluate(model, options)
     if options.json:
-        print(json.dumps({"task": task, **figures}, indent=2))
+        print(json.dumps({"task": task.name, **figures}, indent=2))
     else:
-        print("\n".join(module.describe(figures)))
+        print("\n".join(task.describe(figures)))
     return 0

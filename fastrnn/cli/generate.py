@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fastrnn.cli._arguments import Parser
 from fastrnn.cli._decoding import (
     add_decoding_options,
     arguments,
     as_json,
     check,
-    named_in_errors,
+    counted_from,
 )
+from fastrnn.cli._parser import Parser
 
 if TYPE_CHECKING:
     from fastrnn.cli._tokens import Tokens
@@ -47,16 +47,15 @@ def add_arguments(parser: Parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = "fastrnn generate MODEL [--prompt TEXT ...] [options]"
     parser.epilog = EPILOG
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="what fastrnn train lm wrote, or a .pt or .safetensors file "
-        "with embedding, recurrent layers and head")  # fmt: skip
-    add("--prompt", action="append", metavar="TEXT", help="how the text begins; may be given "
-        "several times; without any, each line of standard input that is not blank is a "
-        "prompt")  # fmt: skip
-    add("--vocab", metavar="FILE", help="the tokens, if the model's file does not hold them: a "
-        "JSON list, JSON ids by text, or a token in each line (\\n and \\t for those)")  # fmt: skip
+    parser.add_argument("model", metavar="MODEL", help="what fastrnn train lm wrote, or a .pt or "
+        ".safetensors file with embedding, recurrent layers and head")  # fmt: skip
+    add = parser.group()
+    add("--prompt", "how the text begins; may be given several times; without any, each line of "
+        "standard input that is not blank is a prompt", action="append",
+        metavar="TEXT")  # fmt: skip
+    add("--vocab", "the tokens, if the model's file does not hold them: a JSON list, JSON ids by "
+        "text, or a token in each line (\\n and \\t for those)", metavar="FILE")  # fmt: skip
     add_decoding_options(parser)
-    parser.set_defaults(refuse=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,10 +71,10 @@ def run(options: argparse.Namespace) -> int:
     streams = len(prompts) == 1 and options.num_return_sequences == 1 and not options.json
     with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()):
         if streams:
-            with named_in_errors("prompt"):
+            with counted_from(options, "prompt"):
                 _stream(model, tokens, prompts[0], ids[0], given)
             return 0
-        for prompt, found in _found(model, prompts, ids, given):
+        for prompt, found in _found(model, prompts, ids, given, options):
             print(_shown(tokens, prompt, found, options.json), flush=True)
     return 0
 
@@ -116,14 +115,18 @@ def _space(tokens: Tokens, prompt: str) -> str:
 
 
 def _found(
-    model: LanguageModel, prompts: list[str], ids: list[list[int]], given: dict[str, Any]
+    model: LanguageModel,
+    prompts: list[str],
+    ids: list[list[int]],
+    given: dict[str, Any],
+    options: argparse.Namespace,
 ) -> Iterator[tuple[str, Generation]]:
     """Every prompt with each of its continuations."""
     from fastrnn.decode import generate
 
     each = given["num_return_sequences"]
     for start in range(0, len(prompts), _BATCH):
-        with named_in_errors("prompt", start):
+        with counted_from(options, "prompt", start):
             found = generate(model, ids[start : start + _BATCH], **given)
         for i, one in enumerate(found):
             yield prompts[start + i // each], one

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastrnn.cli._arguments import Parser
 from fastrnn.cli._decoding import (
     add_decoding_options,
     arguments,
     as_json,
     check,
-    named_in_errors,
+    counted_from,
 )
+from fastrnn.cli._parser import Parser
 from fastrnn.cli._values import check_picture, number
 
 if TYPE_CHECKING:
@@ -48,26 +48,25 @@ def add_arguments(parser: Parser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = "fastrnn translate MODEL [TEXT ...] [options]"
     parser.epilog = EPILOG
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="what fastrnn train seq2seq wrote")
-    add("input", nargs="*", default=[], metavar="TEXT", help="sources; without any, each line of "
-        "standard input that is not blank is one")  # fmt: skip
+    parser.add_argument("model", metavar="MODEL", help="what fastrnn train seq2seq wrote")
+    parser.add_argument("input", nargs="*", default=[], metavar="TEXT", help="sources; without "
+        "any, each line of standard input that is not blank is one")  # fmt: skip
     add_decoding_options(parser)
-    add("--coverage-penalty", type=number(0, 100), metavar="B", help="with --beams and attention: "
-        "the cost of leaving parts of the source unread, made for words: 0.2 in Wu et al. 2016 "
-        "(default: 0)")  # fmt: skip
-    add("--attention", metavar="FILE", help="draw where the model looked, for one text, to this "
-        ".png, .pdf or .svg; needs matplotlib")  # fmt: skip
+    add = parser.group()
+    add("--coverage-penalty", "with --beams and attention: the cost of leaving parts of the source "
+        "unread, made for words: 0.2 in Wu et al. 2016 (default: 0)", type=number(0, 100),
+        metavar="B")  # fmt: skip
+    add("--attention", "draw where the model looked, for one text, to this .png, .pdf or .svg; "
+        "needs matplotlib", metavar="FILE")  # fmt: skip
     parser.many = "input"
-    parser.set_defaults(refuse=parser.error)
 
 
 def run(options: argparse.Namespace) -> int:
     import fastrnn
     from fastrnn.cli._input import lines_of_input
-    from fastrnn.cli._seq2seq import marks, vocabularies_of
-    from fastrnn.cli._task import encode
     from fastrnn.cli._tokens import Tokens
+    from fastrnn.cli.tasks.base import encode
+    from fastrnn.cli.tasks.seq2seq import marks, vocabularies_of
 
     check(options)
     _check_attention(options, options.input)
@@ -78,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     (bos, _), tokens = marks(target), Tokens.of(target)
     given, each = arguments(options, tokens), options.num_return_sequences
     with fastrnn.num_threads(options.threads or fastrnn.get_num_threads()):
-        for i, found in enumerate(_translated(model, encode(source, texts), bos, given)):
+        for i, found in enumerate(_translated(model, encode(source, texts), bos, given, options)):
             if i and not i % each and each > 1 and not options.json:
                 print()
             print(_shown(tokens, texts[i // each], found, options), flush=True)
@@ -103,13 +102,9 @@ def _check_attention(options: argparse.Namespace, texts: list[str]) -> None:
 
 def _load(options: argparse.Namespace) -> Seq2Seq:
     """The model, which can do what the options need."""
-    from fastrnn.cli._models import load_model
-    from fastrnn.models import Seq2Seq
+    from fastrnn.cli.tasks import load_model
 
-    model, _, _ = load_model(options.model)
-    if not isinstance(model, Seq2Seq):
-        kind = type(model).__name__
-        raise ValueError(f"{options.model} holds a {kind}, expected one of fastrnn train seq2seq")
+    model: Seq2Seq = load_model(options.model, "seq2seq")[0]
     for flag in ("--attention", "--coverage-penalty"):
         if getattr(options, flag[2:].replace("-", "_")) and model.attention_kind == "none":
             raise ValueError(f"{flag}: this model has no attention")
@@ -117,7 +112,11 @@ def _load(options: argparse.Namespace) -> Seq2Seq:
 
 
 def _translated(
-    model: Seq2Seq, sources: Sequences, bos: int, given: dict[str, Any]
+    model: Seq2Seq,
+    sources: Sequences,
+    bos: int,
+    given: dict[str, Any],
+    options: argparse.Namespace,
 ) -> Iterator[Generation]:
     """The answers for each source, in their order."""
     from fastrnn.decode import generate
@@ -125,7 +124,7 @@ def _translated(
     for start in range(0, len(sources), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(sources)))
         ids, lengths = sources.padded(rows, 0)
-        with named_in_errors("text", start):
+        with counted_from(options, "text", start):
             found = generate(model.with_source(ids, lengths), [[bos]] * len(rows), **given)
         yield from found
 
@@ -140,7 +139,7 @@ def _shown(tokens: Tokens, text: str, found: Generation, options: argparse.Names
 def _draw(model: Seq2Seq, text: str, found: Generation, path: str) -> None:
     """Where the model looked while it wrote each token."""
     from fastrnn import plot
-    from fastrnn.cli._seq2seq import marks, vocabularies_of
+    from fastrnn.cli.tasks.seq2seq import marks, vocabularies_of
 
     source, target = vocabularies_of(model)
     weights = model.attention(source.encode(text), [marks(target)[0], *found.tokens[:-1]])

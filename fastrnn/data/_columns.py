@@ -15,7 +15,20 @@ from fastrnn.data._cells import EXACT, fault, is_gap, is_like_a_number
 Doubles = npt.NDArray[np.float64]
 PathLike = str | os.PathLike[str]
 
-HINT = "; `columns` can name the columns to read"
+
+class ColumnError(ValueError):
+    """A column that is not numbers alone, or text alone; `problem` is the text without advice."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return self.told("`columns`")
+
+    def told(self, columns: str) -> str:
+        """The text; `columns`: what the reader calls the argument that names columns."""
+        return f"{self.problem}; {columns} can name the columns to read"
 
 
 class Column:
@@ -84,16 +97,15 @@ class Column:
         for line, cell in zip(lines, cells, strict=True):
             if is_like_a_number(cell) and not is_gap(cell):
                 there, text = self._first
-                raise ValueError(
+                raise ColumnError(
                     f"{self.path} has {shown(text)} in line {there} and {shown(cell)} in line "
                     f"{line} of column {shown(self.name)}, expected numbers or text alone"
-                    f"{HINT}"
                 )
 
     def _refuse(self, line: int, cell: str, wanted: str) -> None:
-        raise ValueError(
+        raise ColumnError(
             f"{self.path} has {shown(cell)} in line {line}, column {shown(self.name)}, expected "
-            f"{wanted}{HINT}"
+            f"{wanted}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import tokenize
 import zlib
@@ -52,7 +53,7 @@ class _NotThereError(Exception):
 
 def _from_array(path: PathLike) -> AnyArray:
     try:
-        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.load(os.fspath(path), mmap_mode="r", allow_pickle=False))
     except MemoryError:  # nothing is allocated but what the header asks Python to parse
         raise ValueError("its header is nested too deeply") from None
 
@@ -68,7 +69,7 @@ def _from_archive(file: BinaryIO, path: str, name: str | None) -> AnyArray:
                 f"none called {name!r}" if name is not None else f"{len(names)}, name one of them"
             )
             raise _NotThereError(f"{path} holds {', '.join(names)}: {asked}")
-        _check_claims(arrays.zip, name, Path(path).stat().st_size)
+        _check_claims(arrays.zip, name, os.fstat(file.fileno()).st_size)
         return np.asarray(arrays[name])
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_int, as_int64, shown
 from fastrnn._digest import arrays_of
+from fastrnn._errors import counted
 from fastrnn.data._batch import MOST_BATCHES, Batch
 from fastrnn.data.sequences import Sequences, as_id, check_from_zero
 
@@ -148,7 +149,7 @@ def _counted(classes: Sequence[str]) -> str:
 
 def _check_same_lengths(sequences: Sequences, tags: Sequences) -> None:
     if len(sequences) != len(tags):
-        raise ValueError(f"tags has {len(tags)} sequences, expected {len(sequences)}")
+        raise ValueError(f"tags has {counted(len(tags), 'sequence')}, expected {len(sequences)}")
     differ = np.flatnonzero(sequences.lengths != tags.lengths)
     if differ.size:
         i = int(differ[0])

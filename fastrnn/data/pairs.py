@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_int, as_int64
+from fastrnn._errors import counted
 from fastrnn.data._batch import Batch
 from fastrnn.data.examples import IGNORE_INDEX
 from fastrnn.data.sequences import Sequences, as_id, check_from_zero
@@ -104,7 +105,8 @@ class Pairs:
         )
         if len(self.source) != len(self.target.sequences):
             raise ValueError(
-                f"target has {len(self.target.sequences)} sequences, source has {len(self.source)}"
+                f"target has {counted(len(self.target.sequences), 'sequence')}, source has "
+                f"{len(self.source)}"
             )
 
     def __repr__(self) -> str:

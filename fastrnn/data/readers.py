@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from fastrnn._arrays import shown
+from fastrnn._errors import ArgumentError, counted
 from fastrnn.data._csv import csv_rows
 
 PathLike: TypeAlias = str | os.PathLike[str]
@@ -69,9 +70,12 @@ def _files(paths: Iterable[Path], pattern: str) -> Iterator[Path]:
         yield from found
 
 
-def read_one(path: Path, encoding: str = "utf-8") -> str:
-    """One file's text, its line ends made "\\n" and a byte order mark left out."""
-    return decoded(path.read_bytes(), str(path), encoding)
+def read_one(path: PathLike, encoding: str = "utf-8") -> str:
+    """One file's text, its line ends made "\\n" and a byte order mark left out.
+
+    Errors call the file as str(path) does.
+    """
+    return decoded(Path(path).read_bytes(), str(path), encoding)
 
 
 def decoded(raw: bytes, name: str, encoding: str = "utf-8") -> str:
@@ -86,7 +90,8 @@ def decoded(raw: bytes, name: str, encoding: str = "utf-8") -> str:
     except UnicodeError as error:
         raise ValueError(f"{name} is not {encoding}: {error}") from None
     except LookupError:
-        raise ValueError(f"encoding is {shown(encoding)}, which Python does not know") from None
+        text = f"encoding is {shown(encoding)}, which Python does not know"
+        raise ArgumentError("encoding", encoding, "the name of a codec", text) from None
     return _with_newlines(text).removeprefix("\ufeff")
 
 
@@ -132,7 +137,7 @@ def read_labelled(
     for line, row in rows:
         if len(row) != width:
             raise ValueError(
-                f"{path} has {len(row)} columns in line {line}, expected {width} columns"
+                f"{path} has {counted(len(row), 'column')} in line {line}, expected {width} columns"
             )
         if not row[at_text].strip() or not row[at_label].strip():
             empty = "text" if not row[at_text].strip() else "label"

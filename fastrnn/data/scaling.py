@@ -17,6 +17,7 @@ from fastrnn._arrays import (
     is_real,
     narrowed,
 )
+from fastrnn._errors import counted
 
 Doubles = npt.NDArray[np.float64]
 
@@ -138,7 +139,7 @@ class Scaler:
     __hash__ = None  # type: ignore[assignment]  # its arrays can change
 
     def __repr__(self) -> str:
-        return f"Scaler({len(self.shift)} features)"
+        return f"Scaler({counted(len(self.shift), 'feature')})"
 
     def to_dict(self) -> dict[str, Any]:
         """What `from_dict` needs, JSON-able and exact."""

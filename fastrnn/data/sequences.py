@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_array, as_float32, as_int, as_int64
+from fastrnn._errors import counted
 
 
 def smallest_dtype(largest: int) -> np.dtype[Any]:
@@ -70,7 +71,7 @@ class Sequences:
         self.offsets = np.concatenate(([0], np.cumsum(self.lengths)))
         if self.offsets[-1] != len(self.values):
             raise ValueError(
-                f"lengths sum to {self.offsets[-1]}, values has {len(self.values)} steps"
+                f"lengths sum to {self.offsets[-1]}, values has {counted(len(self.values), 'step')}"
             )
 
     @classmethod

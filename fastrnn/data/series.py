@@ -19,6 +19,7 @@ from fastrnn._arrays import (
     with_article,
 )
 from fastrnn._arrays import as_probability as as_share
+from fastrnn._errors import counted
 from fastrnn.data._batch import Batch, Source
 from fastrnn.data.scaling import Scaler, as_series
 
@@ -92,12 +93,14 @@ class Windows(Source):
             _check_float32(self.series)
         elif len(scaler.shift) != features:
             raise ValueError(
-                f"scaler has {len(scaler.shift)} features, expected the series' {features}"
+                f"scaler has {counted(len(scaler.shift), 'feature')}, expected the series' "
+                f"{features}"
             )
         length = self.steps + self.horizon
         if len(self.series) < length:
             raise ValueError(
-                f"series has {len(self.series)} steps, one window with its targets needs {length}"
+                f"series has {counted(len(self.series), 'step')}, one window with its targets "
+                f"needs {length}"
             )
         windows = sliding_window_view(self.series, length, axis=0)[:: self.stride]
         self._windows = windows.transpose(2, 0, 1)  # (steps + horizon, windows, features)

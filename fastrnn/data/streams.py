@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import AnyArray, ArrayLike, IntArray, as_choice, as_size
+from fastrnn._errors import counted
 from fastrnn.data._batch import Batch, Source
 from fastrnn.data.sequences import as_tokens
 
@@ -41,8 +42,8 @@ class TextStream(Source):
         self.row_steps = (len(self.tokens) - 1) // self.batch_size
         if self.row_steps < 1:
             raise ValueError(
-                f"tokens has {len(self.tokens)} tokens, {self.batch_size} rows need at least "
-                f"{self.batch_size + 1}"
+                f"tokens has {counted(len(self.tokens), 'token')}, {self.batch_size} rows need "
+                f"at least {self.batch_size + 1}"
             )
         used = self.batch_size * self.row_steps
         self.dropped = len(self.tokens) - 1 - used

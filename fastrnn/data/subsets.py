@@ -13,6 +13,7 @@ from fastrnn._arrays import (
     as_seed,
     check_indices,
 )
+from fastrnn._errors import ArgumentError, counted
 from fastrnn.data._batch import Batch
 from fastrnn.data.examples import Examples, held_by
 
@@ -45,6 +46,7 @@ def hold_out(
     count = len(examples.sizes)
     held = max(1, round(as_probability(share, "share") * count))
     if held >= count:
-        raise ValueError(f"share {share} of {count} examples leaves none to train on")
+        text = f"share {share} of {counted(count, 'example')} leaves none to train on"
+        raise ArgumentError("share", share, f"less for {counted(count, 'example')}", text)
     order = np.random.default_rng(as_seed(seed)).permutation(count)
     return Subset(examples, np.sort(order[held:])), Subset(examples, np.sort(order[:held]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn._arrays import as_flag, as_int, shown
+from fastrnn._errors import ArgumentError, counted
 from fastrnn.data._cells import is_like_a_number
 from fastrnn.data._columns import Column, Doubles, is_header
 from fastrnn.data._csv import checked_delimiter, csv_rows
@@ -51,7 +51,7 @@ def read_csv(
     """
     if as_flag(skip_text, "skip_text") and columns is not None:
         raise ValueError("skip_text is True, but columns says which ones are read")
-    lines = read_one(Path(path), encoding).split("\n")
+    lines = read_one(path, encoding).split("\n")
     separator = _delimiter(lines) if delimiter is None else checked_delimiter(delimiter)
     rows = (row for _, row in csv_rows(lines, path, separator) if row)
     first = [cell.strip() for cell in next(rows, ())]
@@ -111,7 +111,8 @@ def _body(
         if has_begun and blank and width == 1:
             raise ValueError(f"{path} has '' in line {blank}, expected a number and no gap")
         if len(row) != width:
-            raise ValueError(f"{path} has {len(row)} columns in line {number}, expected {width}")
+            there = counted(len(row), "column")
+            raise ValueError(f"{path} has {there} in line {number}, expected {width}")
         if has_begun or not has_header:
             count += 1
             yield number, row
@@ -140,10 +141,16 @@ def _positions(
     places = dict(zip(chosen, places_of(chosen, names, str(path)), strict=True))
     found = [places[c] if isinstance(c, str) else as_int(c, "columns") for c in columns]
     if not found:
-        raise ValueError("columns is empty")
+        raise ArgumentError("columns", columns, "at least one column", "columns is empty")
     for position in found:
         if not 0 <= position < len(names):
-            raise ValueError(f"columns holds {position}, {path} has {len(names)} columns")
+            there = counted(len(names), "column")
+            raise ArgumentError(
+                "columns",
+                position,
+                f"0 to {len(names) - 1}",
+                f"columns holds {position}, {path} has {there}",
+            )
     return found
 
 

@@ -20,6 +20,7 @@ from fastrnn._arrays import (
     shown,
     with_article,
 )
+from fastrnn._errors import ArgumentError
 from fastrnn.data.sequences import Sequences, smallest_dtype
 
 SPECIALS = ("pad", "bos", "eos", "unk")  # the order of their ids
@@ -103,7 +104,8 @@ class Vocabulary:
         if max_size is not None:
             room = as_size(max_size, "max_size") - len(chosen)
             if room < 1:
-                raise ValueError(f"max_size is {max_size}, specials alone are {len(chosen)}")
+                text = f"max_size is {max_size}, specials alone are {len(chosen)}"
+                raise ArgumentError("max_size", max_size, f"more than {len(chosen)}", text)
             tokens = tokens[:room]
         return cls(tokens, level=level, specials=chosen)
 

@@ -4,6 +4,7 @@
 for them; `Decodable` and `TokenStream` say what a model must offer.
 """
 
+from fastrnn.decode._checks import DecodingError
 from fastrnn.decode._generate import generate, stream_generate
 from fastrnn.decode._generation import Generation
 from fastrnn.decode._regex import regex
@@ -13,6 +14,7 @@ from fastrnn.decode.automaton import Automaton, Trie
 __all__ = [
     "Automaton",
     "Decodable",
+    "DecodingError",
     "Generation",
     "TokenStream",
     "Trie",

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn._arrays import IntArray
+from fastrnn._errors import ArgumentError
 from fastrnn.decode._arrows import Arrows, Mask
+from fastrnn.decode._checks import DecodingError
 from fastrnn.decode.automaton import FAR, Automaton, backward_steps
 
 ENDED = -2  # the state after an end token
@@ -115,9 +117,9 @@ class Lengths:
                 break
             self._layers.append(layer)
             if i * len(layer) > _MAX_LAYER_BYTES:
-                raise ValueError(
-                    f"constraint has {len(layer)} states, too many for min_new_tokens {least}: "
-                    f"expected at most {_MAX_LAYER_BYTES} for both multiplied"
+                raise DecodingError(
+                    f"{{constraint}} has {len(layer)} states, too many for {{min_new_tokens}} "
+                    f"{least}: expected at most {_MAX_LAYER_BYTES} for both multiplied"
                 )
 
     def allows(self, state: int, length: int) -> bool:
@@ -148,18 +150,18 @@ def check_fit(
     automaton = grammar.automaton
     largest = int(automaton.arrows.symbols.max(initial=0))
     if largest >= vocab_size:
-        raise ValueError(
-            f"constraint holds token {largest}, the vocabulary is 0 to {vocab_size - 1}"
-        )
+        text = f"constraint holds token {largest}, the vocabulary is 0 to {vocab_size - 1}"
+        raise ArgumentError("constraint", automaton, f"tokens below {vocab_size}", text)
     shortest = int(grammar.least[automaton.start])
     if shortest == FAR:
-        raise ValueError("constraint allows nothing but the empty sequence")
+        text = "constraint allows nothing but the empty sequence"
+        raise ArgumentError("constraint", automaton, "a sequence that is not empty", text)
     if shortest + 1 > most:
-        raise ValueError(
-            f"constraint needs {shortest + 1} tokens at least, max_new_tokens is {most}"
+        raise DecodingError(
+            f"{{constraint}} needs {shortest + 1} tokens at least, {{max_new_tokens}} is {most}"
         )
     if lengths is not None and not lengths.allows(automaton.start, 0):
-        raise ValueError(
-            f"constraint has no text of {least} to {most} tokens, which are min_new_tokens and "
-            f"max_new_tokens"
+        raise DecodingError(
+            f"{{constraint}} has no text of {least} to {most} tokens, which are {{min_new_tokens}} "
+            f"and {{max_new_tokens}}"
         )

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._arrays import as_float32, with_article
+from fastrnn._arrays import as_float32
+from fastrnn._errors import ArgumentError, with_article
 from fastrnn.decode._stepper import Stepper
 
 
@@ -21,10 +22,11 @@ class Coverage:
     def __init__(self, stepper: Stepper, penalty: float) -> None:
         if getattr(stepper.stream, "weights", stepper) is stepper:
             kind = with_article(type(stepper.stream).__name__)
-            raise ValueError(
+            text = (
                 f"coverage_penalty is {penalty}, but {kind} has no attention to cover: expected "
                 f"a stream with weights (N, S)"
             )
+            raise ArgumentError("coverage_penalty", penalty, "0 without attention", text)
         self.stepper, self.penalty = stepper, penalty
         self.sums: Any = 0.0
 

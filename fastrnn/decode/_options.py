@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from fastrnn._arrays import as_choice, as_flag, as_int, as_int64, as_number, shown, with_article
-from fastrnn.decode._checks import as_id, as_ids, as_lists, at_least, within
+from fastrnn._arrays import as_choice, as_flag, as_int, as_int64, as_number
+from fastrnn._errors import ArgumentError, counted, with_article
+from fastrnn.decode._checks import DecodingError, as_id, as_ids, as_lists, at_least, within
 from fastrnn.decode.automaton import Automaton
 
 _GREEDY = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
@@ -97,9 +98,8 @@ def _check_sizes(o: Options) -> None:
     o.max_new_tokens = at_least(1, o.max_new_tokens, "max_new_tokens")
     o.min_new_tokens = at_least(0, o.min_new_tokens, "min_new_tokens")
     if o.min_new_tokens > o.max_new_tokens:
-        raise ValueError(
-            f"min_new_tokens is {o.min_new_tokens}, more than max_new_tokens {o.max_new_tokens}"
-        )
+        text = f"min_new_tokens is {o.min_new_tokens}, more than max_new_tokens {o.max_new_tokens}"
+        raise ArgumentError("min_new_tokens", o.min_new_tokens, f"at most {o.max_new_tokens}", text)
     o.num_return_sequences = at_least(1, o.num_return_sequences, "num_return_sequences")
     o.no_repeat_ngram_size = at_least(0, o.no_repeat_ngram_size, "no_repeat_ngram_size")
     o.repetition_penalty = within(1e-6, 1e6, o.repetition_penalty, "repetition_penalty")
@@ -112,17 +112,18 @@ def _check_sizes(o: Options) -> None:
     if o.seed is not None:
         o.seed = as_int(o.seed, "seed", 64)
         if o.seed < 0:
-            raise ValueError(f"seed is {o.seed}, expected an int from 0 to 2**64 - 1")
+            raise ArgumentError("seed", o.seed, "an int from 0 to 2**64 - 1")
     o.coverage_penalty = within(0, 1e6, o.coverage_penalty, "coverage_penalty")
     if o.coverage_penalty and o.num_beams == 1:
-        raise ValueError(f"coverage_penalty is {o.coverage_penalty}, which needs num_beams above 1")
+        text = f"coverage_penalty is {o.coverage_penalty}, which needs num_beams above 1"
+        raise ArgumentError("coverage_penalty", o.coverage_penalty, "0 without beams", text)
 
 
 def _check_sampling(o: Options) -> None:
     o.do_sample = as_flag(o.do_sample, "do_sample")
     o.temperature = as_number(o.temperature, "temperature")
     if not o.temperature >= 0:
-        raise ValueError(f"temperature is {o.temperature}, expected a number of 0 or more")
+        raise ArgumentError("temperature", o.temperature, "a number of 0 or more")
     o.top_k = 0 if o.top_k is None else at_least(0, o.top_k, "top_k")
     o.top_p, o.min_p = within(0, 1, o.top_p, "top_p"), within(0, 1, o.min_p, "min_p")
     o.typical_p = within(0, 1, o.typical_p, "typical_p")
@@ -130,40 +131,43 @@ def _check_sampling(o: Options) -> None:
         return
     for name, neutral in {**_GREEDY, "temperature": 1.0 if o.temperature else 0.0}.items():
         if getattr(o, name) != neutral and not (name == "top_k" and o.num_beams > 1):
-            raise ValueError(
-                f"{name} is {getattr(o, name)}, but do_sample is False: it would have no effect"
-            )
+            text = f"{name} is {getattr(o, name)}, but do_sample is False: it would have no effect"
+            raise ArgumentError(name, getattr(o, name), f"{neutral} without draws", text)
 
 
 def _check_beams(o: Options, vocab_size: int) -> None:
     o.num_beams = at_least(1, o.num_beams, "num_beams")
     o.num_beam_groups = at_least(1, o.num_beam_groups, "num_beam_groups")
     if o.num_beams > vocab_size:
-        raise ValueError(f"num_beams is {o.num_beams}, but the vocabulary has {vocab_size} tokens")
+        text = f"num_beams is {o.num_beams}, but the vocabulary has {counted(vocab_size, 'token')}"
+        raise ArgumentError("num_beams", o.num_beams, f"at most {vocab_size}", text)
     if o.num_beams > 1 and o.do_sample:
-        raise ValueError(f"do_sample is True and num_beams is {o.num_beams}: expected one of them")
+        text = f"do_sample is True and num_beams is {o.num_beams}: expected one of them"
+        raise ArgumentError("do_sample", True, "False with beams", text)
     if o.num_beams % o.num_beam_groups:
-        raise ValueError(
-            f"num_beam_groups is {o.num_beam_groups}, which does not divide the {o.num_beams} beams"
-        )
+        groups, beams = o.num_beam_groups, o.num_beams
+        text = f"num_beam_groups is {groups}, which does not divide the {beams} beams"
+        raise ArgumentError("num_beam_groups", groups, f"a divisor of {beams}", text)
     o.diversity_penalty = within(0, 1e6, o.diversity_penalty, "diversity_penalty")
     if (o.diversity_penalty > 0) != (o.num_beam_groups > 1):
-        raise ValueError(
+        raise ArgumentError(
+            "diversity_penalty",
+            o.diversity_penalty,
+            "above 0 with groups, 0 without",
             f"diversity_penalty is {o.diversity_penalty} with num_beam_groups "
-            f"{o.num_beam_groups}: groups need a penalty above 0, and a penalty needs groups"
+            f"{o.num_beam_groups}: groups need a penalty above 0, and a penalty needs groups",
         )
     early = o.early_stopping
     if not isinstance(early, bool) and not (isinstance(early, str) and early == "never"):
-        raise ValueError(f"early_stopping is {shown(early)}, expected True, False or 'never'")
+        raise ArgumentError("early_stopping", early, "True, False or 'never'")
     o.patience = as_number(o.patience, "patience")
     if not 0 < o.patience < 1e6:
-        raise ValueError(f"patience is {o.patience}, expected a number above 0")
+        raise ArgumentError("patience", o.patience, "a number above 0")
     most = 1 if o.num_beams == 1 else kept_of(o) * o.num_beam_groups
     if not o.do_sample and o.num_return_sequences > most:
         what = "a greedy search" if o.num_beams == 1 else f"{o.num_beams} beams"
-        raise ValueError(
-            f"num_return_sequences is {o.num_return_sequences}, but {what} gives at most {most}"
-        )
+        text = f"num_return_sequences is {o.num_return_sequences}, but {what} gives at most {most}"
+        raise ArgumentError("num_return_sequences", o.num_return_sequences, f"at most {most}", text)
 
 
 def kept_of(o: Options) -> int:
@@ -182,7 +186,9 @@ def _check_tokens(o: Options, vocab_size: int) -> None:
     o.stop = as_lists(o.stop, "stop", vocab_size)
     singles = {word[0] for word in o.bad_words_ids if len(word) == 1}
     if len(singles | set(o.suppress_tokens)) == vocab_size:
-        raise ValueError("suppress_tokens and bad_words_ids leave no token of the vocabulary")
+        raise DecodingError(
+            "{suppress_tokens} and {bad_words_ids} leave no token of the vocabulary"
+        )
 
 
 def _check_forced(o: Options, vocab_size: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import FloatArray
+from fastrnn.decode._checks import DecodingError
 from fastrnn.decode._compiled import Lengths, check_fit, compiled
 from fastrnn.decode._ending import Ending
 from fastrnn.decode._options import Options
@@ -58,10 +59,11 @@ class Rules:
 
 def refuse_row(is_nan: bool, prompt: int, position: int) -> None:
     """The error where no token could be chosen."""
-    where = f"of prompt {prompt} at new token {position}"
+    where = f"of {{prompt}} at new token {position}"
     if is_nan:
-        raise ValueError(f"the model's logits {where} hold NaN or infinity")
-    raise ValueError(
-        f"no token is allowed {where}: constraint, bad_words_ids, suppress_tokens, min_new_tokens "
-        f"and the like leave none"
+        raise DecodingError(f"the model's logits {where} hold NaN or infinity", prompt)
+    raise DecodingError(
+        f"no token is allowed {where}: {{constraint}}, {{bad_words_ids}}, {{suppress_tokens}}, "
+        f"{{min_new_tokens}} and the like leave none",
+        prompt,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn.decode._beams import Finished, Group, Taken, shared_start
+from fastrnn.decode._checks import DecodingError
 from fastrnn.decode._coverage import Coverage
 from fastrnn.decode._generation import Generation
 from fastrnn.decode._options import Options
@@ -231,9 +232,10 @@ class Search:
             every: list[Finished] = [one for group in prompt.groups for one in group.finished]
             every.sort(key=lambda finished: -finished.score)
             if len(every) < self.options.num_return_sequences:
-                raise ValueError(
-                    f"num_return_sequences is {self.options.num_return_sequences}, but the search "
-                    f"found only {len(every)} for prompt {prompt.number}"
+                raise DecodingError(
+                    f"{{num_return_sequences}} is {self.options.num_return_sequences}, but the "
+                    f"search found only {len(every)} for {{prompt}}",
+                    prompt.number,
                 )
             found += [one.generation() for one in every[: self.options.num_return_sequences]]
         return found

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastrnn._arrays import AnyArray, FloatArray, IntArray, as_int
 from fastrnn._core import BackwardWeights, Batch, Gradients, Stack, Tape, allocation_size
+from fastrnn._errors import ArgumentError
 from fastrnn.nn.pullback import adding_to
 
 
@@ -103,10 +104,11 @@ def checkpoint_every(stack: Stack, budget: int | None, steps: int, rows: int, el
             return every
         least = min(need, least or need)
         if every == 1:
-            raise ValueError(
+            text = (
                 f"memory_budget is {budget} bytes, but {steps} steps of {rows} rows need at least "
                 f"{least}"
             )
+            raise ArgumentError("memory_budget", budget, f"at least {least} bytes", text)
         every = (every + 1) // 2
 
 
@@ -116,7 +118,8 @@ def as_budget(value: object) -> int | None:
         return None
     budget = as_int(value, "memory_budget")
     if budget <= 0:
-        raise ValueError(f"memory_budget must be greater than zero, got {budget}")
+        text = f"memory_budget must be greater than zero, got {budget}"
+        raise ArgumentError("memory_budget", budget, "an int above zero", text)
     return budget
 
 

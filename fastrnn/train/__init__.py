@@ -2,12 +2,13 @@
 
 from fastrnn.nn.gradient_flow import GradientFlow
 
-from ._errors import ResumeError, TrainingDiverged
-from ._flow import heat_map, show_flow
-from ._history import read_history
-from ._run import FitResult
-from ._trainer import StepReport, Trainer
-from ._truncation import RandomTruncation
+from .errors import ResumeError, TrainingDiverged
+from .flow import heat_map, show_flow
+from .history import read_history
+from .settings import FitResult
+from .step import StepReport
+from .trainer import Trainer
+from .truncation import RandomTruncation
 
 __all__ = [
     "FitResult",

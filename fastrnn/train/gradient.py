@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ._protocols import Backward, Batch, Model, Outcome, State
+from .protocols import Backward, Batch, Model, Outcome, State
 
 Check = Callable[[Outcome, Batch], None]
 

@@ -1,18 +1,19 @@
-"""What classification and tagging share: examples with names for classes, and how good labels are.
+"""Shared parts of classification and tagging: examples with named classes, quality of labels.
 
 The label of a text or of each of its tokens is a class by its name.
 """
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.cli._task import BATCH, Figures, Ints, Job, encode, vocabulary_of
+from fastrnn.cli._parser import Add
+from fastrnn.cli.tasks.base import BATCH, Figures, Ints, Job, encode, vocabulary_of
 from fastrnn.data import (
     IGNORE_INDEX,
     Buckets,
@@ -26,6 +27,11 @@ from fastrnn.models import SequenceClassifier, SequenceTagger
 Examples = LabelledSequences | TaggedSequences
 Labeller = SequenceClassifier | SequenceTagger
 Probabilities = npt.NDArray[np.float32]
+
+
+def add_bidirectional(add: Add) -> None:
+    add("--bidirectional", "read from both ends; a model that does cannot stream", True,
+        action=BooleanOptionalAction)  # fmt: skip
 
 
 def labels_job(

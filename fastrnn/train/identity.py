@@ -1,4 +1,4 @@
-"""What a training that goes on must have in common with the one that was saved.
+"""The identity of a training: what one that goes on must share with the saved one.
 
 The rule: what the saved state was made with must be the same, or a ResumeError names it: the model,
 its architecture with its dropout and its loss; the optimiser's kind, and options that decide which
@@ -11,42 +11,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastrnn._arrays import shown
 from fastrnn.nn.module import aliases
 
-from ._protocols import Model, Source
-
-if TYPE_CHECKING:
-    from ._trainer import Trainer
+from .protocols import Model, Source
+from .step import Stepper
 
 # Settings of a model that act on training alone; the others decide what its loss means.
 USED_SETTINGS = {"weight_drop", "locked_dropout", "sampling_probability", "sampling_temperature"}
 
 
-def belongings(trainer: Trainer, source: Source, validation: Source | None) -> dict[str, Any]:
-    """What must be the same, as JSON holds it."""
-    model = trainer.model
+def belongings(stepper: Stepper, source: Source, validation: Source | None) -> dict[str, Any]:
+    """The identity as JSON holds it."""
+    model = stepper.model
     settings = [name for name in getattr(model, "_settings", ()) if name not in USED_SETTINGS]
     found = {
         "model": type(model).__name__,
         "architecture": getattr(model, "config", {}),
         "loss": {name: getattr(model, name) for name in settings},
         "parameters": {name: list(p.shape) for name, p in model.parameters.items()},
-        "optimizer": type(trainer.optimizer).__name__,
-        "truncation": trainer.truncation is not None,  # which checks the rest itself
-        "accumulate": trainer.accumulate,
+        "optimizer": type(stepper.optimizer).__name__,
+        "truncation": stepper.truncation is not None,  # which checks the rest itself
+        "accumulate": stepper.accumulate,
         "source": _described(source),
         "validation": None if validation is None else _described(validation),
-        "seed": _seeds(trainer, source),
+        "seed": _seeds(stepper, source),
     }
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))
     return plain
 
 
 def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
-    """Every thing that is not as it was, with both values."""
+    """A short text for everything that is not as it was, with both values."""
     for what, own in ours.items():
         theirs = saved.get(what)
         if what == "validation" and (own is None or theirs is None):
@@ -82,12 +80,12 @@ def _described(source: Source) -> dict[str, Any]:
     return {"type": type(source).__name__, **(about if isinstance(about, dict) else {})}
 
 
-def _seeds(trainer: Trainer, source: Source) -> dict[str, int | None]:
-    """What the generators began with, None where that was not said."""
+def _seeds(stepper: Stepper, source: Source) -> dict[str, int | None]:
+    """Seeds that the generators began with, None where none was given."""
     found = {
-        "model": getattr(trainer.model, "_seed", None),  # its `seed` is a method
+        "model": getattr(stepper.model, "_seed", None),  # its `seed` is a method
         "source": getattr(source, "seed", None),
-        "truncation": getattr(trainer.truncation, "seed", None),
+        "truncation": getattr(stepper.truncation, "seed", None),
     }
     return {name: seed if isinstance(seed, int) else None for name, seed in found.items()}
 

@@ -1,21 +1,19 @@
-"""What a training tells while it runs: progress to a person, records to a file."""
+"""Reports of a running training: progress for a person, records for a file."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from ._gradient import Total
-from ._history import History
-from ._progress import described, progress
-from ._run import RunState, Settings
-
-if TYPE_CHECKING:
-    from ._trainer import Trainer
+from .gradient import Total
+from .history import History
+from .progress import described, progress
+from .settings import RunState, Settings
+from .step import Stepper
 
 
 class Report:
@@ -48,9 +46,9 @@ class Report:
         """Show how far the training is, of `total` steps if that is known."""
         self._progress.start(step, total)
 
-    def step(self, trainer: Trainer, total: Total, targets: Any) -> None:
+    def step(self, stepper: Stepper, total: Total, targets: Any) -> None:
         """One more optimiser step, whose last batch had these targets."""
-        run, last = self._run, trainer.last
+        run, last = self._run, stepper.last
         assert last is not None
         run.unit = _counted(total, targets)
         run.units += total.count
@@ -59,20 +57,20 @@ class Report:
         rate = (run.units - self._units) / max(time.monotonic() - self._began, 1e-9)
         facts: dict[str, Any] = {"loss": total.loss, "norm": last.norm, "lr": last.lr}
         facts |= {"rate": rate, "unit": run.unit}
-        self._progress.step(trainer.steps - run.first_step, facts)
-        if trainer.steps % self._every == 0:
+        self._progress.step(stepper.steps - run.first_step, facts)
+        if stepper.steps % self._every == 0:
             loss, count = run.since_log
             facts["loss"] = loss / count if count else 0.0
-            self._record("train", trainer, facts)
+            self._record("train", stepper, facts)
             run.since_log = [0.0, 0.0]
 
-    def validation(self, trainer: Trainer, total: Total, is_best: bool) -> None:
+    def validation(self, stepper: Stepper, total: Total, is_best: bool) -> None:
         """One validation."""
         facts: dict[str, Any] = {"loss": total.loss, "unit": self._run.unit}
         if total.correct is not None:
             facts["accuracy"] = total.correct / total.count
-        self._record("validation", trainer, {**facts, "best": is_best})
-        place = f"epoch {self._run.epoch}  step {trainer.steps}"
+        self._record("validation", stepper, {**facts, "best": is_best})
+        place = f"epoch {self._run.epoch}  step {stepper.steps}"
         mark = "  (best)" if is_best else ""
         self._progress.say(f"{place}  validation {described(facts)}{mark}")
 
@@ -96,8 +94,8 @@ class Report:
         """Time spent on this training, parts before an interruption included."""
         return self._run.seconds + time.monotonic() - self._clock
 
-    def _record(self, kind: str, trainer: Trainer, facts: dict[str, Any]) -> None:
-        place = {"kind": kind, "step": trainer.steps, "epoch": self._run.epoch}
+    def _record(self, kind: str, stepper: Stepper, facts: dict[str, Any]) -> None:
+        place = {"kind": kind, "step": stepper.steps, "epoch": self._run.epoch}
         times = {"units": self._run.units, "seconds": round(self.seconds(), 3)}
         self._history.add({**place, **facts, **times, "time": round(time.time(), 3)})
 

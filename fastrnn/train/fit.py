@@ -8,35 +8,33 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ._checkpoint import load_training, save_best, save_training
-from ._data import beginning
-from ._errors import TrainingDiverged
-from ._gradient import Total, evaluated
-from ._lock import RunLock
-from ._protocols import Source
-from ._report import Report
-from ._run import FitResult, RunState, Settings
-from ._signals import Interruption
-
-if TYPE_CHECKING:
-    from ._trainer import Trainer
+from .checkpoint import load_training, save_best, save_training
+from .errors import TrainingDiverged
+from .fingerprint import beginning
+from .gradient import Total, evaluated
+from .lock import RunLock
+from .protocols import Source
+from .report import Report
+from .settings import FitResult, RunState, Settings
+from .signals import Interruption
+from .step import Stepper
 
 _SAVE_SECONDS = 60.0  # between two checkpoints unless the caller says when
 
 
 class Fit:
-    """One call of `Trainer.fit`.
+    """The loop of one call of `Trainer.fit`.
 
     A turn of the loop ends where everything can be saved: after a step, after an epoch, after a
     validation. What is due next follows from the saved state alone, so a resumed run finds it too.
     """
 
     def __init__(
-        self, trainer: Trainer, source: Source, validation: Source | None, settings: Settings
+        self, stepper: Stepper, source: Source, validation: Source | None, settings: Settings
     ) -> None:
-        self.trainer, self.source, self.validation = trainer, source, validation
+        self.stepper, self.source, self.validation = stepper, source, validation
         self.settings = settings
         self.run_state = RunState()
         self.last = settings.file("last.safetensors")
@@ -54,8 +52,7 @@ class Fit:
                 if stopped != "interrupted":
                     self._restore_best()
         except TrainingDiverged as error:
-            if self.last is not None:
-                error.args = (f"{error} The last checkpoint is {self.last}.",)
+            error.checkpoint = self.last
             raise
         finally:
             self._let_go()
@@ -63,7 +60,7 @@ class Fit:
 
     def _let_go(self) -> None:
         """Keep no memory for a next step, where the model can tell what it keeps."""
-        trim = getattr(self.trainer.model, "trim", None)
+        trim = getattr(self.stepper.model, "trim", None)
         if callable(trim):
             trim()
 
@@ -76,7 +73,7 @@ class Fit:
             )
         if exists and self.last is not None:
             self.run_state = load_training(
-                self.last, self.trainer, self.source, self.validation, self.settings.restore_best
+                self.last, self.stepper, self.source, self.validation, self.settings.restore_best
             )
             if self.validation is not None and self.run_state.data["validation"] is None:
                 self.run_state.data["validation"] = beginning(self.validation)
@@ -92,7 +89,7 @@ class Fit:
         self.report.start(self._steps(), self._total_steps())
 
     def _start_state(self) -> None:
-        run, steps = self.run_state, self.trainer.steps
+        run, steps = self.run_state, self.stepper.steps
         run.first_step = run.validated_step = run.epoch_step = steps
         if self.last is not None:
             sources = {"source": self.source, "validation": self.validation}
@@ -126,15 +123,15 @@ class Fit:
 
     def _step(self, batches: Iterator[Any]) -> None:
         """One optimiser step, unless the epoch has no batches left or nothing counts in them."""
-        trainer, run = self.trainer, self.run_state
-        total = trainer._step_from(self._rest(batches), run.carried, self.source.num_batches)
+        stepper, run = self.stepper, self.run_state
+        total = stepper.step_from(self._rest(batches), run.carried, self.source.num_batches)
         if total is None:
             return
         run.carried, run.epoch_batches = total.state, True
         if not total.count:
             return
         run.loss = total.loss
-        self.report.step(trainer, total, self._targets)
+        self.report.step(stepper, total, self._targets)
         self._save_if_due()
 
     def _rest(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -145,7 +142,7 @@ class Fit:
         self.run_state.exhausted = True
 
     def _end_epoch(self) -> None:
-        run, steps = self.run_state, self.trainer.steps
+        run, steps = self.run_state, self.stepper.steps
         if not run.epoch_batches:
             raise ValueError("source gave no batches in a whole epoch, expected at least one")
         if run.epoch and run.epoch_step == steps and self.settings.epochs is None:
@@ -158,7 +155,7 @@ class Fit:
         run.epoch_batches = run.exhausted = False
 
     def _validation_is_due(self, finished: str | None) -> bool:
-        run, every, steps = self.run_state, self.settings.validate_every, self.trainer.steps
+        run, every, steps = self.run_state, self.settings.validate_every, self.stepper.steps
         if self.validation is None or run.validated_step == steps:
             return False
         if finished is not None:
@@ -172,7 +169,7 @@ class Fit:
         assert self.validation is not None
         place = self.validation.state_dict()
         total = evaluated(
-            self.trainer.model, self.validation.batches(), lambda: self.stop.requested
+            self.stepper.model, self.validation.batches(), lambda: self.stop.requested
         )
         self.validation.load_state_dict(place)
         if self.stop.requested:
@@ -182,22 +179,22 @@ class Fit:
         self._judge(total)
 
     def _judge(self, total: Total) -> None:
-        trainer, run = self.trainer, self.run_state
+        stepper, run = self.stepper, self.run_state
         if not math.isfinite(total.loss):
-            raise trainer._diverged(
-                "the validation loss is not finite", total.loss, None, trainer._next_lr()
+            raise stepper.diverged(
+                "the validation loss is not finite", total.loss, None, stepper.next_lr()
             )
-        run.validated_step, run.validated_epoch = trainer.steps, run.epoch
+        run.validated_step, run.validated_epoch = stepper.steps, run.epoch
         is_best = run.best_loss is None or total.loss < run.best_loss
         run.without_gain = 0 if is_best else run.without_gain + 1
         if is_best:
-            run.best_loss, run.best_step = total.loss, trainer.steps
-            run.best_flat = trainer.model.flat.copy() if self.settings.restore_best else None
-            about = {"step": trainer.steps, "loss": total.loss}
+            run.best_loss, run.best_step = total.loss, stepper.steps
+            run.best_flat = stepper.model.flat.copy() if self.settings.restore_best else None
+            about = {"step": stepper.steps, "loss": total.loss}
             if self.best is not None:
-                save_best(self._best_of(trainer.steps), trainer.model, about)
-        self.report.validation(trainer, total, is_best)
-        observe = getattr(trainer.schedule, "observe", None)
+                save_best(self._best_of(stepper.steps), stepper.model, about)
+        self.report.validation(stepper, total, is_best)
+        observe = getattr(stepper.schedule, "observe", None)
         if observe is not None:
             observe(total.loss)
         if is_best and self.best is not None:
@@ -226,7 +223,7 @@ class Fit:
     def _save_if_due(self) -> None:
         every = self.settings.checkpoint_every
         if every is not None:
-            due = self.trainer.steps % every == 0
+            due = self.stepper.steps % every == 0
         else:
             due = time.monotonic() - self._saved > _SAVE_SECONDS
         if due:
@@ -235,25 +232,25 @@ class Fit:
     def _save(self) -> None:
         if self.last is not None:
             self.report.sync()
-            save_training(self.last, self.trainer, self.source, self.validation, self.run_state)
+            save_training(self.last, self.stepper, self.source, self.validation, self.run_state)
         self._saved = time.monotonic()
 
     def _restore_best(self) -> None:
-        model, best = self.trainer.model, self.run_state.best_flat
+        model, best = self.stepper.model, self.run_state.best_flat
         if self.settings.restore_best and best is not None:
             model.flat[...] = best
             model.repack()
 
     def _steps(self) -> int:
         """Optimiser steps of this training; the trainer may have made others before it."""
-        return self.trainer.steps - self.run_state.first_step
+        return self.stepper.steps - self.run_state.first_step
 
     def _total_steps(self) -> int | None:
         """Steps of the whole training, as far as it can be known."""
         settings, per_epoch = self.settings, self.source.num_batches
         ends = [] if settings.max_steps is None else [settings.max_steps]
-        if settings.epochs is not None and per_epoch and self.trainer.truncation is None:
-            ends.append(settings.epochs * -(-per_epoch // self.trainer.accumulate))
+        if settings.epochs is not None and per_epoch and self.stepper.truncation is None:
+            ends.append(settings.epochs * -(-per_epoch // self.stepper.accumulate))
         return min(ends, default=None)
 
     def _result(self, stopped: str) -> FitResult:

@@ -1,7 +1,7 @@
-"""Everything that a training is, in one .safetensors file, and back.
+"""Checkpoints: everything that a training is, in one .safetensors file, and back.
 
 Parameters have their own names, so that whatever reads weights can read this file; the other
-arrays are called training/...; all that is no array is JSON in the metadata, which begins with a
+arrays are called training/...; everything else is JSON in the metadata, which begins with a
 checksum of the whole file.
 """
 
@@ -11,19 +11,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastrnn._arrays import AnyArray, as_int
 
-from ._belongs import belongings, differences, parameters_of
-from ._data import change_of
-from ._errors import ResumeError
-from ._protocols import Model, Source
-from ._run import RunState
-from ._tree import join, split
-
-if TYPE_CHECKING:
-    from ._trainer import Trainer
+from .errors import ResumeError
+from .fingerprint import change_of
+from .identity import belongings, differences, parameters_of
+from .protocols import Model, Source
+from .settings import RunState
+from .step import Stepper
+from .tree import join, split
 
 _KEY = "fastrnn_training"
 _VERSION = 2
@@ -33,21 +31,21 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, Over
 
 
 def save_training(
-    path: Path, trainer: Trainer, source: Source, validation: Source | None, run: RunState
+    path: Path, stepper: Stepper, source: Source, validation: Source | None, run: RunState
 ) -> None:
     """Write the checkpoint; the file at `path` is the old one or the new one at any moment."""
-    arrays = parameters_of(trainer.model)
-    states = {name: part.state_dict() for name, part in _stateful(trainer, source).items()}
+    arrays = parameters_of(stepper.model)
+    states = {name: part.state_dict() for name, part in _stateful(stepper, source).items()}
     about = {
         "version": _VERSION,
-        "belongs": belongings(trainer, source, validation),
+        "belongs": belongings(stepper, source, validation),
         "states": split(states, "training", arrays),
-        "schedule": _described(trainer.schedule),
+        "schedule": _described(stepper.schedule),
         "run": split(_plain(run), "training/run", arrays),
-        "generator": split(_generator_state(trainer.model), "training/generator", arrays),
-        "steps": trainer.steps,
-        "first_loss": trainer.first_loss,
-        "lr": float(trainer.optimizer.lr),
+        "generator": split(_generator_state(stepper.model), "training/generator", arrays),
+        "steps": stepper.steps,
+        "first_loss": stepper.first_loss,
+        "lr": float(stepper.optimizer.lr),
     }
     _write(path, arrays, about)
 
@@ -72,32 +70,32 @@ def _write(path: Path, arrays: dict[str, AnyArray], about: dict[str, Any]) -> No
 
 def load_training(
     path: Path,
-    trainer: Trainer,
+    stepper: Stepper,
     source: Source,
     validation: Source | None,
     restore_best: bool,
 ) -> RunState:
-    """Bring trainer, model and source to where the checkpoint was made; options stay as given.
+    """Bring stepper, model and source to where the checkpoint was made; options stay as given.
 
     ResumeError, and nothing changed, if the file is damaged, belongs to others, or lacks the best
     parameters and they are to be restored.
     """
     try:
-        saved = _Saved(*_read(path), trainer.model)
-        _check(saved, trainer, source, validation, restore_best, path)
+        saved = _Saved(*_read(path), stepper.model)
+        _check(saved, stepper, source, validation, restore_best, path)
     except ResumeError:
         raise
     except _UNREADABLE as error:
         raise ResumeError(f"{path} holds no training that can go on: {error!r:.300}") from error
-    parts = _stateful(trainer, source)
-    if _described(trainer.schedule) != saved.schedule:
+    parts = _stateful(stepper, source)
+    if _described(stepper.schedule) != saved.schedule:
         parts.pop("schedule", None)  # another one, or with other arguments: it begins with them
     _load_parts(parts, saved.states, path)
-    for name, tensor in parameters_of(trainer.model).items():
+    for name, tensor in parameters_of(stepper.model).items():
         tensor[...] = saved.parameters[name]
-    trainer.model.repack()
-    _restore_generator(trainer.model, saved.generator)
-    trainer.steps, trainer.first_loss = saved.steps, saved.first_loss
+    stepper.model.repack()
+    _restore_generator(stepper.model, saved.generator)
+    stepper.steps, stepper.first_loss = saved.steps, saved.first_loss
     return saved.run
 
 
@@ -118,15 +116,15 @@ class _Saved:
 
 def _check(
     saved: _Saved,
-    trainer: Trainer,
+    stepper: Stepper,
     source: Source,
     validation: Source | None,
     restore_best: bool,
     path: Path,
 ) -> None:
     """ResumeError if this training is not the one that was saved, or its data is other data."""
-    problems = list(differences(saved.belongs, belongings(trainer, source, validation)))
-    problems += _clashes(trainer, saved.states)
+    problems = list(differences(saved.belongs, belongings(stepper, source, validation)))
+    problems += _clashes(stepper, saved.states)
     for what, given in {"source": source, "validation": validation}.items():
         began = saved.run.data[what]
         if given is None or began is None or any(p.startswith(what) for p in problems):
@@ -134,8 +132,10 @@ def _check(
         change = change_of(began, given, what)
         problems += [] if change is None else [change]
     if problems:
-        raise ResumeError(f"{path} is of another training: {'; '.join(problems)}")
-    for name, tensor in parameters_of(trainer.model).items():
+        raise ResumeError(
+            f"{path} is of another training: {'; '.join(problems)}", differences=problems
+        )
+    for name, tensor in parameters_of(stepper.model).items():
         if saved.parameters[name].shape != tensor.shape:
             raise ValueError(f"{name} has shape {saved.parameters[name].shape}")
     if restore_best and saved.run.best_loss is not None and saved.run.best_flat is None:
@@ -169,11 +169,11 @@ def _load_part(part: Any, state: Any) -> None:
         part.load_state_dict(state)
 
 
-def _clashes(trainer: Trainer, states: Mapping[str, Any]) -> list[str]:
+def _clashes(stepper: Stepper, states: Mapping[str, Any]) -> list[str]:
     """Options of the optimiser that the saved state cannot go on with."""
-    clashes = getattr(trainer.optimizer, "clashes", None)
+    clashes = getattr(stepper.optimizer, "clashes", None)
     saved = states.get("optimizer", {})
-    if clashes is None or saved.get("kind") != type(trainer.optimizer).__name__:
+    if clashes is None or saved.get("kind") != type(stepper.optimizer).__name__:
         return []
     return [
         f"{name} of the optimizer is {own!r}, there {theirs!r}"
@@ -181,10 +181,10 @@ def _clashes(trainer: Trainer, states: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _stateful(trainer: Trainer, source: Source) -> dict[str, Any]:
-    parts = {"source": source, "optimizer": trainer.optimizer, "truncation": trainer.truncation}
-    if hasattr(trainer.schedule, "state_dict"):
-        parts["schedule"] = trainer.schedule
+def _stateful(stepper: Stepper, source: Source) -> dict[str, Any]:
+    parts = {"source": source, "optimizer": stepper.optimizer, "truncation": stepper.truncation}
+    if hasattr(stepper.schedule, "state_dict"):
+        parts["schedule"] = stepper.schedule
     return {name: part for name, part in parts.items() if part is not None}
 
 

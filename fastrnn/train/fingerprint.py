@@ -1,4 +1,4 @@
-"""Whether a source still gives what it gave when a training began."""
+"""Fingerprints of a source's data, by which a training that goes on knows them again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn._digest import WHOLE, arrays_of, digest_of
 
-from ._protocols import Source
+from .protocols import Source
 
 _MOST_BATCHES = 1000  # of a source that makes no digest of its own
 
