@@ -15,6 +15,7 @@ import fastrnn
 from fastrnn import models
 from fastrnn._json import MAX_DEPTH, read_json
 from fastrnn.formats import CheckpointError
+from fastrnn.nn.making import only_from, unfilled
 from fastrnn.nn.registry import KINDS
 
 ALL = {
@@ -205,6 +206,20 @@ def test_sizes_that_a_file_claims_are_compared_before_memory_is_taken(tmp_path):
     assert complaints == []
     assert int(peak) < 200_000
     assert count > 60
+
+
+def test_all_layers_of_one_file_together_have_a_bound():
+    with only_from({"weight": np.zeros(100_000)}), unfilled():
+        for _ in range(5):
+            fastrnn.Linear(300, 300)
+        with pytest.raises(ValueError, match="together these parameters do not fit a file that"):
+            fastrnn.Linear(300, 300)
+    with only_from({}):
+        for _ in range(10_000):
+            fastrnn.Dropout()
+        with pytest.raises(ValueError, match="more than 10000 modules in one file"):
+            fastrnn.Dropout()
+    fastrnn.Linear(3000, 3000)  # nothing holds outside
 
 
 def _at(value, place):

@@ -10,7 +10,7 @@ from test_copies import WAYS
 
 import fastrnn
 from fastrnn import Embedding, LayerNorm, Linear, LSTMCell, models
-from fastrnn.formats import CheckpointError
+from fastrnn.formats import CheckpointError, inspect_checkpoint
 from fastrnn.nn.composite import Composite
 from fastrnn.optim import SGD, Adam
 
@@ -175,6 +175,9 @@ def test_a_file_holds_a_tied_tensor_once_and_the_tie(name, tmp_path):
     np.testing.assert_array_equal(call(again), call(model))
     tensors = fastrnn.read_checkpoint(tmp_path / "model")
     assert set(tensors) == set(model.parameters)
+    found = inspect_checkpoint(tmp_path / "model")
+    assert found["parameters"] == model.num_parameters
+    assert found["bytes"] == 4 * model.num_parameters
 
 
 def test_what_moves_into_a_model_takes_its_ties_along():

@@ -1,4 +1,4 @@
-"""What `generate` and `translate` share: how a text is chosen, as options and as arguments."""
+"""Decoding options of `generate` and `translate`, and the arguments that they become."""
 
 from __future__ import annotations
 

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastrnn import optim
 from fastrnn.cli._cells import LAYERS
 from fastrnn.cli._parser import Add, Parser
 from fastrnn.cli._values import MAX_THREADS, number, whole
+
+OPTIMIZERS: dict[str, Any] = {
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "sgd": optim.SGD,
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
+}
 
 
 def add_files(add: Add) -> None:
@@ -100,7 +109,7 @@ def add_learning(add: Add, *, lr: float) -> None:
         "it by 3 if it falls slowly", lr, type=number(0, above=True), metavar="RATE",
         may_change=True)  # fmt: skip
     add("--optimizer", "adam works without much tuning; sgd wants a rate near 1", "adam",
-        choices=("adam", "adamw", "sgd", "rmsprop", "adagrad"))  # fmt: skip
+        choices=tuple(OPTIMIZERS))  # fmt: skip
     add("--momentum", "of sgd and rmsprop", 0.0, type=number(0, 0.999999), metavar="M",
         may_change=True)  # fmt: skip
     add("--weight-decay", "pulls parameters towards zero; try 0.01 with adamw", 0.0,

@@ -1,4 +1,4 @@
-"""What the values of options must be: each function makes one from a word or says what is wrong."""
+"""Types of options: each function makes a value from a word, or says what is wrong."""
 
 from __future__ import annotations
 

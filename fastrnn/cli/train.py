@@ -13,6 +13,7 @@ from typing import Any
 import fastrnn
 from fastrnn._errors import counted
 from fastrnn.cli._config import ConfigParser, check_resumed, save_options, saved_options
+from fastrnn.cli._options import OPTIMIZERS
 from fastrnn.cli._parser import Parser
 from fastrnn.cli._values import check_picture
 from fastrnn.cli.tasks import TASKS, Task
@@ -182,17 +183,8 @@ def _fit(job: Job, task: Task, options: argparse.Namespace) -> tuple[FitResult, 
 
 
 def _optimizer(model: Any, options: argparse.Namespace) -> Any:
-    from fastrnn import optim
-
     more = {"momentum": options.momentum} if options.optimizer in _WITH_MOMENTUM else {}
-    kinds = {
-        "adam": optim.Adam,
-        "adamw": optim.AdamW,
-        "sgd": optim.SGD,
-        "rmsprop": optim.RMSprop,
-        "adagrad": optim.Adagrad,
-    }
-    kind: Any = kinds[options.optimizer]
+    kind = OPTIMIZERS[options.optimizer]
     return kind(model, lr=options.lr, weight_decay=options.weight_decay, **more)
 
 

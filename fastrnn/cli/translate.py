@@ -103,12 +103,8 @@ def _check_attention(options: argparse.Namespace, texts: list[str]) -> None:
 def _load(options: argparse.Namespace) -> Seq2Seq:
     """The model, which can do what the options need."""
     from fastrnn.cli.tasks import load_model
-    from fastrnn.models import Seq2Seq
 
-    model, _ = load_model(options.model)
-    if not isinstance(model, Seq2Seq):
-        kind = type(model).__name__
-        raise ValueError(f"{options.model} holds a {kind}, expected one of fastrnn train seq2seq")
+    model: Seq2Seq = load_model(options.model, "seq2seq")[0]
     for flag in ("--attention", "--coverage-penalty"):
         if getattr(options, flag[2:].replace("-", "_")) and model.attention_kind == "none":
             raise ValueError(f"{flag}: this model has no attention")
@@ -129,7 +125,7 @@ def _translated(
         rows = np.arange(start, min(start + _BATCH, len(sources)))
         ids, lengths = sources.padded(rows, 0)
         with counted_from(options, "text", start):
-            found = generate(model.given(ids, lengths), [[bos]] * len(rows), **given)
+            found = generate(model.with_source(ids, lengths), [[bos]] * len(rows), **given)
         yield from found
 
 

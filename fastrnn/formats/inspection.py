@@ -15,6 +15,7 @@ from fastrnn.formats.language_model import find_model
 from fastrnn.formats.own import KEY
 from fastrnn.nn.architecture import Architecture, FoundLayer, find_layer
 from fastrnn.nn.layer_names import NameIndex, list_owner
+from fastrnn.nn.module import aliases
 
 __all__ = ["format_inspection", "inspect_checkpoint"]
 
@@ -25,7 +26,7 @@ _LINEAR_WORDS = ("linear", "decoder", "head", "fc", "proj", "out", "dense", "cla
 def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
     """What a checkpoint holds, as plain lists, strings and numbers that JSON can carry.
 
-    Keys: `file`, `format`, `bytes` (of all tensors), `parameters` (number of elements), `tensors`
+    Keys: `file`, `format`, `bytes` and `parameters` (of all tensors, tied ones once), `tensors`
     (name, shape, dtype, bytes), `model` (of a model that fastrnn saved: its kind, architecture and
     the line that loads it, else None), `recurrent` (per layer: prefix, the fields of Architecture,
     `constructor`, `load`, `remark`, or `error`), `language_model` (the line that loads another
@@ -34,6 +35,8 @@ def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
     """
     checkpoint = open_checkpoint(path)
     tensors = checkpoint.tensors
+    twins = aliases(tensors)
+    once = [array for name, array in tensors.items() if name not in twins]
     file = os.fsdecode(path)
     index = NameIndex(tensors)
     model = _own_model(checkpoint.metadata, file)
@@ -41,8 +44,8 @@ def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
     return {
         "file": file,
         "format": checkpoint.format,
-        "parameters": sum(array.size for array in tensors.values()),
-        "bytes": sum(array.nbytes for array in tensors.values()),
+        "parameters": sum(array.size for array in once),
+        "bytes": sum(array.nbytes for array in once),
         "tensors": [_describe(name, array) for name, array in tensors.items()],
         "model": model,
         "recurrent": layers + _stacks(tensors, index, file),

@@ -77,7 +77,7 @@ def as_list(state: Any) -> Vectors:
 
 
 def as_state(arrays: Vectors) -> Any:
-    """The way back of `as_list`."""
+    """The inverse of `as_list`."""
     return arrays[0] if len(arrays) == 1 else (arrays[0], arrays[1])
 
 
@@ -87,7 +87,7 @@ def row_vectors(state: Any) -> Vectors:
 
 
 def from_row_vectors(vectors: Vectors, like: Any) -> Any:
-    """The way back of `row_vectors`, for gradients."""
+    """The inverse of `row_vectors`, for gradients."""
     return as_state(
         [
             np.ascontiguousarray(

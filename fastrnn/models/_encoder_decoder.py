@@ -5,6 +5,7 @@ Letters: T steps of the target, N rows, S positions of the source, V tokens of t
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,7 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
     attention_kind: str
     label_smoothing: float
     ignore_index: int | None
-    flow: bool = False  # whether a way back leaves the GradientFlow of all layers in last_flow
+    flow: bool = False  # whether a backward pass leaves the GradientFlow of all layers in last_flow
     _settings = ("label_smoothing", "ignore_index", "sampling_probability", "sampling_temperature")
 
     def _take_settings(
@@ -280,6 +281,18 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
         *,
         shortlist: ArrayLike | None = None,
     ) -> Conditioned:
+        """The old name of `with_source`, until 0.3."""
+        message = "given is with_source now; the old name goes with fastrnn 0.3"
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        return self.with_source(source, lengths, shortlist=shortlist)
+
+    def with_source(
+        self,
+        source: ArrayLike,
+        lengths: ArrayLike | None = None,
+        *,
+        shortlist: ArrayLike | None = None,
+    ) -> Conditioned:
         """The model with its sources fixed, encoded once: what `fastrnn.generate` takes.
 
         It serves until the parameters change, then it is a ValueError that asks for a new one.
@@ -297,8 +310,8 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
         *,
         shortlist: ArrayLike | None = None,
     ) -> DecoderStream:
-        """A stream of `batch_size` rows, by default one for each source; see `given`."""
-        return self.given(source, lengths, shortlist=shortlist).stream(batch_size)
+        """A stream of `batch_size` rows, by default one for each source; see `with_source`."""
+        return self.with_source(source, lengths, shortlist=shortlist).stream(batch_size)
 
     def translate(
         self,
@@ -312,7 +325,7 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
         """For every source the tokens that are most probable one by one, without BOS and EOS.
 
         A list of arrays (L,); one array for one source without N. For beams, draws and the rest:
-        fastrnn.generate(model.given(source, lengths), [[bos]] * N, eos_token_id=eos, ...).
+        fastrnn.generate(model.with_source(source, lengths), [[bos]] * N, eos_token_id=eos, ...).
         """
         from fastrnn.decode import generate  # what decodes is above what is decoded
 
@@ -320,7 +333,7 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
         for name, token in (("bos", bos), ("eos", eos)):
             check_indices(as_int64(token, name), self.vocab_size, name)
         source, has_rows = self._with_rows(source, lengths)
-        given = self.given(source, lengths)
+        given = self.with_source(source, lengths)
         starts = [[bos]] * given.num_sources
         answers = generate(given, starts, max_new_tokens=limit, eos_token_id=eos)
         found = [np.array([i for i in one.tokens if i != eos], np.int64) for one in answers]

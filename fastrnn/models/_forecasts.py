@@ -106,7 +106,7 @@ class Forecasts(StatelessLoss, Model):
         return np.ascontiguousarray(np.moveaxis(flat.reshape(shape), -2, 0))
 
     def _as_flat(self, steps: ArrayLike) -> FloatArray:
-        """The way back of `_as_steps`."""
+        """The inverse of `_as_steps`."""
         rows = np.moveaxis(as_float32(steps, "dforecast"), 0, -2)
         return rows.reshape(*rows.shape[:-2], self.head.out_features)
 

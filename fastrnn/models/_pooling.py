@@ -1,7 +1,7 @@
 """From a sequence to one vector, forward and backward.
 
 y (T, N, F) are the features of all steps, h (L * D, N, R) the last states, F = D * R. Without rows,
-N is missing everywhere. Each function gives the vectors (N, F) and the way back from their gradient
+N is missing everywhere. Each function gives the vectors (N, F) and the pullback from their gradient
 to (dy, dh); None stands for zeros.
 """
 
@@ -71,7 +71,7 @@ def maximum(
 def last_step(
     y: FloatArray, lengths: IntArray | None
 ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
-    """y at every row's own last step, 0 for a row without any, and the way back to dy."""
+    """y at every row's own last step, 0 for a row without any, and the pullback to dy."""
     if lengths is None:
         steps: IntArray = np.full(y.shape[1:-1], len(y) - 1)
         empty = np.zeros(steps.shape, bool)

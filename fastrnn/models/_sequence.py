@@ -46,7 +46,7 @@ class SequenceModel(Model):
     ignore_index: int | None  # the target that does not count
     weight_drop: float = 0.0
     locked_dropout: bool = False
-    flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow
+    flow: bool = False  # whether a backward pass leaves its GradientFlow in rnn.last_flow
     _inputs: str = "inputs"  # how errors call them
     _modules = ("embedding", "rnn", "head")
 
@@ -105,7 +105,7 @@ class SequenceModel(Model):
     def _run_vjp(
         self, inputs: Any, state: ArrayLike | None, lengths: ArrayLike | None
     ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
-        """The same with the dropouts of training, and the way back: (dy, dstate) -> dx, dstate_0.
+        """The same with the dropouts of training, and the pullback: (dy, dstate) -> dx, dstate_0.
 
         dx is None for tokens.
         """
@@ -160,7 +160,7 @@ class SequenceModel(Model):
         return dropped(x, self.dropout, generator, shape)
 
     def _logits_vjp(self, y: FloatArray) -> tuple[FloatArray, Callable[[Any], FloatArray]]:
-        """The head over every step of y, dropped, and the way back."""
+        """The head over every step of y, dropped, and the pullback."""
         y, undropped = self._dropped(y, self.generator)
         logits, to_y = self.head.vjp(y)
         return logits, lambda dlogits: undropped(to_y(dlogits))

@@ -95,7 +95,7 @@ class SequenceClassifier(StatelessLoss, SequenceModel):
         return logits, once(pullback, "a SequenceClassifier")
 
     def _pooled(self, y: FloatArray, state: Any, lengths: ArrayLike | None) -> Any:
-        """The head's input, and the way back to (dy, dstate)."""
+        """The head's input, and the pullback to (dy, dstate)."""
         ends = None if lengths is None else as_lengths(lengths, y.shape[1], len(y))
         return pooled(self.pooling, self.rnn, y, state, ends)
 

@@ -33,7 +33,7 @@ class FeaturesToSequence(EncoderDecoder):
     The decoder starts from tanh(W x + b), x being the features, or their mean over the set's own
     `lengths` (N,); with `attention` ("additive", "multiplicative", "scaled_dot") it looks at the
     set, which has no order for it. A vector is a set of one. The other arguments, the loss and the
-    decoder's parameters are those of Seq2Seq; the way back gives the gradient of the features.
+    decoder's parameters are those of Seq2Seq; the pullback gives the gradient of the features.
     Source: Vinyals et al., Show and tell, 2015; Xu et al., Show, attend and tell, 2015.
     """
 

@@ -46,7 +46,7 @@ class Forecaster(Forecasts):
     rnn.weight_ih_l0, ..., head.weight (horizon * F, hidden_size), head.bias.
     """
 
-    flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow
+    flow: bool = False  # whether a backward pass leaves its GradientFlow in rnn.last_flow
     _modules = ("rnn", "head")
     _options = ("dropout", "horizon", "targets", "scaler")
     _settings = ("objective",)

@@ -13,6 +13,7 @@ from weakref import ReferenceType
 import numpy as np
 
 from fastrnn._arrays import (
+    AnyArray,
     ArrayLike,
     FloatArray,
     aligned_zeros,
@@ -25,7 +26,7 @@ from fastrnn._arrays import (
 )
 from fastrnn._names import listed, other_prefix
 from fastrnn.nn.declared import Declared
-from fastrnn.nn.making import check_at_hand, is_unfilled
+from fastrnn.nn.making import is_unfilled, take
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -88,12 +89,13 @@ def with_shapes(mapping: Mapping[str, ArrayLike]) -> dict[str, Any]:
     return {str(k): v if hasattr(v, "shape") else as_array(v, str(k)) for k, v in mapping.items()}
 
 
-def aliases(parameters: Mapping[str, FloatArray]) -> dict[str, str]:
+def aliases(parameters: Mapping[str, AnyArray]) -> dict[str, str]:
     """For each name whose tensor has an earlier name as well, as tied weights have: that name."""
-    first: dict[tuple[int, tuple[int, ...]], str] = {}
+    first: dict[tuple[Any, ...], str] = {}
     found: dict[str, str] = {}
     for name, tensor in parameters.items():
-        known = first.setdefault((tensor.ctypes.data, tensor.shape), name)
+        place = tensor.ctypes.data, tensor.dtype, tensor.shape, tensor.strides
+        known = first.setdefault(place, name)
         if known != name and tensor.size:
             found[name] = known
     return found
@@ -135,7 +137,7 @@ class Module(Declared):
 
     def _allocate(self, specs: list[TensorSpec]) -> None:
         """Own zeroed buffers with the given tensors in them; gradients cost memory once used."""
-        check_at_hand(type(self).__name__, specs)
+        take(type(self).__name__, specs)
         self._specs = specs
         size = sum(int(np.prod(shape)) for _, shape, _ in specs)
         self._live_in(aligned_zeros(size), aligned_zeros(size))

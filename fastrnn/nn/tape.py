@@ -118,7 +118,8 @@ def as_budget(value: object) -> int | None:
         return None
     budget = as_int(value, "memory_budget")
     if budget <= 0:
-        raise ValueError(f"memory_budget must be greater than zero, got {budget}")
+        text = f"memory_budget must be greater than zero, got {budget}"
+        raise ArgumentError("memory_budget", budget, "an int above zero", text)
     return budget
 
 

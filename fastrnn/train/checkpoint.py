@@ -1,7 +1,7 @@
-"""Everything that a training is, in one .safetensors file, and back.
+"""Checkpoints: everything that a training is, in one .safetensors file, and back.
 
 Parameters have their own names, so that whatever reads weights can read this file; the other
-arrays are called training/...; all that is no array is JSON in the metadata, which begins with a
+arrays are called training/...; everything else is JSON in the metadata, which begins with a
 checksum of the whole file.
 """
 

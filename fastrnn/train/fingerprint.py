@@ -1,4 +1,4 @@
-"""Whether a source still gives what it gave when a training began."""
+"""Fingerprints of a source's data, by which a training that goes on knows them again."""
 
 from __future__ import annotations
 

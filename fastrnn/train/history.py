@@ -1,4 +1,4 @@
-"""What happened in a training, as one JSON object per line."""
+"""The history of a training: one JSON object per line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training that goes on must have in common with the one that was saved.
+"""The identity of a training: what one that goes on must share with the saved one.
 
 The rule: what the saved state was made with must be the same, or a ResumeError names it: the model,
 its architecture with its dropout and its loss; the optimiser's kind, and options that decide which
@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fastrnn._arrays import shown
+from fastrnn.nn.module import aliases
 
 from .protocols import Model, Source
 from .step import Stepper
@@ -23,7 +24,7 @@ USED_SETTINGS = {"weight_drop", "locked_dropout", "sampling_probability", "sampl
 
 
 def belongings(stepper: Stepper, source: Source, validation: Source | None) -> dict[str, Any]:
-    """What must be the same, as JSON holds it."""
+    """The identity as JSON holds it."""
     model = stepper.model
     settings = [name for name in getattr(model, "_settings", ()) if name not in USED_SETTINGS]
     found = {
@@ -43,7 +44,7 @@ def belongings(stepper: Stepper, source: Source, validation: Source | None) -> d
 
 
 def differences(saved: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
-    """Every thing that is not as it was, with both values."""
+    """A short text for everything that is not as it was, with both values."""
     for what, own in ours.items():
         theirs = saved.get(what)
         if what == "validation" and (own is None or theirs is None):
@@ -80,7 +81,7 @@ def _described(source: Source) -> dict[str, Any]:
 
 
 def _seeds(stepper: Stepper, source: Source) -> dict[str, int | None]:
-    """What the generators began with, None where that was not said."""
+    """Seeds that the generators began with, None where none was given."""
     found = {
         "model": getattr(stepper.model, "_seed", None),  # its `seed` is a method
         "source": getattr(source, "seed", None),
@@ -91,7 +92,5 @@ def _seeds(stepper: Stepper, source: Source) -> dict[str, int | None]:
 
 def parameters_of(model: Model) -> dict[str, Any]:
     """Parameters by name; tied ones, which are the same memory, once."""
-    found: dict[tuple[int, int], str] = {}
-    for name, tensor in model.parameters.items():
-        found.setdefault((tensor.ctypes.data, tensor.size), name)
-    return {name: model.parameters[name] for name in found.values()}
+    twins = aliases(model.parameters)
+    return {name: p for name, p in model.parameters.items() if name not in twins}

@@ -1,4 +1,4 @@
-"""One training at a time in one place."""
+"""A lock, so that one training at a time writes to one place."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class RunLock:
             if error.errno not in _BUSY:
                 raise
             raise ResumeError(
-                f"{self._path} is being written by another training: wait for its end, or choose "
-                f"another out"
+                f"{self._path} is being written by another training: wait for its end, or write "
+                f"to another place"
             ) from None
         if not os.path.samestat(found, os.fstat(descriptor)):
             os.close(descriptor)

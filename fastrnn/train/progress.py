@@ -1,4 +1,4 @@
-"""What a person sees while a training runs: a bar on a terminal, lines elsewhere."""
+"""Progress of a training for a person: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

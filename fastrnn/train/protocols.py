@@ -1,4 +1,4 @@
-"""What the trainer asks of models, optimisers, schedules and data, and nothing more."""
+"""Protocols of models, optimisers, schedules and data: what training asks, nothing more."""
 
 from __future__ import annotations
 

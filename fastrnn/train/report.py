@@ -1,4 +1,4 @@
-"""What a training tells while it runs: progress to a person, records to a file."""
+"""Reports of a running training: progress for a person, records for a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training: what was asked for, where it stands, and how it ended."""
+"""Settings, state and result of a training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .protocols import State
 
 
 class FitResult(NamedTuple):
-    """How a training ended.
+    """The end of a training.
 
     `stopped`: "epochs", "max_steps", "patience" or "interrupted". `loss` is that of the last step,
     `best_loss` the lowest validation loss (None without validation), of `best_step`. `best`,
@@ -88,7 +88,7 @@ class Settings:
 
 @dataclass
 class RunState:
-    """Where a training stands, beside model, optimiser and data; all of it is in a checkpoint."""
+    """State of a training beside model, optimiser and data; all of it is in a checkpoint."""
 
     first_step: int = 0  # where the trainer stood when it began
     epoch: int = 0

@@ -1,4 +1,4 @@
-"""One optimiser step, with the checks that keep a bad one out of the parameters."""
+"""One optimiser step, with checks that keep a bad one from changing the parameters."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ TASKS: dict[str, Task] = {
 }
 
 
-def load_model(path: str) -> tuple[Any, Task]:
-    """The model in a file and its task; ValueError for models of no task."""
+def load_model(path: str, wanted: str | None = None) -> tuple[Any, Task]:
+    """The model in a file and its task; ValueError for models of no task, or of none `wanted`."""
     model = fastrnn.load(path)
     for task in TASKS.values():
-        if type(model) is task.model:
+        if type(model) is task.model and wanted in (None, task.name):
             return model, task
-    kind = type(model).__name__
-    raise ValueError(f"{path} holds a {kind}, expected a model that fastrnn train wrote")
+    expected = f"one of fastrnn train {wanted}" if wanted else "a model that fastrnn train wrote"
+    raise ValueError(f"{path} holds a {type(model).__name__}, expected {expected}")

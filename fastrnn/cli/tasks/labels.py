@@ -1,4 +1,4 @@
-"""What classification and tagging share: examples with names for classes, and how good labels are.
+"""Shared parts of classification and tagging: examples with named classes, quality of labels.
 
 The label of a text or of each of its tokens is a class by its name.
 """
