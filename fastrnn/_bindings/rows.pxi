@@ -8,6 +8,7 @@ def layer_norm(x, weight, bias, double eps, owner, normal=None, inverse=None):
     cdef cnp.ndarray a = floats(x, "x"), w = floats(weight, "weight"), b = floats(bias, "bias"), y
     cdef Arrays arrays
     cdef fr_norm n
+    num_threads()  # one is enough here, but a wrong environment is an error of every call
     memset(&n, 0, sizeof(n))
     n.size, n.eps = cnp.PyArray_SIZE(w), eps
     if n.size == 0 or cnp.PyArray_SIZE(b) != n.size:
@@ -37,6 +38,7 @@ def take_rows(table, indices, str name):
     cdef int64_t limit, width, count = cnp.PyArray_SIZE(i), done
     cdef cnp.npy_intp[MAX_DIMENSIONS] shape
     cdef float *out
+    num_threads()
     if t.ndim != 2 or i.ndim >= MAX_DIMENSIONS:
         raise ValueError(f"table has {t.ndim} dimensions and {name} {i.ndim}, expected 2 and below {MAX_DIMENSIONS}")
     limit, width = cnp.PyArray_DIMS(t)[0], cnp.PyArray_DIMS(t)[1]
@@ -62,6 +64,7 @@ def add_scaled(x, float factor, y, str name):
     cdef bint add = y is not None
     cdef const float *data = data_of(a)
     cdef float *out
+    num_threads()
     if add:
         total = y
         if not (total.ndim == a.ndim and cnp.PyArray_TYPE(total) == cnp.NPY_FLOAT and cnp.PyArray_ISCARRAY(total)
