@@ -254,6 +254,7 @@ cdef class Store:
     cdef void put(self, void **spare, void *memory) noexcept nogil
 
 
+cdef class Batch
 cdef class Table
 
 
@@ -269,6 +270,7 @@ cdef class Stack:
     cdef readonly bint has_cell
     cdef int _resemble(self, Stack other) except -1
     cdef int _describe(self, str cell) except -1
+    cpdef object run(self, Batch batch)
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements,
                             int64_t checkpoint_every) except *
 
@@ -286,7 +288,7 @@ cdef class Batch:
     cdef int take_x(self, cnp.ndarray x, str name, int fewest, int most) except -1
     cdef int take_tokens(self, object tokens, Table table) except -1
     cdef int take_sizes(self, int layout, object lengths) except -1
-    cdef int take_packing(self, object packed, cnp.ndarray lengths, cnp.ndarray starts) except -1
+    cdef int take_packed(self, object x, object lengths) except -1
     cdef int take_state(self, object state, str name, list first) except -1
     cdef cnp.ndarray state(self, object value, str name, int32_t size)
     cdef int state_shape(self, cnp.npy_intp *shape, int32_t size) noexcept

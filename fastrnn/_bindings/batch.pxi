@@ -10,7 +10,7 @@ SINGLE_STEP = ONE_STEP
 @cython.no_gc
 @cython.freelist(8)
 cdef class Batch:
-    """What one call reads, checked, and where it leaves the last states; made by Stack.batch.
+    """What one call reads, checked once and nowhere else, and where it leaves the last states; see Stack.forward.
 
     x (T, N, I) or (N, T, I), packed (total, I), of a single step (N, I), or tokens, without I. Without N there is one
     row. y is laid out like x, and so are the states: (L*D, N, *), (L*D, *) for one row, for a single step without L*D.
@@ -78,12 +78,16 @@ cdef class Batch:
             q.lengths = <const int64_t *>cnp.PyArray_DATA(self.lengths)
         return 0
 
-    cdef int take_packing(self, object packed, cnp.ndarray lengths, cnp.ndarray starts) except -1:
-        """A checked packed batch, and what follows from it: lengths (N,), starts (T,); nobody else has them."""
-        self.packed, self.lengths, self.starts = packed, lengths, starts
-        self.sequence.steps, self.sequence.rows = len(starts), len(lengths)
-        self.sequence.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
-        self.sequence.starts = <const int64_t *>cnp.PyArray_DATA(starts)
+    cdef int take_packed(self, object x, object lengths) except -1:
+        """A packed batch, which has lengths of its own."""
+        if lengths is not None:
+            raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+        # What the owner checked, and what follows from it: lengths (N,), starts (T,), which nobody else has.
+        self.packed, self.lengths, self.starts = self.owner._unpack(x)
+        self.take_x(floats(self.packed.data, "x.data"), "x.data", 2, 2)
+        self.sequence.steps, self.sequence.rows = len(self.starts), len(self.lengths)
+        self.sequence.lengths = <const int64_t *>cnp.PyArray_DATA(self.lengths)
+        self.sequence.starts = <const int64_t *>cnp.PyArray_DATA(self.starts)
         return 0
 
     cdef int take_state(self, object state, str name, list first) except -1:
@@ -221,6 +225,28 @@ cdef class Gradients:
         if dx is None and self.batch.table is None:  # no rows, no tapes
             dx = self.batch.new_elements(self.batch.stack.shape.input_size)
         return self.batch.framed(dx), self.batch.framed_state(self.dh_0, self.dc_0)
+
+
+cdef Batch new_batch(Stack stack, object owner, str name, object x, object state, object hx, object lengths, int layout,
+                     list first, Table table):
+    """The arguments of Stack.forward as a batch."""
+    cdef Batch batch = Batch.__new__(Batch)
+    batch.stack, batch.owner, batch.single_step = stack, owner, layout == ONE_STEP
+    if isinstance(x, tuple) and is_packed(x) and not batch.single_step:
+        batch.take_packed(x, lengths)
+    else:
+        if table is not None:
+            batch.take_tokens(x, table)
+        else:
+            batch.take_x(floats(x, "x"), "x", 2 - batch.single_step, 3 - batch.single_step)
+        batch.take_sizes(layout, lengths)
+    batch.take_state(state if hx is None else either(state, hx, name), name, first)
+    return batch
+
+
+cdef bint is_packed(object x):
+    """Whether a tuple is a packed batch, ours or PyTorch's, told by its fields."""
+    return hasattr(x, "batch_sizes") and hasattr(x, "unsorted_indices")
 
 
 cdef tuple split_state(object state, str name, bint has_cell):

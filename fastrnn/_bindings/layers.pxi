@@ -73,32 +73,24 @@ cdef class Stack:
             fr_model_load(new.model, &parameters[0])
         return new
 
-    def batch(self, owner, str name, x, state=None, lengths=None, int layout=0, list first=None,
-              packed=None, starts=None, Table table=None):
-        """The arguments of a call as a Batch: every check of them is made here, and only here.
+    def forward(self, owner, str name, x, state=None, hx=None, lengths=None, int layout=0, list first=None,
+                Table table=None):
+        """(y, last state) of all layers, or of a single step the state; new arrays, laid out as x is.
 
-        x: see Batch; of a packed batch its data, and then `packed` is what nn.packed.checked gave and lengths (N,) and
-        starts (T,) follow from it; with a table, tokens (T, N) or (T,). state: h_0 (L*D, N, R), with c_0 (L*D, N, H) a
-        pair if there are cells, without N for one row, without L*D for a single step, None for `first`, the learned
-        h_0 (L*D, R) and c_0 (L*D, H), or zeros. layout: False (T, N, I), True (N, T, I) or SINGLE_STEP (N, I).
-        lengths (N,) or None. owner: the layer whose arguments these are; name: how it calls the state.
+        x: see Batch; with a table, tokens (T, N) or (T,). state, or hx: h_0 (L*D, N, R), with c_0 (L*D, N, H) a pair if
+        there are cells, without N for one row, without L*D for a single step, None for `first`, the learned h_0
+        (L*D, R) and c_0 (L*D, H), or zeros. lengths (N,) or None. layout: False (T, N, I), True (N, T, I) or
+        SINGLE_STEP (N, I). owner: the layer whose arguments these are; name: how it calls the state.
         """
-        cdef Batch batch = Batch.__new__(Batch)
-        batch.stack, batch.owner, batch.single_step = self, owner, layout == ONE_STEP
-        if packed is not None:
-            batch.take_x(floats(x, "x.data"), "x.data", 2, 2)
-            batch.take_packing(packed, lengths, starts)
-        else:
-            if table is not None:
-                batch.take_tokens(x, table)
-            else:
-                batch.take_x(floats(x, "x"), "x", 1 if batch.single_step else 2, 2 if batch.single_step else 3)
-            batch.take_sizes(layout, lengths)
-        batch.take_state(state, name, first)
-        return batch
+        return self.run(new_batch(self, owner, name, x, state, hx, lengths, layout, first, table))
 
-    def forward(self, Batch batch not None):
-        """(y, last state) of the batch after all layers, new arrays as whoever calls lays them out; see Batch.results."""
+    def batch(self, owner, str name, x, state=None, hx=None, lengths=None, int layout=0, list first=None,
+              Table table=None):
+        """The same arguments, checked."""
+        return new_batch(self, owner, name, x, state, hx, lengths, layout, first, table)
+
+    cpdef object run(self, Batch batch):
+        """What `forward` gives for a batch of this stack."""
         cdef fr_sequence q = batch.sequence
         cdef cnp.ndarray y = batch.new_elements(self.features)
         cdef int32_t threads = num_threads

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from fastrnn import _core
 from fastrnn._arrays import (
     MAX_LAYERS,
@@ -25,7 +23,6 @@ from fastrnn._arrays import (
     as_prefix,
     as_probability,
     as_size,
-    either,
 )
 from fastrnn.nn import state_dict
 from fastrnn.nn.gradient_flow import GradientFlow
@@ -37,7 +34,7 @@ from fastrnn.nn.module import (
     fill_uniform,
     unfilled,
 )
-from fastrnn.nn.packed import checked, is_packed, sorted_lengths, starts
+from fastrnn.nn.packed import PackedSequence, checked, sorted_lengths, starts
 from fastrnn.nn.stream import Stream
 from fastrnn.nn.tape import Pullback, Recording, Tokens, as_budget
 
@@ -50,7 +47,6 @@ class RecurrentModule(Module):
 
     has_cell: ClassVar[bool] = False  # whether the state is (h, c)
     _family: ClassVar[str]  # how checkpoint readers call the class
-    _state_name: ClassVar[str]  # how the call names its state argument
     _derived = Module._derived | {"_stack"}
 
     def __init__(self, cell: str, input_size: int, hidden_size: int, bias: bool) -> None:
@@ -102,33 +98,6 @@ class RecurrentModule(Module):
         self._stack = self._new_stack()
         super()._restore(parameters, gradients)
 
-    def _forward(
-        self,
-        x: ArrayLike,
-        state: Any = None,
-        lengths: ArrayLike | None = None,
-        hx: Any = None,
-        table: _core.Table | None = None,
-    ) -> Any:
-        """What the call gives; with a table, x are tokens. `hx`: PyTorch's name of the state."""
-        name = self._state_name
-        if hx is not None:
-            state = either(state, hx, name)
-        stack = self._stack if table is None else table.stack
-        return stack.forward(self._batch(stack, name, x, state, lengths, table))
-
-    def _batch(
-        self,
-        stack: _core.Stack,
-        name: str,
-        x: ArrayLike,
-        state: Any,
-        lengths: ArrayLike | None,
-        table: _core.Table | None,
-    ) -> _core.Batch:
-        """The arguments of a call, checked; `name` is that of the state."""
-        raise NotImplementedError
-
     @classmethod
     def from_state_dict(
         cls,
@@ -169,17 +138,6 @@ class Cell(RecurrentModule):
 
     def _tensors(self) -> list[TensorSpec]:
         return [(n.removesuffix("_l0"), shape, at) for n, shape, at in self._stack.tensors]
-
-    def _batch(
-        self,
-        stack: _core.Stack,
-        name: str,
-        x: ArrayLike,
-        state: Any,
-        lengths: ArrayLike | None,
-        table: _core.Table | None,
-    ) -> _core.Batch:
-        return stack.batch(self, name, x, state, None, _core.SINGLE_STEP)
 
     def _config(self, **options: Any) -> dict[str, Any]:
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
@@ -300,28 +258,18 @@ class Recurrent(RecurrentModule):
     def memory_budget(self, value: int | None) -> None:
         self._memory_budget = as_budget(value)
 
-    def _batch(
-        self,
-        stack: _core.Stack,
-        name: str,
-        x: ArrayLike,
-        state: Any,
-        lengths: ArrayLike | None,
-        table: _core.Table | None,
-    ) -> _core.Batch:
-        first = self._first_state
-        if table is not None:
-            return stack.batch(self, name, x, state, lengths, False, first, None, None, table)
-        if type(x) is np.ndarray or not is_packed(x):
-            return stack.batch(self, name, x, state, lengths, self.batch_first, first)
-        if lengths is not None:
-            raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+    def _forward_folded(self, tokens: IntArray, state: Any, table: _core.Table) -> Any:
+        """What the call gives for the embedding of tokens (T, N) or (T,) that the table folds."""
+        return table.stack.forward(
+            self, "state", tokens, state, None, None, False, self._first_state, table
+        )
+
+    @staticmethod
+    def _unpack(x: PackedSequence) -> tuple[PackedSequence, IntArray, IntArray]:
+        """For the core: a packed batch, checked, the lengths of its rows and where steps start."""
         packed = checked(x)
         sizes = packed.batch_sizes
-        counts = sorted_lengths(sizes)
-        return stack.batch(
-            self, name, packed.data, state, counts, False, first, packed, starts(sizes)
-        )
+        return packed, sorted_lengths(sizes), starts(sizes)
 
     def vjp(
         self,
@@ -355,7 +303,9 @@ class Recurrent(RecurrentModule):
         """
         weights = self._current_backward_weights()
         table = None if tokens is None else _core.Table(weights.stack, tokens.embedding)
-        batch = self._batch(weights.stack, "state", x, state, lengths, table)
+        batch = weights.stack.batch(
+            self, "state", x, state, None, lengths, self.batch_first, self._first_state, table
+        )
         generator = self.generator if self.dropout else None
         recording = Recording(weights, batch, self.dropout, generator, self._memory_budget)
         report = self._keep_flow if flow else None
