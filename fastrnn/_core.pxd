@@ -222,6 +222,27 @@ cdef extern from "host.h" nogil:
     void *fr_swap(void **spare, void *memory)
 
 
+cdef extern from *:
+    """
+    /* Sizes in the same power of two share a bit. */
+    static size_t fr_size_bit(size_t size) { return (size_t)1 << (8 * sizeof size - 1 - __builtin_clzll(size | 1)); }
+    static void fr_mark(size_t *bits, size_t bit) { __atomic_fetch_or(bits, bit, __ATOMIC_RELAXED); }
+    static int fr_is_marked(size_t *bits, size_t bit) { return (__atomic_load_n(bits, __ATOMIC_RELAXED) & bit) != 0; }
+    static void fr_unmark(size_t *bits) { __atomic_store_n(bits, 0, __ATOMIC_RELAXED); }
+
+    /* What a workspace begins with, a cache line: its size, and the call that it was last measured for. */
+    struct fr_workspace { size_t size; int64_t steps, rows, threads; char memory[] __attribute__((aligned(64))); };
+    """
+    ctypedef struct fr_workspace "struct fr_workspace":
+        size_t size
+        int64_t steps, rows, threads
+        char *memory
+    size_t fr_size_bit(size_t size) noexcept nogil
+    void fr_mark(size_t *bits, size_t bit) noexcept nogil
+    int fr_is_marked(size_t *bits, size_t bit) noexcept nogil
+    void fr_unmark(size_t *bits) noexcept nogil
+
+
 cdef class Arrays:
     cdef Py_buffer[10] views
     cdef int count
@@ -243,8 +264,9 @@ cdef class Store:
     cdef public bint trained
     cdef size_t returned, repeated  # bits of the sizes of tapes that came back, and of those that came again
     cdef size_t large  # 1 if `tapes` may hold more than SPARE_BYTES
-    cdef void *borrow(self, size_t size) except NULL
-    cdef void give_back(self, void *memory) noexcept nogil
+    cdef fr_workspace *borrow(self, size_t size) except NULL
+    cdef fr_workspace *borrow_for(self, const fr_model *model, int64_t steps, int64_t rows, int32_t threads) except NULL
+    cdef void give_back(self, fr_workspace *block) noexcept nogil
     cdef Memory take_tape(self, size_t size)
     cdef int give_tape(self, Memory memory) except -1
     cdef size_t _tape_bytes(self) except? 0

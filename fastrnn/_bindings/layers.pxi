@@ -94,22 +94,18 @@ cdef class Stack:
         cdef fr_sequence q = batch.sequence
         cdef cnp.ndarray y = batch.new_elements(self.features)
         cdef int32_t threads = num_threads
-        cdef void *workspace
-        cdef size_t size
+        cdef fr_workspace *workspace
         if batch.stack is not self:
             raise ValueError("batch was made for another stack")
         q.y = data_of(y)
         if q.rows:
-            size = fr_workspace_size(self.model, q.steps, q.rows, threads)
-            if size == 0:
-                raise MemoryError(f"{q.steps} steps of {q.rows} rows need more memory than there can be")
             self.store.settle()
-            workspace = self.store.borrow(size)
+            workspace = self.store.borrow_for(self.model, q.steps, q.rows, threads)
             if <double>self.num_parameters * <double>q.rows * <double>q.steps < RELEASE_GIL:
-                fr_forward(self.model, &q, workspace, 1)
+                fr_forward(self.model, &q, workspace.memory, 1)
             else:
                 with nogil:
-                    fr_forward(self.model, &q, workspace, threads)
+                    fr_forward(self.model, &q, workspace.memory, threads)
             self.store.give_back(workspace)
         return batch.results(y)
 
