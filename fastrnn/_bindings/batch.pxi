@@ -241,6 +241,7 @@ cdef Batch new_batch(Stack stack, object owner, str name, object x, object state
             batch.take_x(floats(x, "x"), "x", 2 - batch.single_step, 3 - batch.single_step)
         batch.take_sizes(layout, lengths)
     batch.take_state(state if hx is None else either(state, hx, name), name, first)
+    batch.owner = None  # named in errors only; the collector of cycles does not look into a batch
     return batch
 
 
