@@ -290,6 +290,7 @@ cdef class Stack:
     cdef readonly str kind
     cdef int32_t features, h_size
     cdef readonly bint has_cell
+    cdef bint single_step
     cdef int _resemble(self, Stack other) except -1
     cdef int _describe(self, str cell) except -1
     cpdef object run(self, Batch batch)
@@ -306,10 +307,10 @@ cdef class Batch:
     cdef object owner, packed
     cdef Table table
     cdef int axes  # of x, without its features
-    cdef bint flat, single_step
+    cdef bint flat
     cdef int take_x(self, cnp.ndarray x, str name, int fewest, int most) except -1
     cdef int take_tokens(self, object tokens, Table table) except -1
-    cdef int take_sizes(self, int layout, object lengths) except -1
+    cdef int take_sizes(self, bint batch_first, object lengths) except -1
     cdef int take_packed(self, object x, object lengths) except -1
     cdef int take_state(self, object state, str name, list first) except -1
     cdef cnp.ndarray state(self, object value, str name, int32_t size)

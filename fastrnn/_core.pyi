@@ -23,6 +23,7 @@ class Stack:
         proj_size: int = 0,
         bias: bool = False,
         merge_sum: bool = False,
+        single_step: bool = False,
     ) -> None: ...
     @property
     def store(self) -> Store: ...
@@ -51,7 +52,7 @@ class Stack:
         state: Any = None,
         hx: Any = None,
         lengths: Any = None,
-        layout: int = 0,
+        batch_first: bool = False,
         first: list[_Floats] | None = None,
         table: Table | None = None,
     ) -> Any: ...
@@ -63,7 +64,7 @@ class Stack:
         state: Any = None,
         hx: Any = None,
         lengths: Any = None,
-        layout: int = 0,
+        batch_first: bool = False,
         first: list[_Floats] | None = None,
         table: Table | None = None,
     ) -> Batch: ...
@@ -71,8 +72,6 @@ class Stack:
     def training_bytes(
         self, steps: int, rows: int, elements: int, checkpoint_every: int
     ) -> tuple[int, int]: ...
-
-SINGLE_STEP: int
 
 class Batch:
     @property

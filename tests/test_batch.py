@@ -164,6 +164,12 @@ def test_a_batch_belongs_to_one_stack(rng):
         other._current_backward_weights().record(batch, 0, None, 5)
 
 
+def test_only_one_layer_in_one_direction_runs_a_single_step():
+    for layers, directions in ((2, 1), (1, 2)):
+        with pytest.raises(ValueError, match="one layer in one direction"):
+            _core.Stack("gru", 3, 4, layers, directions, 0, True, False, single_step=True)
+
+
 def test_a_tape_takes_the_gradients_of_its_batch_and_room_that_fits(rng):
     layer, x = fastrnn.GRU(3, 4), normal(rng, 5, 2, 3)
     (_, batch, y, tape), (_, stranger, _, _) = recorded(layer, x), recorded(layer, x)

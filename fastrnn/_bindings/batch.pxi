@@ -1,11 +1,5 @@
 # The arrays of one call of a recurrent stack, in the layout of whoever calls. Part of _core.pyx.
 
-cdef enum:
-    STEPS_FIRST, ROWS_FIRST, ONE_STEP  # layouts; the first two are False and True of `batch_first`
-
-SINGLE_STEP = ONE_STEP
-
-
 @cython.final
 @cython.no_gc
 @cython.freelist(8)
@@ -59,14 +53,13 @@ cdef class Batch:
             check_indices(self.x, table.tokens, "tokens")  # says which
         return 0
 
-    cdef int take_sizes(self, int layout, object lengths) except -1:
+    cdef int take_sizes(self, bint batch_first, object lengths) except -1:
         """T and N of what is not packed, and how long the rows are."""
         cdef fr_sequence *q = &self.sequence
         cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(self.x)
-        cdef bint batch_first = layout == ROWS_FIRST
         if self.flat and lengths is not None:
             raise ValueError("lengths needs a batch, but x has 2 dimensions")
-        if self.single_step:
+        if self.stack.single_step:
             q.steps, q.rows = 1, 1 if self.flat else shape[0]
         else:
             q.steps, q.rows = shape[0 if self.flat else batch_first], 1 if self.flat else shape[not batch_first]
@@ -101,11 +94,11 @@ cdef class Batch:
                 self.c_0 = cnp.PyArray_Repeat(first[1], self.sequence.rows, 0) if stack.has_cell else None
         else:
             h, c = split_state(state, name, stack.has_cell)
-            self.h_0 = self.state(h, "h" if self.single_step else "h_0", stack.h_size)
+            self.h_0 = self.state(h, "h" if stack.single_step else "h_0", stack.h_size)
             if stack.has_cell:
-                self.c_0 = self.state(c, "c" if self.single_step else "c_0", H)
+                self.c_0 = self.state(c, "c" if stack.single_step else "c_0", H)
         self.sequence.h0, self.sequence.c0 = data_or_null(self.h_0), data_or_null(self.c_0)
-        if not self.single_step:
+        if not stack.single_step:
             self.h_n = self.new_state(stack.h_size)
         if stack.has_cell:
             self.c_n = self.new_state(H)
@@ -118,7 +111,7 @@ cdef class Batch:
         cdef cnp.npy_intp[3] shape
         cdef int ndim = self.state_shape(shape, size)
         if not has_shape(array, ndim, shape):
-            if self.flat and not self.single_step and array.ndim != ndim:
+            if self.flat and not self.stack.single_step and array.ndim != ndim:
                 raise ValueError(f"{name} has {array.ndim} dimensions, an x of 2 dimensions expects 2")
             raise ValueError(f"{name} has shape {(<object>array).shape}, "
                              f"{this(self.owner)} expects {as_tuple(ndim, shape)}")
@@ -127,7 +120,7 @@ cdef class Batch:
     cdef int state_shape(self, cnp.npy_intp *shape, int32_t size) noexcept:
         """The shape of a state of `size` values as whoever calls has it; returns how many dimensions it has."""
         cdef int ndim = 0
-        if not self.single_step:
+        if not self.stack.single_step:
             shape[ndim] = self.stack.shape.num_layers * self.stack.shape.num_directions
             ndim += 1
         if not self.flat:
@@ -190,7 +183,7 @@ cdef class Batch:
 
     cpdef object results(self, cnp.ndarray y):
         """(y, last state) as whoever calls has them; of a single step the state alone, whose h is y."""
-        if self.single_step:
+        if self.stack.single_step:
             return (y, self.c_n) if self.stack.has_cell else y
         return self.framed(y), self.framed_state(self.h_n, self.c_n)
 
@@ -227,19 +220,19 @@ cdef class Gradients:
         return self.batch.framed(dx), self.batch.framed_state(self.dh_0, self.dc_0)
 
 
-cdef Batch new_batch(Stack stack, object owner, str name, object x, object state, object hx, object lengths, int layout,
+cdef Batch new_batch(Stack stack, object owner, str name, object x, object state, object hx, object lengths, bint batch_first,
                      list first, Table table):
     """The arguments of Stack.forward as a batch."""
     cdef Batch batch = Batch.__new__(Batch)
-    batch.stack, batch.owner, batch.single_step = stack, owner, layout == ONE_STEP
-    if isinstance(x, tuple) and is_packed(x) and not batch.single_step:
+    batch.stack, batch.owner = stack, owner
+    if isinstance(x, tuple) and is_packed(x) and not stack.single_step:
         batch.take_packed(x, lengths)
     else:
         if table is not None:
             batch.take_tokens(x, table)
         else:
-            batch.take_x(floats(x, "x"), "x", 2 - batch.single_step, 3 - batch.single_step)
-        batch.take_sizes(layout, lengths)
+            batch.take_x(floats(x, "x"), "x", 2 - stack.single_step, 3 - stack.single_step)
+        batch.take_sizes(batch_first, lengths)
     batch.take_state(state if hx is None else either(state, hx, name), name, first)
     batch.owner = None  # named in errors only; the collector of cycles does not look into a batch
     return batch

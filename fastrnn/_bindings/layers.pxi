@@ -7,14 +7,20 @@ cdef class Stack:
     """
 
     def __cinit__(self, cell, int input_size=0, int hidden_size=0, int num_layers=0, int num_directions=0,
-                  int proj_size=0, bint bias=False, bint merge_sum=False):
-        """cell: a cell's name, or a stack, for another one of its shape that shares its store."""
+                  int proj_size=0, bint bias=False, bint merge_sum=False, bint single_step=False):
+        """cell: a cell's name, or a stack, for another one of its shape that shares its store.
+
+        single_step: of a cell, one layer in one direction, whose calls take one step, without the axis of steps.
+        """
         if type(cell) is Stack:
             self._resemble(cell)
         else:
             self.shape = fr_shape(fr_cell((<str?>cell).encode()), input_size, hidden_size, proj_size, num_layers,
                                   num_directions, bias, merge_sum)
             self._describe(cell)
+            if single_step and num_layers * num_directions != 1:
+                raise ValueError("a single step is that of one layer in one direction")
+            self.single_step = single_step
             self.store = Store(num_layers)
         self.model = fr_model_create(&self.shape, self.store.block(&self.store.weights, self.num_packed_bytes))
 
@@ -42,6 +48,7 @@ cdef class Stack:
         self.shape, self.kind, self.has_cell, self.tensors = other.shape, other.kind, other.has_cell, other.tensors
         self.num_parameters, self.num_packed_bytes = other.num_parameters, other.num_packed_bytes
         self.features, self.h_size, self.store = other.features, other.h_size, other.store
+        self.single_step = other.single_step
         return 0
 
     cdef int _describe(self, str cell) except -1:
@@ -73,21 +80,21 @@ cdef class Stack:
             fr_model_load(new.model, &parameters[0])
         return new
 
-    def forward(self, owner, str name, x, state=None, hx=None, lengths=None, int layout=0, list first=None,
+    def forward(self, owner, str name, x, state=None, hx=None, lengths=None, bint batch_first=False, list first=None,
                 Table table=None):
         """(y, last state) of all layers, or of a single step the state; new arrays, laid out as x is.
 
         x: see Batch; with a table, tokens (T, N) or (T,). state, or hx: h_0 (L*D, N, R), with c_0 (L*D, N, H) a pair if
         there are cells, without N for one row, without L*D for a single step, None for `first`, the learned h_0
-        (L*D, R) and c_0 (L*D, H), or zeros. lengths (N,) or None. layout: False (T, N, I), True (N, T, I) or
-        SINGLE_STEP (N, I). owner: the layer whose arguments these are; name: how it calls the state.
+        (L*D, R) and c_0 (L*D, H), or zeros. lengths (N,) or None. owner: the layer whose arguments these are; name: how
+        it calls the state.
         """
-        return self.run(new_batch(self, owner, name, x, state, hx, lengths, layout, first, table))
+        return self.run(new_batch(self, owner, name, x, state, hx, lengths, batch_first, first, table))
 
-    def batch(self, owner, str name, x, state=None, hx=None, lengths=None, int layout=0, list first=None,
+    def batch(self, owner, str name, x, state=None, hx=None, lengths=None, bint batch_first=False, list first=None,
               Table table=None):
         """The same arguments, checked."""
-        return new_batch(self, owner, name, x, state, hx, lengths, layout, first, table)
+        return new_batch(self, owner, name, x, state, hx, lengths, batch_first, first, table)
 
     cpdef object run(self, Batch batch):
         """What `forward` gives for a batch of this stack."""

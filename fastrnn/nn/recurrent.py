@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Any, overload
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag
-from fastrnn._core import SINGLE_STEP
 from fastrnn.nn.packed import PackedSequence
 from fastrnn.nn.recurrent_base import Cell, Recurrent
 
@@ -253,7 +252,7 @@ class _HiddenCell(Cell):
         self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> FloatArray:
         """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._stack.forward(self, "h", x, h, hx, None, SINGLE_STEP)
+        h_n: FloatArray = self._stack.forward(self, "h", x, h, hx)
         return h_n
 
 
@@ -299,9 +298,7 @@ class LSTMCell(Cell):
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """The next (h, c); PyTorch's name hx= for the state is taken too."""
-        last: tuple[FloatArray, FloatArray] = self._stack.forward(
-            self, "state", x, state, hx, None, SINGLE_STEP
-        )
+        last: tuple[FloatArray, FloatArray] = self._stack.forward(self, "state", x, state, hx)
         return last
 
 

@@ -136,6 +136,9 @@ class Cell(RecurrentModule):
     def _sizes(self) -> tuple[str, int, int, int, int, int, bool, bool]:
         return self._cell, self.input_size, self.hidden_size, 1, 1, 0, self.bias, False
 
+    def _new_stack(self) -> _core.Stack:
+        return _core.Stack(*self._sizes(), single_step=True)
+
     def _tensors(self) -> list[TensorSpec]:
         return [(n.removesuffix("_l0"), shape, at) for n, shape, at in self._stack.tensors]
 
