@@ -311,6 +311,27 @@ cdef extern from "host.h" nogil:
     void *fr_swap(void **spare, void *memory)
 
 
+cdef extern from *:
+    """
+    /* Sizes in the same power of two share a bit. */
+    static size_t fr_size_bit(size_t size) { return (size_t)1 << (8 * sizeof size - 1 - __builtin_clzll(size | 1)); }
+    static void fr_mark(size_t *bits, size_t bit) { __atomic_fetch_or(bits, bit, __ATOMIC_RELAXED); }
+    static int fr_is_marked(size_t *bits, size_t bit) { return (__atomic_load_n(bits, __ATOMIC_RELAXED) & bit) != 0; }
+    static void fr_unmark(size_t *bits) { __atomic_store_n(bits, 0, __ATOMIC_RELAXED); }
+
+    /* What a workspace begins with, a cache line: its size, and the call that it was last measured for. */
+    struct fr_workspace { size_t size; int64_t steps, rows, threads; char memory[] __attribute__((aligned(64))); };
+    """
+    ctypedef struct fr_workspace "struct fr_workspace":
+        size_t size
+        int64_t steps, rows, threads
+        char *memory
+    size_t fr_size_bit(size_t size) noexcept nogil
+    void fr_mark(size_t *bits, size_t bit) noexcept nogil
+    int fr_is_marked(size_t *bits, size_t bit) noexcept nogil
+    void fr_unmark(size_t *bits) noexcept nogil
+
+
 cdef class Arrays:
     cdef Py_buffer[10] views
     cdef int count
@@ -332,8 +353,9 @@ cdef class Store:
     cdef public bint trained
     cdef size_t returned, repeated  # bits of the sizes of tapes that came back, and of those that came again
     cdef size_t large  # 1 if `tapes` may hold more than SPARE_BYTES
-    cdef void *borrow(self, size_t size) except NULL
-    cdef void give_back(self, void *memory) noexcept nogil
+    cdef fr_workspace *borrow(self, size_t size) except NULL
+    cdef fr_workspace *borrow_for(self, const fr_model *model, int64_t steps, int64_t rows, int32_t threads) except NULL
+    cdef void give_back(self, fr_workspace *block) noexcept nogil
     cdef Memory take_tape(self, size_t size)
     cdef int give_tape(self, Memory memory) except -1
     cdef size_t _tape_bytes(self) except? 0
@@ -343,6 +365,7 @@ cdef class Store:
     cdef void put(self, void **spare, void *memory) noexcept nogil
 
 
+cdef class Batch
 cdef class Table
 
 
@@ -356,8 +379,10 @@ cdef class Stack:
     cdef readonly str kind
     cdef int32_t features, h_size
     cdef readonly bint has_cell
+    cdef bint single_step
     cdef int _resemble(self, Stack other) except -1
     cdef int _describe(self) except -1
+    cpdef object run(self, Batch batch)
     cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements,
                             int64_t checkpoint_every) except *
 
@@ -371,11 +396,11 @@ cdef class Batch:
     cdef object owner, packed
     cdef Table table
     cdef int axes  # of x, without its features
-    cdef bint flat, single_step
+    cdef bint flat
     cdef int take_x(self, cnp.ndarray x, str name, int fewest, int most) except -1
     cdef int take_tokens(self, object tokens, Table table) except -1
-    cdef int take_sizes(self, int layout, object lengths) except -1
-    cdef int take_packing(self, object packed, cnp.ndarray lengths, cnp.ndarray starts) except -1
+    cdef int take_sizes(self, bint batch_first, object lengths) except -1
+    cdef int take_packed(self, object x, object lengths) except -1
     cdef int take_state(self, object state, str name, list first) except -1
     cdef cnp.ndarray state(self, object value, str name, int32_t size)
     cdef int state_shape(self, cnp.npy_intp *shape, int32_t size) noexcept

@@ -39,6 +39,7 @@ class Stack:
         bias: bool = False,
         merge_sum: bool = False,
         gates: str | tuple[str, float, float] = "sigmoid",
+        single_step: bool = False,
     ) -> None: ...
     @property
     def store(self) -> Store: ...
@@ -59,25 +60,34 @@ class Stack:
     @property
     def has_cell(self) -> bool: ...
     def renewed(self, parameters: _Floats) -> Stack: ...
+    def forward(
+        self,
+        owner: object,
+        name: str,
+        x: Any,
+        state: Any = None,
+        hx: Any = None,
+        lengths: Any = None,
+        batch_first: bool = False,
+        first: list[_Floats] | None = None,
+        table: Table | None = None,
+    ) -> Any: ...
     def batch(
         self,
         owner: object,
         name: str,
         x: Any,
         state: Any = None,
+        hx: Any = None,
         lengths: Any = None,
-        layout: int = 0,
+        batch_first: bool = False,
         first: list[_Floats] | None = None,
-        packed: Any = None,
-        starts: _Ints | None = None,
         table: Table | None = None,
     ) -> Batch: ...
-    def forward(self, batch: Batch) -> Any: ...
+    def run(self, batch: Batch) -> Any: ...
     def training_bytes(
         self, steps: int, rows: int, elements: int, checkpoint_every: int
     ) -> tuple[int, int]: ...
-
-SINGLE_STEP: int
 
 class Batch:
     @property

@@ -19,7 +19,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import numpy
 
-from fastrnn._arrays import as_float32, as_int64, as_lengths, as_one, as_pair, check_indices, shown
+from fastrnn._arrays import as_float32, as_int64, as_lengths, as_one, as_pair, check_indices, either, shown
 
 cnp.import_array()
 

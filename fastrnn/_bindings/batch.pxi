@@ -1,16 +1,10 @@
 # The arrays of one call of a recurrent stack, in the layout of whoever calls. Part of _core.pyx.
 
-cdef enum:
-    STEPS_FIRST, ROWS_FIRST, ONE_STEP  # layouts; the first two are False and True of `batch_first`
-
-SINGLE_STEP = ONE_STEP
-
-
 @cython.final
 @cython.no_gc
 @cython.freelist(8)
 cdef class Batch:
-    """What one call reads, checked, and where it leaves the last states; made by Stack.batch.
+    """What one call reads, checked once and nowhere else, and where it leaves the last states; see Stack.forward.
 
     x (T, N, I) or (N, T, I), packed (total, I), of a single step (N, I), or tokens, without I. Without N there is one
     row. y is laid out like x, and so are the states: (L*D, N, *), (L*D, *) for one row, for a single step without L*D.
@@ -59,14 +53,13 @@ cdef class Batch:
             check_indices(self.x, table.tokens, "tokens")  # says which
         return 0
 
-    cdef int take_sizes(self, int layout, object lengths) except -1:
+    cdef int take_sizes(self, bint batch_first, object lengths) except -1:
         """T and N of what is not packed, and how long the rows are."""
         cdef fr_sequence *q = &self.sequence
         cdef cnp.npy_intp *shape = cnp.PyArray_DIMS(self.x)
-        cdef bint batch_first = layout == ROWS_FIRST
         if self.flat and lengths is not None:
             raise ValueError("lengths needs a batch, but x has 2 dimensions")
-        if self.single_step:
+        if self.stack.single_step:
             q.steps, q.rows = 1, 1 if self.flat else shape[0]
         else:
             q.steps, q.rows = shape[0 if self.flat else batch_first], 1 if self.flat else shape[not batch_first]
@@ -78,12 +71,16 @@ cdef class Batch:
             q.lengths = <const int64_t *>cnp.PyArray_DATA(self.lengths)
         return 0
 
-    cdef int take_packing(self, object packed, cnp.ndarray lengths, cnp.ndarray starts) except -1:
-        """A checked packed batch, and what follows from it: lengths (N,), starts (T,); nobody else has them."""
-        self.packed, self.lengths, self.starts = packed, lengths, starts
-        self.sequence.steps, self.sequence.rows = len(starts), len(lengths)
-        self.sequence.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
-        self.sequence.starts = <const int64_t *>cnp.PyArray_DATA(starts)
+    cdef int take_packed(self, object x, object lengths) except -1:
+        """A packed batch, which has lengths of its own."""
+        if lengths is not None:
+            raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+        # What the owner checked, and what follows from it: lengths (N,), starts (T,), which nobody else has.
+        self.packed, self.lengths, self.starts = self.owner._unpack(x)
+        self.take_x(floats(self.packed.data, "x.data"), "x.data", 2, 2)
+        self.sequence.steps, self.sequence.rows = len(self.starts), len(self.lengths)
+        self.sequence.lengths = <const int64_t *>cnp.PyArray_DATA(self.lengths)
+        self.sequence.starts = <const int64_t *>cnp.PyArray_DATA(self.starts)
         return 0
 
     cdef int take_state(self, object state, str name, list first) except -1:
@@ -97,11 +94,11 @@ cdef class Batch:
                 self.c_0 = cnp.PyArray_Repeat(first[1], self.sequence.rows, 0) if stack.has_cell else None
         else:
             h, c = split_state(state, name, stack.has_cell)
-            self.h_0 = self.state(h, "h" if self.single_step else "h_0", stack.h_size)
+            self.h_0 = self.state(h, "h" if stack.single_step else "h_0", stack.h_size)
             if stack.has_cell:
-                self.c_0 = self.state(c, "c" if self.single_step else "c_0", H)
+                self.c_0 = self.state(c, "c" if stack.single_step else "c_0", H)
         self.sequence.h0, self.sequence.c0 = data_or_null(self.h_0), data_or_null(self.c_0)
-        if not self.single_step:
+        if not stack.single_step:
             self.h_n = self.new_state(stack.h_size)
         if stack.has_cell:
             self.c_n = self.new_state(H)
@@ -114,7 +111,7 @@ cdef class Batch:
         cdef cnp.npy_intp[3] shape
         cdef int ndim = self.state_shape(shape, size)
         if not has_shape(array, ndim, shape):
-            if self.flat and not self.single_step and array.ndim != ndim:
+            if self.flat and not self.stack.single_step and array.ndim != ndim:
                 raise ValueError(f"{name} has {array.ndim} dimensions, an x of 2 dimensions expects 2")
             raise ValueError(f"{name} has shape {(<object>array).shape}, "
                              f"{this(self.owner)} expects {as_tuple(ndim, shape)}")
@@ -123,7 +120,7 @@ cdef class Batch:
     cdef int state_shape(self, cnp.npy_intp *shape, int32_t size) noexcept:
         """The shape of a state of `size` values as whoever calls has it; returns how many dimensions it has."""
         cdef int ndim = 0
-        if not self.single_step:
+        if not self.stack.single_step:
             shape[ndim] = self.stack.shape.num_layers * self.stack.shape.num_directions
             ndim += 1
         if not self.flat:
@@ -186,7 +183,7 @@ cdef class Batch:
 
     cpdef object results(self, cnp.ndarray y):
         """(y, last state) as whoever calls has them; of a single step the state alone, whose h is y."""
-        if self.single_step:
+        if self.stack.single_step:
             return (y, self.c_n) if self.stack.has_cell else y
         return self.framed(y), self.framed_state(self.h_n, self.c_n)
 
@@ -221,6 +218,29 @@ cdef class Gradients:
         if dx is None and self.batch.table is None:  # no rows, no tapes
             dx = self.batch.new_elements(self.batch.stack.shape.input_size)
         return self.batch.framed(dx), self.batch.framed_state(self.dh_0, self.dc_0)
+
+
+cdef Batch new_batch(Stack stack, object owner, str name, object x, object state, object hx, object lengths, bint batch_first,
+                     list first, Table table):
+    """The arguments of Stack.forward as a batch."""
+    cdef Batch batch = Batch.__new__(Batch)
+    batch.stack, batch.owner = stack, owner
+    if isinstance(x, tuple) and is_packed(x) and not stack.single_step:
+        batch.take_packed(x, lengths)
+    else:
+        if table is not None:
+            batch.take_tokens(x, table)
+        else:
+            batch.take_x(floats(x, "x"), "x", 2 - stack.single_step, 3 - stack.single_step)
+        batch.take_sizes(batch_first, lengths)
+    batch.take_state(state if hx is None else either(state, hx, name), name, first)
+    batch.owner = None  # named in errors only; the collector of cycles does not look into a batch
+    return batch
+
+
+cdef bint is_packed(object x):
+    """Whether a tuple is a packed batch, ours or PyTorch's, told by its fields."""
+    return hasattr(x, "batch_sizes") and hasattr(x, "unsorted_indices")
 
 
 cdef tuple split_state(object state, str name, bint has_cell):

@@ -83,12 +83,19 @@ cdef cnp.ndarray floats(object x, str name):
 
 cdef cnp.ndarray integers(object x, str name):
     """x itself if it is a C-contiguous int64 array, else x, one int or many, made one."""
+    cdef cnp.ndarray one
     if type(x) is ndarray and cnp.PyArray_TYPE(x) == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(x):
         return x
     if type(x) is int and -(1 << 62) < x < 1 << 62:
         one = cnp.PyArray_EMPTY(0, NULL, cnp.NPY_INT64, 0)
         (<int64_t *>cnp.PyArray_DATA(one))[0] = x
         return one
+    if type(x) is list and x and type(x[0]) is int:
+        try:
+            one = cnp.PyArray_FROM_O(x)
+        except Exception:
+            return as_int64(x, name)  # says what is wrong
+        return one if cnp.PyArray_TYPE(one) == cnp.NPY_INT64 else as_int64(one, name)
     return as_int64(x, name)
 
 

@@ -99,7 +99,7 @@ cdef class Convolution:
         cdef fr_conv_call call
         cdef cnp.npy_intp[MAX_DIMENSIONS] shape
         cdef int32_t threads = num_threads()
-        cdef void *workspace
+        cdef fr_workspace *workspace
         self._call(&call, a, over_time, owner)
         before = self._past(&call, past, a)
         memcpy(shape, cnp.PyArray_DIMS(a), a.ndim * sizeof(shape[0]))
@@ -111,10 +111,10 @@ cdef class Convolution:
             threads = 1
         workspace = self.store.borrow(fr_conv_workspace_size(self.conv, threads))
         if threads == 1:
-            fr_conv_forward(self.conv, &call, workspace, 1)
+            fr_conv_forward(self.conv, &call, workspace.memory, 1)
         else:
             with nogil:
-                fr_conv_forward(self.conv, &call, workspace, threads)
+                fr_conv_forward(self.conv, &call, workspace.memory, threads)
         self.store.give_back(workspace)
         return y
 
@@ -134,7 +134,7 @@ cdef class Convolution:
         cdef Arrays arrays = Arrays()
         cdef fr_conv_call call
         cdef int32_t threads = num_threads()
-        cdef void *workspace
+        cdef fr_workspace *workspace
         self._call(&call, a, over_time, owner)
         before = self._past(&call, past, a)
         shape = (self.shape.outputs, self.shape.inputs // self.shape.groups, self.shape.kernel)
@@ -147,6 +147,6 @@ cdef class Convolution:
         call.dy, call.dx = data_of(c), data_of(dx)
         workspace = self.store.borrow(fr_conv_back_workspace_size(self.back, threads))
         with nogil:
-            fr_conv_backward(self.back, &call, workspace, threads)
+            fr_conv_backward(self.back, &call, workspace.memory, threads)
         self.store.give_back(workspace)
         return dx if before is None else (dx, dpast)

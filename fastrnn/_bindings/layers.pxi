@@ -7,14 +7,20 @@ cdef class Stack:
     """
 
     def __cinit__(self, cell, int input_size=0, int hidden_size=0, int num_layers=0, int num_directions=0,
-                  int proj_size=0, bint bias=False, bint merge_sum=False, gates="sigmoid"):
-        """cell: a cell's name, or a stack, for another one of its shape that shares its store."""
+                  int proj_size=0, bint bias=False, bint merge_sum=False, gates="sigmoid", bint single_step=False):
+        """cell: a cell's name, or a stack, for another one of its shape that shares its store.
+
+        single_step: of a cell, one layer in one direction, whose calls take one step, without the axis of steps.
+        """
         if type(cell) is Stack:
             self._resemble(cell)
         else:
             self.shape = new_shape(cell, input_size, hidden_size, num_layers, num_directions, proj_size, bias,
                                    merge_sum, gates)
             self._describe()
+            if single_step and num_layers * num_directions != 1:
+                raise ValueError("a single step is that of one layer in one direction")
+            self.single_step = single_step
             self.store = Store(num_layers)
         self.model = fr_model_create(&self.shape, self.store.block(&self.store.weights, self.num_packed_bytes))
 
@@ -42,6 +48,7 @@ cdef class Stack:
         self.shape, self.kind, self.has_cell, self.tensors = other.shape, other.kind, other.has_cell, other.tensors
         self.num_parameters, self.num_packed_bytes = other.num_parameters, other.num_packed_bytes
         self.features, self.h_size, self.store = other.features, other.h_size, other.store
+        self.single_step = other.single_step
         return 0
 
     cdef int _describe(self) except -1:
@@ -71,51 +78,39 @@ cdef class Stack:
             fr_model_load(new.model, &parameters[0])
         return new
 
-    def batch(self, owner, str name, x, state=None, lengths=None, int layout=0, list first=None,
-              packed=None, starts=None, Table table=None):
-        """The arguments of a call as a Batch: every check of them is made here, and only here.
+    def forward(self, owner, str name, x, state=None, hx=None, lengths=None, bint batch_first=False, list first=None,
+                Table table=None):
+        """(y, last state) of all layers, or of a single step the state; new arrays, laid out as x is.
 
-        x: see Batch; of a packed batch its data, and then `packed` is what nn.packed.checked gave and lengths (N,) and
-        starts (T,) follow from it; with a table, tokens (T, N) or (T,). state: h_0 (L*D, N, R), with c_0 (L*D, N, H) a
-        pair if there are cells, without N for one row, without L*D for a single step, None for `first`, the learned
-        h_0 (L*D, R) and c_0 (L*D, H), or zeros. layout: False (T, N, I), True (N, T, I) or SINGLE_STEP (N, I).
-        lengths (N,) or None. owner: the layer whose arguments these are; name: how it calls the state.
+        x: see Batch; with a table, tokens (T, N) or (T,). state, or hx: h_0 (L*D, N, R), with c_0 (L*D, N, H) a pair if
+        there are cells, without N for one row, without L*D for a single step, None for `first`, the learned h_0
+        (L*D, R) and c_0 (L*D, H), or zeros. lengths (N,) or None. owner: the layer whose arguments these are; name: how
+        it calls the state.
         """
-        cdef Batch batch = Batch.__new__(Batch)
-        batch.stack, batch.owner, batch.single_step = self, owner, layout == ONE_STEP
-        if packed is not None:
-            batch.take_x(floats(x, "x.data"), "x.data", 2, 2)
-            batch.take_packing(packed, lengths, starts)
-        else:
-            if table is not None:
-                batch.take_tokens(x, table)
-            else:
-                batch.take_x(floats(x, "x"), "x", 1 if batch.single_step else 2, 2 if batch.single_step else 3)
-            batch.take_sizes(layout, lengths)
-        batch.take_state(state, name, first)
-        return batch
+        return self.run(new_batch(self, owner, name, x, state, hx, lengths, batch_first, first, table))
 
-    def forward(self, Batch batch not None):
-        """(y, last state) of the batch after all layers, new arrays as whoever calls lays them out; see Batch.results."""
+    def batch(self, owner, str name, x, state=None, hx=None, lengths=None, bint batch_first=False, list first=None,
+              Table table=None):
+        """The same arguments, checked."""
+        return new_batch(self, owner, name, x, state, hx, lengths, batch_first, first, table)
+
+    cpdef object run(self, Batch batch):
+        """What `forward` gives for a batch of this stack."""
         cdef fr_sequence q = batch.sequence
         cdef cnp.ndarray y = batch.new_elements(self.features)
         cdef int32_t threads = num_threads()
-        cdef void *workspace
-        cdef size_t size
+        cdef fr_workspace *workspace
         if batch.stack is not self:
             raise ValueError("batch was made for another stack")
         q.y = data_of(y)
         if q.rows:
-            size = fr_workspace_size(self.model, q.steps, q.rows, threads)
-            if size == 0:
-                raise MemoryError(f"{q.steps} steps of {q.rows} rows need more memory than there can be")
             self.store.settle()
-            workspace = self.store.borrow(size)
+            workspace = self.store.borrow_for(self.model, q.steps, q.rows, threads)
             if <double>self.num_parameters * <double>q.rows * <double>q.steps < RELEASE_GIL:
-                fr_forward(self.model, &q, workspace, 1)
+                fr_forward(self.model, &q, workspace.memory, 1)
             else:
                 with nogil:
-                    fr_forward(self.model, &q, workspace, threads)
+                    fr_forward(self.model, &q, workspace.memory, threads)
             self.store.give_back(workspace)
         return batch.results(y)
 

@@ -1,19 +1,5 @@
 # Memory that one call leaves to the next. Part of _core.pyx.
 
-cdef extern from *:
-    """
-    /* Sizes in the same power of two share a bit. */
-    static size_t fr_size_bit(size_t size) { return (size_t)1 << (8 * sizeof size - 1 - __builtin_clzll(size | 1)); }
-    static void fr_mark(size_t *bits, size_t bit) { __atomic_fetch_or(bits, bit, __ATOMIC_RELAXED); }
-    static int fr_is_marked(size_t *bits, size_t bit) { return (__atomic_load_n(bits, __ATOMIC_RELAXED) & bit) != 0; }
-    static void fr_unmark(size_t *bits) { __atomic_store_n(bits, 0, __ATOMIC_RELAXED); }
-    """
-    size_t fr_size_bit(size_t size) noexcept nogil
-    void fr_mark(size_t *bits, size_t bit) noexcept nogil
-    int fr_is_marked(size_t *bits, size_t bit) noexcept nogil
-    void fr_unmark(size_t *bits) noexcept nogil
-
-
 cdef class Memory:
     """A block of memory."""
 
@@ -42,8 +28,8 @@ cdef class Store:
     @property
     def nbytes(self):
         """Bytes of what is kept for later: tapes and a workspace, without blocks for weights."""
-        cdef size_t *block = <size_t *>fr_swap(&self.workspace, NULL)
-        cdef size_t size = 0 if block is NULL else block[0] + 64
+        cdef fr_workspace *block = <fr_workspace *>fr_swap(&self.workspace, NULL)
+        cdef size_t size = 0 if block is NULL else block.size + sizeof(fr_workspace)
         if block is not NULL:
             free(fr_swap(&self.workspace, block))
         with cython.critical_section(self):
@@ -57,20 +43,34 @@ cdef class Store:
         free(fr_swap(&self.weights, NULL))
         free(fr_swap(&self.backward_weights, NULL))
 
-    cdef void *borrow(self, size_t size) except NULL:
-        """A workspace; the first cache line of its block holds its size."""
-        cdef size_t *block = <size_t *>fr_swap(&self.workspace, NULL)
-        if block is not NULL and block[0] < size:
+    cdef fr_workspace *borrow(self, size_t size) except NULL:
+        """A workspace of at least `size` bytes."""
+        cdef fr_workspace *block = <fr_workspace *>fr_swap(&self.workspace, NULL)
+        if block is not NULL and block.size < size:
             free(block)
             block = NULL
         if block is NULL:
-            block = <size_t *>allocate(size + 64)
-            block[0] = size
-        return <char *>block + 64
+            block = <fr_workspace *>allocate(sizeof(fr_workspace) + size)
+            block.size, block.steps = size, 0
+        return block
 
-    cdef void give_back(self, void *memory) noexcept nogil:
-        cdef size_t *block = <size_t *>(<char *>memory - 64)
-        free(fr_swap(&self.workspace, block) if block[0] <= SPARE_BYTES else block)
+    cdef fr_workspace *borrow_for(self, const fr_model *model, int64_t steps, int64_t rows, int32_t threads) except NULL:
+        """A workspace for a forward pass, measured anew where the one that is kept was for other sizes."""
+        cdef fr_workspace *block = <fr_workspace *>fr_swap(&self.workspace, NULL)
+        cdef size_t size
+        if block is not NULL:
+            if block.steps == steps and block.rows == rows and block.threads == threads:
+                return block
+            self.give_back(block)
+        size = fr_workspace_size(model, steps, rows, threads)
+        if size == 0:
+            raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
+        block = self.borrow(size)
+        block.steps, block.rows, block.threads = steps, rows, threads
+        return block
+
+    cdef void give_back(self, fr_workspace *block) noexcept nogil:
+        free(fr_swap(&self.workspace, block) if block.size <= SPARE_BYTES else block)
 
     cdef Memory take_tape(self, size_t size):
         """A block of at least `size` bytes; whoever of several threads comes first has the spare one."""

@@ -30,7 +30,7 @@ cdef class BackwardWeights:
         cdef fr_sequence *q = &tape.sequence
         cdef fr_tape_plan plan
         cdef size_t tape_size
-        cdef void *workspace
+        cdef fr_workspace *workspace
         if batch.stack is not stack or not 0 <= layer < stack.shape.num_layers or (x is None) != (layer == 0):
             raise ValueError("batch, layer and x must belong to this stack")
         if batch.sequence.rows == 0:
@@ -52,7 +52,7 @@ cdef class BackwardWeights:
         q.tape = fr_tape_create(stack.model, &plan, tape.memory.data)
         workspace = stack.store.borrow(tape.workspace_size)
         with nogil:
-            fr_forward(stack.model, q, workspace, plan.threads)
+            fr_forward(stack.model, q, workspace.memory, plan.threads)
         stack.store.give_back(workspace)
         return tape.y, tape
 
@@ -74,7 +74,7 @@ cdef class Tape:
         """
         cdef Stack stack = self.weights.stack
         cdef fr_gradients g
-        cdef void *workspace
+        cdef fr_workspace *workspace
         cdef cnp.ndarray dx = None
         cdef int32_t threads = num_threads()
         cdef int64_t places
@@ -103,7 +103,7 @@ cdef class Tape:
             raise RuntimeError("a pullback can be called once: its tape is used up")
         workspace = stack.store.borrow(self.workspace_size)
         with nogil:
-            fr_backward(stack.model, self.weights.packed, &self.sequence, &g, workspace, threads)
+            fr_backward(stack.model, self.weights.packed, &self.sequence, &g, workspace.memory, threads)
         stack.store.give_back(workspace)
         stack.store.give_tape(self.memory)
         self.memory = None

@@ -120,7 +120,7 @@ class LanguageModel(SequenceModel):
         if lengths is not None or tokens.size < self.vocab_size or not self._folds():
             y, state = self._run(tokens, state, lengths)
         else:  # fewer products with W_ih than steps, the same bits
-            y, state = self.rnn._forward(tokens, state, table=self._folded())
+            y, state = self.rnn._forward_folded(tokens, state, self._folded())
         return self.head(y), state
 
     def vjp(

@@ -27,8 +27,6 @@ _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 class _HiddenLayer(Recurrent):
     """A layer whose state is h alone."""
 
-    _state_name = "h_0"
-
     @overload
     def __call__(
         self,
@@ -56,7 +54,9 @@ class _HiddenLayer(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        return self._forward(x, h_0, lengths, hx)
+        return self._stack.forward(
+            self, "h_0", x, h_0, hx, lengths, self.batch_first, self._first_state
+        )
 
 
 @registered
@@ -150,7 +150,6 @@ class LSTM(Recurrent):
         "peephole",
         "recurrent_activation",
     )
-    _state_name = "state"
     _num_saturable = 3
 
     def __init__(
@@ -203,7 +202,9 @@ class LSTM(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and (h_n, c_n) of a whole sequence, started from state, the pair (h_0, c_0)."""
-        return self._forward(x, state, lengths, hx)
+        return self._stack.forward(
+            self, "state", x, state, hx, lengths, self.batch_first, self._first_state
+        )
 
 
 @registered
@@ -261,13 +262,11 @@ class GRU(_HiddenLayer):
 class _HiddenCell(Cell):
     """A cell whose state is h alone."""
 
-    _state_name = "h"
-
     def __call__(
         self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> FloatArray:
         """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._forward(x, h, None, hx)
+        h_n: FloatArray = self._stack.forward(self, "h", x, h, hx)
         return h_n
 
 
@@ -305,7 +304,6 @@ class LSTMCell(Cell):
     has_cell = True
     _family = "LSTMCell"
     _options = (*Cell._options, "peephole", "recurrent_activation")
-    _state_name = "state"
 
     def __init__(
         self,
@@ -324,8 +322,8 @@ class LSTMCell(Cell):
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """The next (h, c); PyTorch's name hx= for the state is taken too."""
-        h, c = self._forward(x, state, None, hx)
-        return h, c
+        last: tuple[FloatArray, FloatArray] = self._stack.forward(self, "state", x, state, hx)
+        return last
 
 
 @registered

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from fastrnn import _core
 from fastrnn._arrays import (
     MAX_LAYERS,
@@ -25,14 +23,13 @@ from fastrnn._arrays import (
     as_prefix,
     as_probability,
     as_size,
-    either,
 )
 from fastrnn.nn import state_dict
 from fastrnn.nn.gate_activation import GateActivation, as_gate_activation
 from fastrnn.nn.gradient_flow import GradientFlow
 from fastrnn.nn.making import check_at_hand, unfilled
 from fastrnn.nn.module import LoadReport, Module, TensorSpec, fill_uniform
-from fastrnn.nn.packed import checked, is_packed, sorted_lengths, starts
+from fastrnn.nn.packed import PackedSequence, checked, sorted_lengths, starts
 from fastrnn.nn.stream import Stream
 from fastrnn.nn.tape import Pullback, Recording, Tokens, as_budget
 
@@ -49,7 +46,6 @@ class RecurrentModule(Module):
 
     has_cell: ClassVar[bool] = False  # whether the state is (h, c)
     _family: ClassVar[str]  # how checkpoint readers call the class
-    _state_name: ClassVar[str]  # how the call names its state argument
     _derived = Module._derived | {"_stack"}
     _is_packed_whole = True
     _options: ClassVar[tuple[str, ...]] = ("input_size", "hidden_size", "bias")
@@ -113,33 +109,6 @@ class RecurrentModule(Module):
         self._stack = self._new_stack()
         super()._restore(parameters, gradients)
 
-    def _forward(
-        self,
-        x: ArrayLike,
-        state: Any = None,
-        lengths: ArrayLike | None = None,
-        hx: Any = None,
-        table: _core.Table | None = None,
-    ) -> Any:
-        """What the call gives; with a table, x are tokens. `hx`: PyTorch's name of the state."""
-        name = self._state_name
-        if hx is not None:
-            state = either(state, hx, name)
-        stack = self._stack if table is None else table.stack
-        return stack.forward(self._batch(stack, name, x, state, lengths, table))
-
-    def _batch(
-        self,
-        stack: _core.Stack,
-        name: str,
-        x: ArrayLike,
-        state: Any,
-        lengths: ArrayLike | None,
-        table: _core.Table | None,
-    ) -> _core.Batch:
-        """The arguments of a call, checked; `name` is that of the state."""
-        raise NotImplementedError
-
     @classmethod
     def from_state_dict(
         cls,
@@ -186,19 +155,11 @@ class Cell(RecurrentModule):
         sizes = self.input_size, self.hidden_size
         return self._cell, *sizes, 1, 1, 0, self.bias, False, self.recurrent_activation
 
+    def _new_stack(self) -> _core.Stack:
+        return _core.Stack(*self._sizes(), single_step=True)
+
     def _tensors(self) -> list[TensorSpec]:
         return [(n.removesuffix("_l0"), shape, at) for n, shape, at in self._stack.tensors]
-
-    def _batch(
-        self,
-        stack: _core.Stack,
-        name: str,
-        x: ArrayLike,
-        state: Any,
-        lengths: ArrayLike | None,
-        table: _core.Table | None,
-    ) -> _core.Batch:
-        return stack.batch(self, name, x, state, None, _core.SINGLE_STEP)
 
 
 class Recurrent(RecurrentModule):
@@ -323,28 +284,18 @@ class Recurrent(RecurrentModule):
     def memory_budget(self, value: int | None) -> None:
         self._memory_budget = as_budget(value)
 
-    def _batch(
-        self,
-        stack: _core.Stack,
-        name: str,
-        x: ArrayLike,
-        state: Any,
-        lengths: ArrayLike | None,
-        table: _core.Table | None,
-    ) -> _core.Batch:
-        first = self._first_state
-        if table is not None:
-            return stack.batch(self, name, x, state, lengths, False, first, None, None, table)
-        if type(x) is np.ndarray or not is_packed(x):
-            return stack.batch(self, name, x, state, lengths, self.batch_first, first)
-        if lengths is not None:
-            raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+    def _forward_folded(self, tokens: IntArray, state: Any, table: _core.Table) -> Any:
+        """What the call gives for the embedding of tokens (T, N) or (T,) that the table folds."""
+        return table.stack.forward(
+            self, "state", tokens, state, None, None, False, self._first_state, table
+        )
+
+    @staticmethod
+    def _unpack(x: PackedSequence) -> tuple[PackedSequence, IntArray, IntArray]:
+        """For the core: a packed batch, checked, the lengths of its rows and where steps start."""
         packed = checked(x)
         sizes = packed.batch_sizes
-        counts = sorted_lengths(sizes)
-        return stack.batch(
-            self, name, packed.data, state, counts, False, first, packed, starts(sizes)
-        )
+        return packed, sorted_lengths(sizes), starts(sizes)
 
     def vjp(
         self,
@@ -378,7 +329,9 @@ class Recurrent(RecurrentModule):
         """
         weights = self._current_backward_weights()
         table = None if tokens is None else _core.Table(weights.stack, tokens.embedding)
-        batch = self._batch(weights.stack, "state", x, state, lengths, table)
+        batch = weights.stack.batch(
+            self, "state", x, state, None, lengths, self.batch_first, self._first_state, table
+        )
         generator = self.generator if self.dropout else None
         recording = Recording(weights, batch, self.dropout, generator, self._memory_budget)
         report = self._keep_flow if flow else None

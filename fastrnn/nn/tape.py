@@ -44,7 +44,7 @@ class Recording:
         self.tapes: list[Tape] = []
         self.masks: list[AnyArray | None] = []
         if batch.rows == 0:
-            self.outputs = stack.forward(batch)
+            self.outputs = stack.run(batch)
             return
         every = checkpoint_every(stack, memory_budget, batch.steps, batch.rows, batch.elements)
         y, tape = weights.record(batch, 0, None, every)
