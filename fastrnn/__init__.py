@@ -15,30 +15,8 @@ except ImportError as error:
 
 from fastrnn import _renamed, _startup
 from fastrnn.config import get_num_threads, num_threads, set_num_threads, show_config
-from fastrnn.nn import (
-    GRU,
-    LSTM,
-    RNN,
-    Attention,
-    Dropout,
-    Embedding,
-    EmbeddingDropout,
-    GRUCell,
-    LayerNorm,
-    Linear,
-    LockedDropout,
-    LSTMCell,
-    PackedSequence,
-    RNNCell,
-    ScalarMix,
-    Shortlist,
-    Stream,
-    WeightDrop,
-    pack_padded_sequence,
-    pack_sequence,
-    pad_packed_sequence,
-    pad_sequence,
-)
+from fastrnn.nn import *  # noqa: F403  # all of nn.__all__ is public here, too
+from fastrnn.nn import __all__ as _modules
 
 if TYPE_CHECKING:
     from fastrnn import data, decode, losses, models, nn, optim, plot, train
@@ -55,25 +33,8 @@ _startup.start()
 __version__ = "0.1.0"
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
-    "Attention",
-    "Dropout",
-    "Embedding",
-    "EmbeddingDropout",
-    "GRUCell",
+    *_modules,
     "Generation",
-    "LSTMCell",
-    "LayerNorm",
-    "Linear",
-    "LockedDropout",
-    "PackedSequence",
-    "RNNCell",
-    "ScalarMix",
-    "Shortlist",
-    "Stream",
-    "WeightDrop",
     "__version__",
     "data",
     "decode",
@@ -87,10 +48,6 @@ __all__ = [
     "nn",
     "num_threads",
     "optim",
-    "pack_padded_sequence",
-    "pack_sequence",
-    "pad_packed_sequence",
-    "pad_sequence",
     "plot",
     "read_checkpoint",
     "save",

@@ -100,7 +100,7 @@ def _loaders() -> dict[str, Callable[[Mapping[str, Any]], Module]]:
     """By class name, what makes a module, without values, from its description."""
     from fastrnn import models, nn
 
-    kinds: list[type[Module]] = [nn.RNN, nn.LSTM, nn.GRU]
+    kinds: list[type[Module]] = [*nn.recurrent.LAYERS.values()]
     kinds += [nn.RNNCell, nn.LSTMCell, nn.GRUCell]
     kinds += [nn.Embedding, nn.Linear, nn.LayerNorm, nn.Attention]
     kinds += [nn.ScalarMix]
