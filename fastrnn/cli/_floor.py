@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 from fastrnn import _core
 
-GATES = {cell.family.lower(): cell.gates for cell in _core.cells()}
+GATES = {family.lower(): gates for family, gates in _core.families().items()}
 FLOAT_BYTES = 4
 ADAM_VECTORS = 4  # parameters, gradients, and the averages of these and of their squares
 

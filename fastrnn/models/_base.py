@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Described = TypeVar("Described", bound="Model")
 Folded = tuple[tuple[int, ...], _core.Table]  # versions of the parameters, and what they give
 
-RNNS = LAYERS
+RNNS: dict[str, type[RNN | LSTM | GRU]] = LAYERS
 
 _KINDS: dict[str, dict[str, type[Module]]] = {
     "embedding": {"Embedding": Embedding},

@@ -379,10 +379,8 @@ class GRUCell(Cell):
         return h_n
 
 
-# Every family of the core has a layer of its name here.
-LAYERS: dict[str, type[RNN | LSTM | GRU]] = {
-    c.family.lower(): globals()[c.family] for c in _core.cells()
-}
+# Every family of the core has a layer of its name here; the one with the most gates comes first.
+LAYERS = {family.lower(): globals()[family] for family in _core.families()}
 
 
 def _check_sigmoid(nonlinearity: str, recurrent_activation: object) -> None:
