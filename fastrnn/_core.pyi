@@ -20,6 +20,7 @@ class CellInfo(NamedTuple):
     unit_tensor: str
 
 def cells() -> list[CellInfo]: ...
+def families() -> dict[str, int]: ...
 
 class Store:
     trained: bool

@@ -171,6 +171,11 @@ def cells():
     return found
 
 
+def families():
+    """The families of cells and how many gates each has, the one with the most first."""
+    return dict(sorted({cell.family: cell.gates for cell in cells()}.items(), key=lambda item: -item[1]))
+
+
 cdef fr_shape new_shape(str cell, int input_size, int hidden_size, int num_layers, int num_directions, int proj_size,
                         bint bias, bint merge_sum, gates) except *:
     """A valid shape; gates: "sigmoid" or ("hard_sigmoid", alpha, beta)."""

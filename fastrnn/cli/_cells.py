@@ -7,4 +7,4 @@ from fastrnn.models._base import RNNS as LAYERS
 
 __all__ = ["GATES", "LAYERS"]
 
-GATES = {cell.family.lower(): cell.gates for cell in _core.cells()}
+GATES = {family.lower(): gates for family, gates in _core.families().items()}

@@ -18,7 +18,7 @@ from fastrnn.nn.tape import as_budget
 Rnn = RNN | LSTM | GRU
 Folded = tuple[tuple[int, ...], _core.Table]  # versions of the parameters, and what they give
 
-RNNS = LAYERS
+RNNS: dict[str, type[RNN | LSTM | GRU]] = LAYERS
 
 # Tokens are looked up in a folded table (embedding times W_ih) up to this size, because a table
 # that leaves the L2 cache would cost more to read than the product it saves.

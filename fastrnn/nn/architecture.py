@@ -19,7 +19,7 @@ Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 
 _LAYER_KEY = re.compile(r"(.*)_l([0-9]+)(_reverse)?")
-_FAMILIES = {cell.gates: cell.family for cell in _core.cells()}
+_FAMILIES = {gates: family for family, gates in _core.families().items()}
 _MOST_RIVALS = 64  # layers of one module that are asked whether an initial state is theirs
 
 

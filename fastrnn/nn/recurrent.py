@@ -349,10 +349,8 @@ class GRUCell(_HiddenCell):
         super().__init__(_RESETS[reset], input_size, hidden_size, bias, recurrent_activation)
 
 
-# Every family of the core has a layer of its name here.
-LAYERS: dict[str, type[RNN | LSTM | GRU]] = {
-    c.family.lower(): globals()[c.family] for c in _core.cells()
-}
+# Every family of the core has a layer of its name here; the one with the most gates comes first.
+LAYERS = {family.lower(): globals()[family] for family in _core.families()}
 
 
 def _check_sigmoid(nonlinearity: str, recurrent_activation: object) -> None:

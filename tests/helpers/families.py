@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import fastrnn
+from fastrnn import _core
 
 FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
     "rnn_tanh": (fastrnn.RNN, {}),
@@ -20,6 +21,12 @@ FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
     "lstm_peephole_projected": (fastrnn.LSTM, {"proj_size": -1, "peephole": True}),
     "gru": (fastrnn.GRU, {}),
     "gru_reset_before": (fastrnn.GRU, {"reset": "before"}),
+}
+# A cell whose layer has no options to choose it by is there as well.
+FAMILIES |= {
+    cell.name: (getattr(fastrnn, cell.family), {})
+    for cell in _core.cells()
+    if cell.name not in FAMILIES
 }
 LSTMS = [name for name in FAMILIES if name.startswith("lstm")]
 

@@ -265,12 +265,7 @@ def tolerance(products: int, steps: int, layers: int = 1, scale: float = 1.0) ->
 
 def cell_name(module: Any) -> str:
     """The key of STEPS for a layer or a cell of fastrnn."""
-    config = module.config
-    if "nonlinearity" in config:
-        return f"rnn_{config['nonlinearity']}"
-    if "reset" in config:
-        return "gru" if config["reset"] == "after" else "gru_reset_before"
-    return "lstm_peephole" if config["peephole"] else "lstm"
+    return str(module._cell)
 
 
 def gate_of(module: Any) -> Gate:
