@@ -104,6 +104,7 @@ def _loaders() -> dict[str, Callable[[Mapping[str, Any]], Module]]:
     kinds += [nn.RNNCell, nn.LSTMCell, nn.GRUCell]
     kinds += [nn.Embedding, nn.Linear, nn.LayerNorm, nn.Attention]
     kinds += [nn.ScalarMix, nn.Conv1d, nn.ScaleShift, nn.PReLU, *nn.ACTIVATIONS]
+    kinds += [nn.Pooling, nn.Flip]
     made = {kind.__name__: _from_config(kind) for kind in kinds}
     return made | {kind.__name__: kind._from_description for kind in models.KINDS}
 

@@ -26,6 +26,8 @@ SMALL = {
     fastrnn.Conv1d: {"in_channels": 2, "out_channels": 3, "kernel_size": 2},
     fastrnn.ScaleShift: {"num_features": 2},
     fastrnn.PReLU: {},
+    fastrnn.Pooling: {},
+    fastrnn.Flip: {},
     fastrnn.Dropout: {},
     fastrnn.LockedDropout: {},
     fastrnn.ScalarMix: {"size": 2},

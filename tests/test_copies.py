@@ -101,6 +101,8 @@ MADE = {
     fastrnn.LayerNorm: lambda: fastrnn.LayerNorm(4, eps=0.25),
     fastrnn.Conv1d: lambda: fastrnn.Conv1d(2, 4, 2, 1, "causal", 2, 2, False),
     fastrnn.ScaleShift: lambda: fastrnn.ScaleShift(2),
+    fastrnn.Pooling: lambda: fastrnn.Pooling("max"),
+    fastrnn.Flip: fastrnn.Flip,
     fastrnn.PReLU: lambda: fastrnn.PReLU(2, 0.5),
     fastrnn.Dropout: lambda: fastrnn.Dropout(0.25),
     fastrnn.LockedDropout: lambda: fastrnn.LockedDropout(0.25, batch_first=True),

@@ -45,6 +45,7 @@ from fastrnn.nn.packed import (
     pad_packed_sequence,
     pad_sequence,
 )
+from fastrnn.nn.pooling import Flip, Pooling
 from fastrnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.scalar_mix import ScalarMix
 from fastrnn.nn.shortlist import Shortlist
@@ -67,6 +68,7 @@ __all__ = [
     "Embedding",
     "EmbeddingDropout",
     "Exp",
+    "Flip",
     "GRUCell",
     "HardSigmoid",
     "Hardswish",
@@ -83,6 +85,7 @@ __all__ = [
     "Mish",
     "PReLU",
     "PackedSequence",
+    "Pooling",
     "RNNCell",
     "ReLU",
     "ScalarMix",

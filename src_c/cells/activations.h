@@ -2,11 +2,16 @@
  * or from y (activations.def says which). s = sigmoid, Phi and phi the normal distribution and its
  * density.
  *
- *   gelu x Phi(x)            gelu_tanh x s(2 sqrt(2 / pi) (x + 0.044715 x^3))    silu x s(x)
- *   softplus ln(1 + e^x)     mish x tanh(softplus x)                             softsign x / (1 +
- * |x|) elu x, alpha (e^x - 1)   selu likewise, with fixed factors                   leaky_relu x,
- * slope x hard_sigmoid alpha x + beta within 0..1      hard_swish x (x + 3) / 6, 0 and x outside of
- * -3..3
+ *   gelu           x Phi(x)
+ *   gelu_tanh      x s(2 sqrt(2 / pi) (x + 0.044715 x^3))
+ *   silu           x s(x)
+ *   mish           x tanh(softplus x)
+ *   softplus       ln(1 + e^(beta x)) / beta, x where beta x is above a threshold
+ *   softsign       x / (1 + |x|)
+ *   elu            x, below 0 alpha (e^x - 1); selu likewise, with fixed factors
+ *   leaky_relu     x, below 0 slope x
+ *   hard_sigmoid   alpha x + beta within 0..1
+ *   hard_swish     x (x + 3) / 6, 0 below -3 and x above 3
  *
  * At a corner the gradient is PyTorch's: 0 for relu, hard_sigmoid and clip, the outer side's for
  * hard_swish, the lower side's for leaky_relu and elu. Where x is infinite, a product 0 inf would
