@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn._arrays import FloatArray, IntArray
 from fastrnn.models._parts import is_recurrent
+from fastrnn.nn import pooling as nn_pooling
 
 Back = Callable[[FloatArray], tuple[FloatArray | None, FloatArray | None]]
 
@@ -35,57 +36,17 @@ def last(
 def mean(
     y: FloatArray, h: FloatArray, lengths: IntArray | None, directions: int
 ) -> tuple[FloatArray, Back]:
-    """The mean over a row's own steps; y is 0 after them."""
-    if lengths is None:
-        weights = np.full((len(y), *[1] * (y.ndim - 1)), 1 / len(y), np.float32)
-    else:
-        inside = np.arange(len(y))[:, None] < lengths
-        weights = (inside / np.maximum(lengths, 1)).astype(np.float32)[..., None]
-
-    def back(dfeatures: FloatArray) -> tuple[FloatArray, None]:
-        return weights * dfeatures, None
-
-    return (y * weights).sum(axis=0), back
+    """The mean over a row's own steps."""
+    features, back = nn_pooling.mean(y, lengths)
+    return features, lambda dfeatures: (back(dfeatures), None)
 
 
 def maximum(
     y: FloatArray, h: FloatArray, lengths: IntArray | None, directions: int
 ) -> tuple[FloatArray, Back]:
     """The largest value of every feature over a row's own steps, 0 for a row without any."""
-    shown, empty = y, None
-    if lengths is not None:
-        inside = np.arange(len(y))[:, None] < lengths
-        shown = np.where(inside[..., None], y, np.float32(-np.inf))
-        empty = (lengths == 0)[:, None]
-    steps = shown.argmax(axis=0)[None]
-
-    def back(dfeatures: FloatArray) -> tuple[FloatArray, None]:
-        dy = np.zeros_like(y)
-        kept = dfeatures if empty is None else np.where(empty, np.float32(0), dfeatures)
-        np.put_along_axis(dy, steps, kept[None], axis=0)
-        return dy, None
-
-    return np.take_along_axis(y, steps, axis=0)[0], back
-
-
-def last_step(
-    y: FloatArray, lengths: IntArray | None
-) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
-    """y at every row's own last step, 0 for a row without any, and the pullback to dy."""
-    if lengths is None:
-        steps: IntArray = np.full(y.shape[1:-1], len(y) - 1)
-        empty = np.zeros(steps.shape, bool)
-    else:
-        steps, empty = np.maximum(lengths - 1, 0), lengths == 0
-    places = steps[None, ..., None]
-    inside = np.where(empty, np.float32(0), np.float32(1))[..., None]
-
-    def back(dfeatures: FloatArray) -> FloatArray:
-        dy = np.zeros_like(y)
-        np.put_along_axis(dy, places, (dfeatures * inside)[None], axis=0)
-        return dy
-
-    return np.take_along_axis(y, places, axis=0)[0] * inside, back
+    features, back = nn_pooling.maximum(y, lengths)
+    return features, lambda dfeatures: (back(dfeatures), None)
 
 
 def pooled(
@@ -97,7 +58,7 @@ def pooled(
     """
     if not is_recurrent(layer):
         if pooling == "last":
-            features, to_y = last_step(y, lengths)
+            features, to_y = nn_pooling.last(y, lengths)
             return features, lambda dfeatures: (to_y(dfeatures), None)
         features, to_steps = POOLINGS[pooling](y, y, lengths, 1)
         return features, lambda dfeatures: (to_steps(dfeatures)[0], None)

@@ -44,6 +44,7 @@ from fastrnn.nn.packed import (
     pad_packed_sequence,
     pad_sequence,
 )
+from fastrnn.nn.pooling import Flip, Pooling
 from fastrnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.scalar_mix import ScalarMix
 from fastrnn.nn.shortlist import Shortlist
@@ -65,6 +66,7 @@ __all__ = [
     "Embedding",
     "EmbeddingDropout",
     "Exp",
+    "Flip",
     "GRUCell",
     "HardSigmoid",
     "Hardswish",
@@ -81,6 +83,7 @@ __all__ = [
     "Mish",
     "PReLU",
     "PackedSequence",
+    "Pooling",
     "RNNCell",
     "ReLU",
     "ScalarMix",

@@ -106,6 +106,8 @@ class PReLU(Module):
     """
 
     _options = ("num_parameters", "init")
+    _derived = Module._derived | {"_repeated"}
+    _repeated: tuple[int, FloatArray] | None = None  # for many channels: of which version, what
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         count = as_size(num_parameters, "num_parameters", MAX_SIZE)
@@ -144,11 +146,15 @@ class PReLU(Module):
         return y, once(pullback, "a PReLU")
 
     def _slopes(self, x: FloatArray) -> FloatArray:
-        """The weight of every channel."""
+        """The weight of every channel, kept until the next `repack`."""
         weight = self.parameters["weight"]
-        if self.num_parameters > 1 or x.ndim == 0 or x.shape[-1] == 0:
+        channels = x.shape[-1] if x.ndim else 1
+        if len(weight) > 1 or channels < 2:
             return weight
-        return weight.repeat(x.shape[-1])
+        version, found = self._version, self._repeated
+        if found is None or found[0] != version or len(found[1]) != channels:
+            found = self._repeated = version, weight.repeat(channels)
+        return found[1]
 
     def __repr__(self) -> str:
         return f"PReLU(num_parameters={self.num_parameters})"
