@@ -14,7 +14,7 @@ from memory import c_bytes_in_use, resident_bytes
 
 import fastrnn
 
-STEPS = 3000
+STEPS = 4000
 
 
 def run(stream, x, y, steps):

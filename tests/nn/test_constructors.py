@@ -57,22 +57,25 @@ def test_every_module_is_made_here():
 ARGUMENTS = [(kind, name) for kind in SMALL for name in inspect.signature(kind).parameters]
 
 
-REFUSED = [
-    (kind, name, wrong)
-    for kind, name in ARGUMENTS
-    for wrong in WRONG
-    if name != TEMPERATURE or wrong not in ("2**63", "2**64 of NumPy")  # a float holds them
-]
+def refusal(kind, name, value):
+    """What the error says; "" if there is none."""
+    try:
+        kind(**{**SMALL[kind], name: value})
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "wrong"), REFUSED, ids=[f"{k.__name__}-{n}-{w}" for k, n, w in REFUSED]
+    ("kind", "name"), ARGUMENTS, ids=[f"{k.__name__}-{n}" for k, n in ARGUMENTS]
 )
-def test_what_no_argument_can_be_is_refused_by_name(kind, name, wrong):
-    with pytest.raises((TypeError, ValueError)) as error:
-        kind(**{**SMALL[kind], name: WRONG[wrong]})
-    assert name.split("_")[0] in str(error.value)
-    assert len(str(error.value)) < 600
+def test_what_no_argument_can_be_is_refused_by_name(kind, name):
+    for wrong, value in WRONG.items():
+        if name == TEMPERATURE and wrong in ("2**63", "2**64 of NumPy"):  # a float holds them
+            continue
+        found = refusal(kind, name, value)
+        assert name.split("_")[0] in found, wrong
+        assert len(found) < 600, wrong
 
 
 @pytest.mark.parametrize(
