@@ -208,6 +208,17 @@ def test_decaying_inputs_are_as_good_as_zero():
     assert_same_bits([tiny], [call(layer, np.zeros((3, 2, 4), np.float32))[0]])
 
 
+def test_two_directions_by_units_end_with_the_state_of_every_row(rng):
+    """So many threads, rows and weights that units are divided, and c is written in turns."""
+    layer, lengths = make("lstm", 96, 330, bidirectional=True), [12, 5, 8, 1, 11]
+    given = normal(rng, 12, 5, 96), *states(rng, layer, 5)
+    with fastrnn.num_threads(1):
+        wanted = call(layer, *given, lengths)
+    for threads in (4, 5):
+        with fastrnn.num_threads(threads):
+            assert_same_bits(call(layer, *given, lengths), wanted)
+
+
 def test_all_fused_kernels_give_the_same_bits():
     def results():
         rng = np.random.default_rng(3)

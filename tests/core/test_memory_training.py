@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from families import FAMILIES, make, normal
+from memory import c_bytes_in_use, resident_bytes
 from processes import run_python
-from test_memory import c_bytes_in_use, resident_bytes
 
 import fastrnn
 from fastrnn.data import TextStream
@@ -62,7 +62,7 @@ def test_a_budget_is_kept(budget):
     """Tapes and workspace are allocations of C; the arrays around them are counted and allowed."""
     code = f"""
         import numpy as np
-        from test_memory import c_bytes_in_use
+        from memory import c_bytes_in_use
         import fastrnn
 
         fastrnn.set_num_threads(1)

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from decoding import random_table
+from decoding import Still, random_table
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -238,3 +238,11 @@ def test_the_command_line_keeps_the_promise(more, tmp_path, capsys):
         assert main([*command, *shape, "--max-new-tokens", "9", "--min-new-tokens", "7"]) == 1
         wrong = capsys.readouterr().err
         assert "no text of 7 to 9 tokens, which are --min-new-tokens and --max-new-tokens" in wrong
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "seed": 1}, {"num_beams": 2}], ids=str)
+@pytest.mark.parametrize("least", [1, 3])
+def test_a_stop_sequence_counts_from_the_shortest_length_on(least, options):
+    model = Still([-99.0, 0.0])
+    (found,) = generate(model, [0], max_new_tokens=9, min_new_tokens=least, stop=[[1]], **options)
+    assert (found.tokens, found.finish_reason) == ([1] * least, "stop")

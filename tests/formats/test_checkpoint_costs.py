@@ -74,15 +74,15 @@ FILES = {
     "strangers with one state": mapping(w=WEIGHT, x=named("project", "Odd") + put(1) + b"0"
     + NULLS + put(2) + b"0" + many(get(1) + b")R" + get(2) + b"b")),
     "strangers inside each other": mapping(w=WEIGHT, x=named("project", "Odd") + put(1) + b")R"
-    + put(5) + (b"0" + get(1) + b")R" + get(5) + b"b" + put(5)) * 2000),
+    + put(5) + (b"0" + get(1) + b")R" + get(5) + b"b" + put(5)) * 1200),
     "modules with one state": named("project", "Net") + put(1) + b"0" + STATE + b"}u"
     + NULLS + b"\x86" + put(2) + b"0" + many(get(1) + b")R" + get(2) + b"b"),
-    "deep dictionaries": mapping(w=WEIGHT, x=b"}" + (text("k") + b"}") * 3000 + b"s" * 3000),
+    "deep dictionaries": mapping(w=WEIGHT, x=b"}" + (text("k") + b"}") * 1600 + b"s" * 1600),
     "deep tensors": b"}" + (text("k") + b"}") * 1500 + text("w") + WEIGHT + b"s" + b"s" * 1500,
-    "deep lists": mapping(w=WEIGHT, x=b"]" * 4000 + b"a" * 3999),
-    "empty lists": mapping(w=WEIGHT, x=many(b"]", 15_000)),
-    "empty sets": mapping(w=WEIGHT, x=many(b"\x8f", 15_000)),
-    "odd keys": mapping(w=WEIGHT, x=b"}(" + b"]N" * 3000 + b"u"),
+    "deep lists": mapping(w=WEIGHT, x=b"]" * 2500 + b"a" * 2499),
+    "empty lists": mapping(w=WEIGHT, x=many(b"]", 6000)),
+    "empty sets": mapping(w=WEIGHT, x=many(b"\x8f", 6000)),
+    "odd keys": mapping(w=WEIGHT, x=b"}(" + b"]N" * 1500 + b"u"),
     "far places of the memo": b"N" + b"".join(put(2**32 - 1 - i) for i in range(9000)) + b"0"
     + mapping(w=WEIGHT),
     "a long key in many groups": text("k" * 100_000) + put(1) + b"0" + WIDE + b"0}("

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from paths import CORE, TESTS
+from paths import CORE, INSTALLED, TESTS
 
 from fastrnn import _core
 
@@ -40,6 +44,9 @@ PROGRAMS: dict[str, tuple[list[str], set[str]]] = {
 }
 
 
+ALL = [*PROGRAMS, *(f"test_math {isa}" for isa in MATH)]
+
+
 def is_there() -> bool:
     """Whether there is a C compiler."""
     return shutil.which(COMPILER[0]) is not None
@@ -58,46 +65,85 @@ def compiled(*arguments: str | Path) -> str:
     return run(*COMPILER, *FLAGS, *arguments)
 
 
-class Programs:
-    """All of them, compiled once and run while other tests go on."""
+class Builder:
+    """Compiles the core once, and every program; runs them."""
 
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="fastrnn_c_"))
-        self._pool = ThreadPoolExecutor(os.cpu_count())
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._objects: dict[str, Future[str]] = {}
+
+    def results(self) -> Iterator[tuple[str, str]]:
+        """The name of each program and what went wrong, "" if nothing did, as they end."""
         files = [*CORE.glob("isa/*.c"), *CORE.glob("[!i]*/*.c"), *CORE.glob("*.c")]  # slowest first
-        submit = self._pool.submit
-        self._objects = {source.stem: submit(self._compile, source) for source in files}
-        self._found = {name: submit(self._run, name) for name in PROGRAMS}
-        self._found |= {f"test_math {isa}": submit(self._run_math, isa) for isa in {"base", OWN}}
-
-    def failure(self, name: str) -> str:
-        """Waits for a program; what went wrong, "" if nothing did."""
-        return self._found[name].result()
-
-    def wait(self) -> None:
-        """Until the processors are free again."""
-        wait(self._found.values())
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        shutil.rmtree(self._folder)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            self._objects = {source.stem: pool.submit(self._compile, source) for source in files}
+            names = {pool.submit(self._run, name): name for name in PROGRAMS}
+            names |= {pool.submit(self._run_math, isa): f"test_math {isa}" for isa in {"base", OWN}}
+            yield from ((names[done], done.result()) for done in as_completed(names))
 
     def _compile(self, source: Path) -> str:
         return compiled(THREADS, "-c", source, "-o", self._folder / f"{source.stem}.o")
 
     def _run(self, name: str) -> str:
         arguments, included = PROGRAMS[name]
-        failed: list[Future[str]] = [one for one in self._objects.values() if one.result()]
-        if failed:
-            return failed[0].result()
+        for one in self._objects.values():
+            if one.result():
+                return one.result()
         others = [self._folder / f"{stem}.o" for stem in self._objects if stem not in included]
-        program = self._folder / name
-        made = compiled(
-            THREADS, TESTS / "c" / f"{name}.c", *others, "-o", program, "-lm", "-lpthread"
-        )
+        program, source = self._folder / name, TESTS / "c" / f"{name}.c"
+        made = compiled(THREADS, source, *others, "-o", program, "-lm", "-lpthread")
         return made or run(program, *arguments)
 
     def _run_math(self, isa: str) -> str:
         program = self._folder / f"test_math_{isa}"
         made = compiled("-O2", *MATH[isa], TESTS / "c" / "test_math.c", "-o", program, "-lm")
         return made or run(program)
+
+
+class Programs:
+    """What a process of its own finds out while other tests go on."""
+
+    def __init__(self) -> None:
+        path = {"PYTHONPATH": str(INSTALLED)}
+        self._found: dict[str, str] = {}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], env=os.environ | path, stdout=subprocess.PIPE, text=True
+        )
+
+    def failure(self, name: str) -> str:
+        """Waits for a program; what went wrong, "" if nothing did."""
+        while name not in self._found:
+            self._read()
+        return self._found[name]
+
+    def wait(self) -> None:
+        """Until the processors are free again."""
+        while self._process.poll() is None:
+            self._read()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.communicate()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            name, found = json.loads(line)
+            self._found[name] = found
+            return
+        code = self._process.wait()
+        ended = f"the process that runs the C programs ended with exit code {code}"
+        self._found |= {name: ended for name in ALL if name not in self._found}
+
+
+def main() -> None:
+    """Prints a line of JSON for each program."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="fastrnn_c_") as folder:
+        for result in Builder(Path(folder)).results():
+            print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    main()

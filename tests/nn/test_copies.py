@@ -9,6 +9,7 @@ from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
+from activations import ACTIVATIONS
 
 import fastrnn
 from fastrnn import data, decode, losses, models, nn, optim, schedules, train
@@ -75,7 +76,7 @@ def trainer():
 
 
 # Activations with arguments, all of them unusual; the others have none.
-ACTIVATIONS = {kind: kind for kind in nn.ACTIVATIONS} | {
+ACTIVATIONS_MADE = {kind: kind for kind in ACTIVATIONS} | {
     nn.Clip: lambda: nn.Clip(-0.5, 0.25),
     nn.ELU: lambda: nn.ELU(0.5),
     nn.GELU: lambda: nn.GELU("tanh"),
@@ -137,7 +138,7 @@ MADE = {
         sampling_temperature=2.0,
     ),
     models.FeaturesToSequence: lambda: models.FeaturesToSequence(2, 8, 4, tie_weights=True),
-    **ACTIVATIONS,
+    **ACTIVATIONS_MADE,
     optim.SGD: lambda: trained_optimizer(optim.SGD, lr=0.1, momentum=0.5),
     optim.Adam: lambda: trained_optimizer(optim.Adam, betas=(0.5, 0.75), weight_decay=0.5),
     optim.AdamW: lambda: trained_optimizer(optim.AdamW, eps=0.5),
