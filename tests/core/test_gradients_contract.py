@@ -378,3 +378,14 @@ def test_all_fused_kernels_give_the_same_gradients():
             yield from (*pullback(*outer(rng, layer, 9, 5)), *layer.grads.values())
 
     assert_fused_kernels_agree(gradients)
+
+
+def test_gradients_of_linear_over_steps_may_be_gathered_in_pieces_the_last_first(rng):
+    linear = fastrnn.Linear(9, 21)
+    x, dy = normal(rng, 7, 3, 9), normal(rng, 7, 3, 21)
+    linear.vjp(x)[1](dy)
+    wanted = linear.flat_grad.copy()
+    linear.zero_grad()
+    for piece in (slice(5, 7), slice(4, 5), slice(0, 4)):
+        linear.vjp(x[piece])[1](dy[piece])
+    assert same_bits([linear.flat_grad], [wanted])
