@@ -263,7 +263,7 @@ cdef class Stack:
     cdef readonly list tensors
     cdef readonly str kind
     cdef int32_t features, h_size
-    cdef bint has_cell
+    cdef readonly bint has_cell
     cdef int _resemble(self, Stack other) except -1
     cdef int _describe(self, str cell) except -1
     cdef int _check_features(self, cnp.npy_intp size, owner) except -1

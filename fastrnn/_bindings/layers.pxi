@@ -18,6 +18,21 @@ cdef class Stack:
             self.store = Store(num_layers)
         self.model = fr_model_create(&self.shape, self.store.block(&self.store.weights, self.num_packed_bytes))
 
+    @property
+    def num_layers(self):
+        """L."""
+        return self.shape.num_layers
+
+    @property
+    def hidden_size(self):
+        """H, the width of c."""
+        return self.shape.hidden_size
+
+    @property
+    def state_size(self):
+        """R, the width of h."""
+        return self.h_size
+
     cdef int _resemble(self, Stack other) except -1:
         self.shape, self.kind, self.has_cell, self.tensors = other.shape, other.kind, other.has_cell, other.tensors
         self.num_parameters, self.num_packed_bytes = other.num_parameters, other.num_packed_bytes

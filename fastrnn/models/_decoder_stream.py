@@ -87,14 +87,14 @@ def _stream_of(
     table = None if decoder.feeds else decoder._folded()
     embedding = decoder.embedding.weight.copy() if table is None else None
     stream = Stream.over(
-        decoder.rnn,
+        decoder.rnn._shared_stack() if table is None else table.stack,
         len(sources),
         bytes(16),  # a fingerprint: no snapshot will be asked for
-        table,
-        decoder.head._shared_dense() if shortlist is None else shortlist.dense,
-        embedding,
-        decoder.look_at(encoded, sources),
-        shortlist,
+        table=table,
+        head=decoder.head._shared_dense() if shortlist is None else shortlist.dense,
+        embedding=embedding,
+        look=decoder.look_at(encoded, sources),
+        shortlist=shortlist,
     )
     state = [np.take(part, sources, axis=1) for part in as_list(encoded.state)]
     stream.state = state[0] if len(state) == 1 else (state[0], state[1])

@@ -201,7 +201,14 @@ class SequenceModel(Model):
         self.rnn._check_streams()
         embedding = None if self.embedding is None else self.embedding.weight.copy()
         head = self.head._shared_dense()
-        return Stream.over(self.rnn, batch_size, self.fingerprint(), None, head, embedding)
+        return Stream.over(
+            self.rnn._shared_stack(),
+            batch_size,
+            self.fingerprint(),
+            self.rnn._first_state,
+            head=head,
+            embedding=embedding,
+        )
 
 
 def new_parts(

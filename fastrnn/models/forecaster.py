@@ -126,8 +126,13 @@ class Forecaster(Forecasts):
 
         x and forecasts are in the series' own units, forecasts as `predict` gives them.
         """
-        arguments = (self.rnn, batch_size, self.fingerprint(), None, self.head._shared_dense())
-        stream = ForecastStream.over(*arguments)
+        stream = ForecastStream.over(
+            self.rnn._shared_stack(),
+            batch_size,
+            self.fingerprint(),
+            self.rnn._first_state,
+            head=self.head._shared_dense(),
+        )
         stream.forecasts, stream.scaler = self, self.scaler
         stream.unscaler = None if self.scaler is None else self.scaler.select(self.targets)
         return stream

@@ -210,14 +210,16 @@ class LanguageModel(SequenceModel):
         first layer's weights, with the same bits as a result.
         """
         self.rnn._check_streams()
-        arguments = (self.rnn, batch_size, self.fingerprint())
+        arguments = (batch_size, self.fingerprint(), self.rnn._first_state)
         head = self.head._shared_dense()
         if self._folds():
-            return Stream.over(*arguments, self._folded(), head)
+            table = self._folded()
+            return Stream.over(table.stack, *arguments, table=table, head=head)
         versions, rows = self._versions(), self._rows
         if rows is None or rows[0] != versions:
             rows = self._rows = versions, self.embedding.weight.copy()
-        return Stream.over(*arguments, None, head, rows[1])
+        stack = self.rnn._shared_stack()
+        return Stream.over(stack, *arguments, head=head, embedding=rows[1])
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""

@@ -129,6 +129,12 @@ class Recurrent(Module):
         """The same part of `flat_grad`."""
         return self.flat_grad[: self._stack.num_parameters]
 
+    @property
+    def _first_state(self) -> list[FloatArray]:
+        """What the layer has learned to start from: h_0 and, for an LSTM, c_0; else nothing."""
+        names = ("h_0", "c_0")[: 1 + self.has_cell] if self.learned_state else ()
+        return [self.parameters[name] for name in names]
+
     def _shared_stack(self) -> _core.Stack:
         """The packed weights, which are never written again."""
         return self._stack
@@ -265,7 +271,7 @@ class Recurrent(Module):
         A bidirectional layer cannot stream (ValueError): it would have to see the future.
         """
         self._check_streams()
-        return Stream.over(self, batch_size, self.fingerprint())
+        return Stream.over(self._stack, batch_size, self.fingerprint(), self._first_state)
 
     def _check_streams(self) -> None:
         """Refuse two directions."""

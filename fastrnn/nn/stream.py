@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -15,12 +16,10 @@ from fastrnn._arrays import (
     as_size,
     with_article,
 )
-from fastrnn.nn.initial_state import for_rows
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from fastrnn.nn._layer import Recurrent
     from fastrnn.nn.shortlist import Shortlist
 
 # Snapshot: this header, h and c as little-endian float32, then a checksum of all before it.
@@ -45,39 +44,42 @@ class Stream(_core.Stream):
     _fingerprint: bytes
     _layers: int
     _sizes_of_row: tuple[int, int]  # R, H (0: no c)
-    _first: tuple[FloatArray | None, FloatArray | None] | None = None  # learned h, c; else zeros
+    _first: list[FloatArray]  # learned h and, for an LSTM, c; empty: zeros
 
     @classmethod
     def over(
         cls,
-        layer: Recurrent,
+        stack: _core.Stack,
         batch_size: int,
         fingerprint: bytes,
+        first_state: Sequence[FloatArray] = (),
+        *,
         table: _core.Table | None = None,
         head: _core.Dense | None = None,
         embedding: FloatArray | None = None,
         look: _core.Look | None = None,
         shortlist: Shortlist | None = None,
     ) -> Self:
-        """A stream through `layer`, with what stands before it (nothing, a table of tokens or their
-        embedding (V, I), which is kept) and behind it: attention, a head, that of a shortlist.
+        """A stream through `stack`, with what stands before it (nothing, its table of tokens or
+        their embedding (V, I), which is kept) and behind it: attention, a head, a shortlist's head.
+
+        first_state: a learned h (L, R) and an LSTM's c (L, H), which are copied; zeros if empty.
         """
         rows = as_size(batch_size, "batch_size")
         listed = () if shortlist is None else (shortlist.ids, shortlist.out_features)
-        stack = layer._shared_stack() if table is None else table.stack
         stream = cls(stack, rows, table, head, embedding, look, *listed)
         stream._fingerprint = fingerprint
-        stream._layers = layer.num_layers
-        stream._sizes_of_row = (layer.state_size, layer.hidden_size if layer.has_cell else 0)
-        if layer.learned_state:
-            stream._first = layer._split_state(for_rows(layer, rows), "state")
+        stream._layers = stack.num_layers
+        stream._sizes_of_row = (stack.state_size, stack.hidden_size if stack.has_cell else 0)
+        stream._first = [np.repeat(part[:, None], rows, axis=1) for part in first_state]
+        if stream._first:
             stream.reset()
         return stream
 
     def reset(self) -> None:
         """Return to the first state, zeros or what the layer has learned, with all rows."""
         super().reset()
-        if self._first is not None:
+        if self._first:
             self.set_state(*self._first)
 
     @property
