@@ -30,6 +30,7 @@ cdef object int64 = numpy.dtype(numpy.int64)
 cdef enum:
     RELEASE_GIL = 16384
     MAX_DIMENSIONS = 64  # of a NumPy array
+    MAX_PORTS = 16  # inputs or outputs of a network
     SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
 
 cdef int32_t num_threads = 1
@@ -126,6 +127,7 @@ include "_bindings/store.pxi"
 include "_bindings/layers.pxi"
 include "_bindings/linear.pxi"
 include "_bindings/rows.pxi"
+include "_bindings/network.pxi"
 include "_bindings/streams.pxi"
 include "_bindings/losses.pxi"
 include "_bindings/attention.pxi"

@@ -31,7 +31,7 @@ from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.dropout import dropped, locked_shape
 from fastrnn.nn.module import Module
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 from fastrnn.nn.tape import Tokens
 from fastrnn.nn.weight_drop import dropped_vjp
 
@@ -201,7 +201,8 @@ class SequenceModel(Model):
         self.rnn._check_streams()
         embedding = None if self.embedding is None else self.embedding.weight.copy()
         head = self.head._shared_dense()
-        return Stream.over(
+        return stack_stream(
+            Stream,
             self.rnn._shared_stack(),
             batch_size,
             self.fingerprint(),

@@ -25,7 +25,7 @@ from fastrnn.nn import Linear
 from fastrnn.nn.dropout import dropped
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import once
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 
 
 class Forecaster(Forecasts):
@@ -126,7 +126,8 @@ class Forecaster(Forecasts):
 
         x and forecasts are in the series' own units, forecasts as `predict` gives them.
         """
-        stream = ForecastStream.over(
+        stream = stack_stream(
+            ForecastStream,
             self.rnn._shared_stack(),
             batch_size,
             self.fingerprint(),

@@ -29,7 +29,7 @@ from fastrnn.models._sequence import Rnn, SequenceModel
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.module import LoadReport, fill_uniform, unfilled, with_shapes
 from fastrnn.nn.pullback import once
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 
 
 class LanguageModel(SequenceModel):
@@ -214,12 +214,12 @@ class LanguageModel(SequenceModel):
         head = self.head._shared_dense()
         if self._folds():
             table = self._folded()
-            return Stream.over(table.stack, *arguments, table=table, head=head)
+            return stack_stream(Stream, table.stack, *arguments, table=table, head=head)
         versions, rows = self._versions(), self._rows
         if rows is None or rows[0] != versions:
             rows = self._rows = versions, self.embedding.weight.copy()
         stack = self.rnn._shared_stack()
-        return Stream.over(stack, *arguments, head=head, embedding=rows[1])
+        return stack_stream(Stream, stack, *arguments, head=head, embedding=rows[1])
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""

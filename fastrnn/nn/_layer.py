@@ -34,7 +34,7 @@ from fastrnn.nn import initial_state, state_dict
 from fastrnn.nn.gradient_flow import GradientFlow
 from fastrnn.nn.module import LoadReport, Module, check_at_hand, fill_uniform, unfilled
 from fastrnn.nn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 from fastrnn.nn.tape import Batch, Frame, Pullback, Recording, Tokens, as_budget
 
 if TYPE_CHECKING:
@@ -271,7 +271,9 @@ class Recurrent(Module):
         A bidirectional layer cannot stream (ValueError): it would have to see the future.
         """
         self._check_streams()
-        return Stream.over(self._stack, batch_size, self.fingerprint(), self._first_state)
+        return stack_stream(
+            Stream, self._stack, batch_size, self.fingerprint(), self._first_state
+        )
 
     def _check_streams(self) -> None:
         """Refuse two directions."""

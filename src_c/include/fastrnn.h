@@ -260,9 +260,9 @@ FR_API size_t fr_network_size(const fr_graph *graph);
 /* Lays a network out; what the graph points to is copied, but not weights and arrays. NULL, or a
  * sentence that says which operations do not fit each other; then there is no network. */
 FR_API const char *fr_network_create(const fr_graph *graph, void *memory, fr_network **network);
-/* The shape of an operation's value. */
-FR_API void fr_network_shape(const fr_network *network, int32_t operation, int32_t *length,
-                             int32_t *channels);
+/* The shape of an operation's value; returns 1 if it has one value for the whole sequence. */
+FR_API int fr_network_shape(const fr_network *network, int32_t operation, int32_t *length,
+                            int32_t *channels);
 /* Why the network cannot go step by step, a sentence, or NULL if it can; and the same for whole
  * sequences. */
 FR_API const char *fr_network_step_error(const fr_network *network);
@@ -305,6 +305,10 @@ FR_API void fr_slots_look(const fr_network *network, fr_slots *slots, int32_t op
  * NULL: not wanted. Never allocates, locks or starts a thread. */
 FR_API void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows,
                             const int64_t *slot, const void *const *inputs, float *const *outputs);
+
+/* Steps over tokens (T, rows), the only input, of all rows in their order, without outputs. */
+FR_API void fr_network_read(const fr_network *network, fr_slots *slots, int64_t steps,
+                            const int64_t *tokens);
 
 /* Whole sequences of all rows, from what their slots carry, which they carry on. Step t of row n is
  * element t * step_stride + n * row_stride of inputs and outputs; a pooled output is (rows, width).

@@ -63,6 +63,7 @@ static fr_network *take_network(const fr_graph *graph, struct fr_arena *arena) {
     fr_network *n = fr_take(arena, 1, sizeof *n), out = {0};
     out.num_operations = graph->num_operations, out.num_outputs = graph->num_outputs;
     out.operations = fr_take(arena, count, sizeof *out.operations);
+    out.inputs = fr_take(arena, count, sizeof *out.inputs);
     out.outputs = fr_take(arena, (size_t)graph->num_outputs, sizeof *out.outputs);
     out.buffer_size = fr_take(arena, count, sizeof *out.buffer_size);
     if (n) *n = out;
@@ -121,8 +122,11 @@ static const char *take_operations(const fr_graph *graph, fr_network *n, struct 
         const char *error = fr_shape_operation(n->operations, graph, i, o);
         if (error) return error;
         copy_inputs(&graph->operations[i], o, arena);
-        if (o->given.kind == FR_OP_INPUT || o->given.kind == FR_OP_TOKENS)
+        o->place = i, o->port = -1;
+        if (o->given.kind == FR_OP_INPUT || o->given.kind == FR_OP_TOKENS) {
+            n->inputs[n->num_inputs] = i;
             o->port = n->num_inputs++;
+        }
         o->state = n->slot_size;
         const size_t floats = fr_operation_state(o) + FR_GROUP - 1;
         if (__builtin_add_overflow(n->slot_size, floats / FR_GROUP * FR_GROUP, &n->slot_size))
@@ -159,10 +163,11 @@ const char *fr_network_create(const fr_graph *graph, void *memory, fr_network **
 
 /* ---- what others ask ---------------------------------------------------------------------- */
 
-void fr_network_shape(const fr_network *network, int32_t operation, int32_t *length,
-                      int32_t *channels) {
-    *length = network->operations[operation].length;
-    *channels = network->operations[operation].channels;
+int fr_network_shape(const fr_network *network, int32_t operation, int32_t *length,
+                     int32_t *channels) {
+    const struct operation *o = &network->operations[operation];
+    *length = o->length, *channels = o->channels;
+    return o->at_end;
 }
 
 const char *fr_network_step_error(const fr_network *n) {

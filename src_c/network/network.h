@@ -11,7 +11,8 @@ struct operation {
     int32_t length, channels; /* of its value */
     size_t width;             /* length * channels */
     int32_t at_end;           /* one value for the whole sequence, behind a pool */
-    int32_t port;             /* FR_OP_INPUT, FR_OP_TOKENS: which of the caller's inputs */
+    int32_t place;            /* in the list */
+    int32_t port;             /* FR_OP_INPUT, FR_OP_TOKENS: which of the caller's inputs; else -1 */
     int32_t output;           /* which of the outputs it is, -1: none */
     int32_t is_carried;       /* a state depends on it: runs also where no output is wanted */
     int32_t buffer;           /* where its value stands, if not in the caller's memory */
@@ -22,9 +23,9 @@ struct operation {
 struct fr_network {
     int32_t num_operations, num_inputs, num_outputs, num_buffers;
     struct operation *operations;
-    int32_t *outputs;    /* (num_outputs) places of operations */
-    size_t *buffer_size; /* (num_buffers) floats per row and step */
-    size_t slot_size;    /* floats */
+    int32_t *inputs, *outputs; /* (num_inputs), (num_outputs) places of operations */
+    size_t *buffer_size;       /* (num_buffers) floats per row and step */
+    size_t slot_size;          /* floats */
     int32_t has_previous;
 };
 

@@ -15,10 +15,14 @@ struct step {
     float *const *outputs; /* or NULL */
 };
 
-/* Where the value of an operation goes: to the caller, or a place of its own. */
+/* Where the caller wants the value of an operation, or NULL. */
+static float *wanted_at(const struct step *s, const struct operation *o) {
+    return o->output >= 0 && s->outputs ? s->outputs[o->output] : NULL;
+}
+
 static float *place_of(const struct step *s, const struct operation *o) {
-    float *y = s->outputs && o->output >= 0 ? s->outputs[o->output] : NULL;
-    return y ? y : s->slots->own[o - s->network->operations];
+    float *y = wanted_at(s, o);
+    return y ? y : s->slots->own[o->place];
 }
 
 static const float *value_of(const struct step *s, const struct operation *o, int32_t i) {
@@ -33,7 +37,7 @@ static void copy_rows(float *to, const float *const *from, int64_t rows, size_t 
 static const float *run_recurrent(const struct step *s, const struct operation *o) {
     const fr_operation *g = &o->given;
     const struct operation *x = fr_input_of(s->network, o, 0);
-    const struct fr_step_memory *m = &s->slots->memory[o - s->network->operations];
+    const struct fr_step_memory *m = &s->slots->memory[o->place];
     const int folded = x->given.kind == FR_OP_TOKENS;
     const float *in = value_of(s, o, 0);
     float *const *parts = fr_parts(s->slots, o, s->rows, s->slot);
@@ -45,8 +49,9 @@ static const float *run_recurrent(const struct step *s, const struct operation *
         for (int64_t r = 0; r < s->rows; r++) m->in[r] = in + (size_t)r * x->width;
     }
     fr_step_slots(g->model, &o->layout, m, s->rows, parts, folded);
-    if (s->rows == 1 && !(s->outputs && o->output >= 0)) return m->in[0];
-    float *y = place_of(s, o);
+    float *y = wanted_at(s, o);
+    if (s->rows == 1 && !y) return m->in[0];
+    y = y ? y : s->slots->own[o->place];
     copy_rows(y, m->in, s->rows, o->width);
     return y;
 }
@@ -76,11 +81,8 @@ static const float *run_stateless(const struct step *s, const struct operation *
     return task.y;
 }
 
-static const float *run_operation(const struct step *s, const struct operation *o) {
+static inline const float *run_operation(const struct step *s, const struct operation *o) {
     switch (o->given.kind) {
-    case FR_OP_INPUT:
-    case FR_OP_TOKENS:
-        return s->inputs[o->port];
     case FR_OP_RECURRENT:
         return run_recurrent(s, o);
     case FR_OP_PREVIOUS:
@@ -109,10 +111,21 @@ void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows, c
     if (rows == 0) return;
     const struct step s = {network, slots, rows, fr_chosen(slots, rows, slot), inputs, outputs};
     const uint64_t mode = fr_float_mode_enter();
-    for (int32_t i = 0; i < network->num_operations; i++) {
-        const struct operation *o = &network->operations[i];
-        if (outputs || o->is_carried) slots->value[i] = run_operation(&s, o);
+    for (int32_t i = 0; i < network->num_inputs; i++) slots->value[network->inputs[i]] = inputs[i];
+    for (const struct operation *o = network->operations, *end = o + network->num_operations;
+         o < end; o++) {
+        if (o->port < 0 && (outputs || o->is_carried))
+            slots->value[o->place] = run_operation(&s, o);
     }
     if (network->has_previous) keep_values(&s);
     fr_float_mode_restore(mode);
+}
+
+void fr_network_read(const fr_network *network, fr_slots *slots, int64_t steps,
+                     const int64_t *tokens) {
+    const int64_t rows = fr_slots_rows(slots);
+    for (int64_t t = 0; t < steps; t++) {
+        const void *const inputs[] = {tokens + t * rows};
+        fr_network_step(network, slots, rows, NULL, inputs, NULL);
+    }
 }

@@ -129,20 +129,40 @@ void fr_lay_out_step(const fr_model *model, int64_t rows, struct fr_step_memory 
     if (arena->base) *memory = out;
 }
 
-static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *l,
-                       const struct fr_stack_slot *layout, const struct fr_step_memory *m,
-                       int64_t layer, int64_t rows, float *const *slot, int folded) {
-    const int projected = l->projection.outputs != 0;
+/* Where the rows of a layer are. */
+static void find_rows(const struct fr_layer *l, const struct fr_stack_slot *layout,
+                      const struct fr_step_memory *m, int64_t layer, int64_t rows,
+                      float *const *slot) {
+    const size_t h_stride = layout->h_stride;
     for (int64_t n = 0; n < rows; n++) {
         float *h = layer_of(layout, slot[n], layer);
-        const size_t newest = (size_t)*newest_of(slot[n]);
-        m->h0[n] = h + newest * layout->h_stride;
-        m->out[n] = h + (1 - newest) * layout->h_stride;
-        m->h1[n] = projected ? m->u + (size_t)n * layout->c_stride : m->out[n];
-        m->c[n] = h + 2 * layout->h_stride;
+        const int newest = *newest_of(slot[n]);
+        float *out = newest ? h : h + h_stride;
+        m->h0[n] = newest ? h + h_stride : h;
+        m->out[n] = out;
+        m->h1[n] = l->projection.outputs ? m->u + (size_t)n * layout->c_stride : out;
+        m->c[n] = h + 2 * h_stride;
     }
-    const struct fr_step step = {
-        .layer = l,
+}
+
+static void project(const struct fr_kernels *kernels, const struct fr_layer *l,
+                    const struct fr_step_memory *m, int64_t rows) {
+    const struct fr_product product = {
+        .matrix = &l->projection,
+        .x = (const float *const *)m->h1,
+        .y = m->out,
+        .rows = rows,
+        .begin = 0,
+        .end = l->projection.blocks,
+    };
+    kernels->product(&product);
+}
+
+void fr_step_slots(const fr_model *model, const struct fr_stack_slot *layout,
+                   const struct fr_step_memory *m, int64_t rows, float *const *slot, int folded) {
+    const struct fr_kernels *kernels = fr_active_kernels();
+    const int32_t cell = model->shape.cell;
+    struct fr_step step = {
         .x = folded ? NULL : m->in,
         .gates = folded ? m->gates : NULL,
         .h0 = m->h0,
@@ -152,33 +172,17 @@ static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *
         .saved = m->saved,
         .u = m->u,
         .rows = (int32_t)rows,
-        .begin = 0,
-        .end = l->blocks,
         .reversed = *newest_of(slot[0]),
     };
-    kernels->step[l->cell](&step);
-    if (kernels->second[l->cell]) kernels->second[l->cell](&step);
-    if (projected) {
-        const struct fr_product product = {
-            .matrix = &l->projection,
-            .x = (const float *const *)m->h1,
-            .y = m->out,
-            .rows = rows,
-            .begin = 0,
-            .end = l->projection.blocks,
-        };
-        kernels->product(&product);
-    }
-    for (int64_t n = 0; n < rows; n++) m->in[n] = m->out[n]; /* the next layer's input */
-}
-
-void fr_step_slots(const fr_model *model, const struct fr_stack_slot *layout,
-                   const struct fr_step_memory *memory, int64_t rows, float *const *slot,
-                   int folded) {
-    const struct fr_kernels *kernels = fr_active_kernels();
-    for (int32_t layer = 0; layer < model->shape.num_layers; layer++) {
-        step_layer(kernels, &model->layers[layer], layout, memory, layer, rows, slot,
-                   folded && layer == 0);
+    for (int64_t layer = 0; layer < model->shape.num_layers; layer++) {
+        const struct fr_layer *l = &model->layers[layer];
+        find_rows(l, layout, m, layer, rows, slot);
+        step.layer = l, step.end = l->blocks;
+        kernels->step[cell](&step);
+        if (kernels->second[cell]) kernels->second[cell](&step);
+        if (l->projection.outputs) project(kernels, l, m, rows);
+        for (int64_t n = 0; n < rows; n++) m->in[n] = m->out[n]; /* the next layer's input */
+        step.x = m->in, step.gates = NULL;
     }
     for (int64_t n = 0; n < rows; n++) *newest_of(slot[n]) ^= 1;
 }
