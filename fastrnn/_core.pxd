@@ -217,7 +217,6 @@ cdef extern from "include/fastrnn.h" nogil:
     int fr_isa_select(const char *name)
     int fr_threads_available()
     int32_t fr_team_size(int32_t threads)
-    void fr_activation(int32_t function, const float *x, float *y, size_t n)
     int64_t fr_calibrate_fma(int64_t rounds)
     int64_t fr_calibrate_read(const float *x, size_t n, int64_t sweeps)
 
@@ -236,6 +235,84 @@ cdef extern from "ops/rows.h" nogil:
     void fr_layer_norm(const fr_norm *norm)
     int64_t fr_take_rows(int64_t n, const int64_t *indices, int64_t limit, int64_t width, const float *table, float *y)
     void fr_mix(int64_t n, float factor, const float *x, int add, float *y)
+
+
+cdef extern from "kernels.h" nogil:
+    enum: FR_ACTIVATIONS, FR_SCALE_SHIFT, FR_PRELU
+
+    ctypedef struct fr_activation:
+        int32_t function
+        float a, b
+        int64_t rows, size
+        const float *x
+        float *y
+        const float *dy
+        float *dx
+
+    ctypedef struct fr_channels:
+        int32_t rule
+        int64_t rows, size
+        const float *x
+        const float *weight
+        const float *bias
+        float *y
+        const float *dy
+        float *dx
+        float *dweight
+        float *dbias
+
+
+cdef extern from "ops/activation.h" nogil:
+    enum: FR_OVER_EACH, FR_OVER_PAIR, FR_OVER_ROW
+
+    struct fr_activation_info:
+        const char *name
+        int32_t over, reads
+        const char *parameter[2]
+        float usual[2]
+
+    const fr_activation_info *fr_activations
+    int32_t fr_activation_named(const char *name)
+    void fr_activate(const fr_activation *activation, int32_t threads)
+    void fr_activate_back(const fr_activation *activation, int32_t threads)
+
+
+cdef extern from "ops/elementwise.h" nogil:
+    void fr_apply_channels(const fr_channels *channels, int32_t threads)
+    void fr_apply_channels_back(const fr_channels *channels, int32_t threads)
+
+
+cdef extern from "ops/conv.h" nogil:
+    ctypedef struct fr_conv_shape:
+        int32_t inputs, outputs, kernel, stride, dilation, groups, before, after
+
+    ctypedef struct fr_conv
+    ctypedef struct fr_conv_back
+
+    ctypedef struct fr_conv_call:
+        int64_t signals, length, x_signal, x_position, y_signal, y_position
+        const float *x
+        const float *past
+        float *y
+        const float *dy
+        float *dx
+        float *dpast
+        float *dweight
+        float *dbias
+
+    const char *fr_conv_error(const fr_conv_shape *shape)
+    int64_t fr_conv_length(const fr_conv_shape *shape, int64_t length)
+    size_t fr_conv_size(const fr_conv_shape *shape)
+    fr_conv *fr_conv_create(const fr_conv_shape *shape, void *memory)
+    void fr_conv_load(fr_conv *conv, const float *weight, const float *bias)
+    size_t fr_conv_workspace_size(const fr_conv *conv, int32_t threads)
+    void fr_conv_forward(const fr_conv *conv, const fr_conv_call *call, void *workspace, int32_t threads)
+    void fr_conv_next_past(const fr_conv *conv, const fr_conv_call *call, float *next)
+    size_t fr_conv_back_size(const fr_conv_shape *shape)
+    fr_conv_back *fr_conv_back_create(const fr_conv_shape *shape, void *memory)
+    void fr_conv_back_load(fr_conv_back *back, const float *weight)
+    size_t fr_conv_back_workspace_size(const fr_conv_back *back, int32_t threads)
+    void fr_conv_backward(const fr_conv_back *back, const fr_conv_call *call, void *workspace, int32_t threads)
 
 
 cdef extern from "host.h" nogil:
@@ -328,6 +405,25 @@ cdef class Dense:
     cdef readonly int32_t in_features, out_features
     cdef readonly bint bias
     cdef readonly size_t num_packed_bytes
+
+
+cdef class Activation:
+    cdef fr_activation call
+    cdef const fr_activation_info *info
+    cdef int _rows(self, fr_activation *call, cnp.ndarray x, object owner) except -1
+
+
+cdef class Convolution:
+    cdef fr_conv_shape shape
+    cdef void *memory
+    cdef fr_conv *conv
+    cdef fr_conv_back *back
+    cdef readonly Store store
+    cdef readonly bint bias, backward
+    cdef readonly size_t num_packed_bytes
+    cdef int _call(self, fr_conv_call *call, cnp.ndarray x, bint over_time, object owner) except -1
+    cdef cnp.ndarray _past(self, fr_conv_call *call, object past, cnp.ndarray x)
+    cdef tuple _past_shape(self, cnp.ndarray x)
 
 
 cdef class Table:

@@ -29,6 +29,7 @@ cdef object int64 = numpy.dtype(numpy.int64)
 # Work in multiply-adds from which the GIL is released: about a microsecond.
 cdef enum:
     RELEASE_GIL = 16384
+    ACTIVATION_WORK = 8  # of one activated value
     MAX_DIMENSIONS = 64  # of a NumPy array
     MAX_PORTS = 16  # inputs or outputs of a network
     SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
@@ -63,17 +64,6 @@ def get_isa():
 def threads_available():
     """False in a build without threads and in a forked child of a process that used them."""
     return bool(fr_threads_available())
-
-
-def activation(int function, const float[::1] x not None, float[::1] y not None):
-    """y = exp (0), sigmoid (1) or tanh (2) of x, as the kernels compute it."""
-    if not 0 <= function <= 2:
-        raise ValueError(f"function must be 0, 1 or 2, got {function}")
-    if x.shape[0] != y.shape[0]:
-        raise ValueError(f"y has {y.shape[0]} values, x has {x.shape[0]}")
-    if x.shape[0]:
-        with nogil:
-            fr_activation(function, &x[0], &y[0], x.shape[0])
 
 
 def calibrate_fma(int64_t rounds):
@@ -127,6 +117,8 @@ include "_bindings/store.pxi"
 include "_bindings/layers.pxi"
 include "_bindings/linear.pxi"
 include "_bindings/rows.pxi"
+include "_bindings/activations.pxi"
+include "_bindings/convolutions.pxi"
 include "_bindings/network.pxi"
 include "_bindings/streams.pxi"
 include "_bindings/losses.pxi"

@@ -33,6 +33,7 @@ Loss: TypeAlias = Any  # a float; with reduction="none" an array
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 _Pair: TypeAlias = tuple[FloatArray, FloatArray]  # losses and their derivatives, element by element
 
+_SIGMOID = _core.Activation("sigmoid")
 _REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -185,9 +186,7 @@ def binary_cross_entropy(
 
     def error(x: FloatArray) -> _Pair:
         losses = np.maximum(x, 0) - x * y + np.log1p(np.exp(-np.abs(x)))
-        sigmoid = np.empty_like(x)
-        _core.activation(1, x.ravel(), sigmoid.reshape(-1))
-        return losses, sigmoid - y
+        return losses, _SIGMOID.run(x, None) - y
 
     return _evaluate(error, x, counts, reduction)
 

@@ -60,12 +60,6 @@ int fr_isa_select(const char *name) {
     return 0;
 }
 
-void fr_activation(int32_t function, const float *x, float *y, size_t n) {
-    const uint64_t mode = fr_float_mode_enter();
-    fr_active_kernels()->evaluate(function, x, y, n);
-    fr_float_mode_restore(mode);
-}
-
 /* The results go where the compiler must believe that someone looks. */
 int64_t fr_calibrate_fma(int64_t rounds) {
     float result;

@@ -35,6 +35,13 @@ enum fr_cell_id {
     FR_CELLS
 };
 
+enum fr_activation_id {
+#define ACTIVATION(name, ...) FR_ACTIVATION_##name,
+#include "cells/activations.def"
+#undef ACTIVATION
+    FR_ACTIVATIONS
+};
+
 /* A weight matrix (outputs, inputs) in blocks of 64 outputs, as for a one-slot cell. The backward
  * products use the same form: their inputs are gradients of gates, in the order of the tape. */
 struct fr_matrix {
@@ -130,6 +137,36 @@ struct fr_product {
         reversed; /* blocks from the last to the first: what is still in the cache comes first */
 };
 
+/* An activation over M rows of C outputs; a and b are its parameters, 0 where it has fewer. */
+typedef struct fr_activation {
+    int32_t function; /* enum fr_activation_id */
+    float a, b;
+    int64_t rows, size; /* M, C */
+    const float *x;     /* (M, C), of a PAIR (M, 2 C); backward NULL unless `reads` has it */
+    float *y;        /* (M, C), may be x unless of a PAIR; backward only read, or NULL likewise */
+    const float *dy; /* (M, C), backward only */
+    float *dx;       /* like x, is written, not added to; may be dy unless of a PAIR */
+} fr_activation;
+
+enum fr_channel_rule {
+    FR_SCALE_SHIFT, /* y = x weight + bias, fused: a batch norm with fixed statistics */
+    FR_PRELU,       /* y = x where x > 0, else x weight */
+};
+
+/* Each of M rows of C channels with the same weights. */
+typedef struct fr_channels {
+    int32_t rule;        /* enum fr_channel_rule */
+    int64_t rows, size;  /* M, C */
+    const float *x;      /* (M, C) */
+    const float *weight; /* (C) */
+    const float *bias;   /* (C), of FR_SCALE_SHIFT */
+    float *y;            /* (M, C), may be x */
+    const float *dy;     /* (M, C), backward only */
+    float *dx;           /* (M, C), is written; may be dy; NULL: not wanted */
+    float *dweight;      /* (C), added to, the last row first; NULL: not wanted */
+    float *dbias;        /* (C) likewise */
+} fr_channels;
+
 /* Rows of a panel: what one visit of a weight gradient adds. FR_STRIP columns lie together:
  * (strips, FR_PANEL_ROWS, FR_STRIP), padded with zeros. */
 enum { FR_PANEL_ROWS = 256, FR_STRIP = 16 };
@@ -165,9 +202,17 @@ struct fr_kernels {
     void (*back_second[FR_CELLS])(const struct fr_back *);
     void (*outer)(const struct fr_outer *);
     void (*columns)(const struct fr_columns *);
-    void (*evaluate)(int function, const float *x, float *y, size_t n); /* 0 exp 1 sigmoid 2 tanh */
     int64_t (*fma)(int64_t rounds, float *sink); /* returns the multiply-adds done */
     int64_t (*read)(const float *x, size_t n, int64_t sweeps, float *sink); /* the floats read */
+
+    /* Elementwise passes (activation.h, elementwise.h). Activations take a range of what
+     * fr_activation_units counts. */
+    void (*activate)(const fr_activation *, int64_t first, int64_t last);
+    void (*activate_back)(const fr_activation *, int64_t first, int64_t last);
+    void (*channels)(const fr_channels *, int64_t first, int64_t last);      /* rows */
+    void (*channels_back)(const fr_channels *, int64_t first, int64_t last); /* channels */
+    void (*add)(const float *a, const float *b, float *y, size_t n);
+    void (*multiply)(const float *a, const float *b, float *y, size_t n);
 
     /* Losses and updates (loss.c, update.c); structs of fastrnn.h, some rows or a range of each. */
     int64_t (*cross_entropy)(const struct fr_softmax *, int64_t first, int64_t last);

@@ -60,7 +60,16 @@ def objects(tmp_path_factory) -> list[Path]:
 
 @pytest.mark.parametrize(
     "name",
-    ["test_core", "test_backward", "test_update", "test_decode", "test_attention", "test_fork"],
+    [
+        "test_core",
+        "test_backward",
+        "test_update",
+        "test_decode",
+        "test_attention",
+        "test_ops",
+        "test_activations",
+        "test_fork",
+    ],
 )
 def test_the_core_passes_without_python(name, objects, tmp_path):
     program = tmp_path / name

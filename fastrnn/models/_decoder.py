@@ -21,6 +21,9 @@ from fastrnn.nn.module import Module, fill_uniform
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 
+_TANH = _core.Activation("tanh")
+
+
 class Encoded(NamedTuple):
     """What a decoder starts from: its state, and the memory (S, N, M) it may look at."""
 
@@ -155,9 +158,7 @@ class Decoder(Composite):
 
 def tanh(z: FloatArray) -> FloatArray:
     """tanh, with the bits of the recurrent layers' own."""
-    y = np.empty_like(z)
-    _core.activation(2, z.reshape(-1), y.reshape(-1))
-    return y
+    return _TANH.run(z, None)
 
 
 def tanh_back(y: FloatArray, dy: FloatArray) -> FloatArray:

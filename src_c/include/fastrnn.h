@@ -197,34 +197,27 @@ FR_API void fr_attend(const fr_attention *attention, int32_t threads);
  * and reads values of earlier ones. Packed weights and arrays are the caller's, shared and
  * read-only, and outlive the network. */
 enum fr_operation_kind {
-    FR_OP_INPUT,      /* (length, channels) floats from the caller */
-    FR_OP_TOKENS,     /* one int64 from 0 to V - 1 from the caller */
-    FR_OP_EMBED,      /* a row of table (V, channels) for every token */
-    FR_OP_RECURRENT,  /* model; h0 (L * D, R), c0 (L * D, H): first state, NULL: zeros. Of tokens:
-                      table from fr_table_fill */
-    FR_OP_LINEAR,     /* linear, applied to every vector */
-    FR_OP_CONV,       /* conv along `length`, inside a step */
-    FR_OP_CONV_TIME,  /* conv along time, causal: reads (kernel - 1) * dilation steps before, 0 at
-                       * first
-                       */
-    FR_OP_ACTIVATE,   /* function (enum fr_function) of every float, with its parameters alpha, beta
-                       */
-    FR_OP_SCALE,      /* scale[c] * x + shift[c] */
-    FR_OP_LAYER_NORM, /* over the channels, with eps, scale and shift */
-    FR_OP_SOFTMAX,    /* over the channels */
-    FR_OP_LOG_SOFTMAX,
-    FR_OP_MAGNITUDE, /* 2 C channels -> C: sqrt(x[c]^2 + x[C + c]^2) */
-    FR_OP_ADD, /* of values of one shape; a value of one channel or one vector goes with any */
-    FR_OP_MULTIPLY,
+    FR_OP_INPUT,       /* (length, channels) floats from the caller */
+    FR_OP_TOKENS,      /* one int64 from 0 to V - 1 from the caller */
+    FR_OP_EMBED,       /* a row of table (V, channels) for every token */
+    FR_OP_RECURRENT,   /* model; h0 (L * D, R), c0 (L * D, H): first state, NULL: zeros. Of tokens:
+                          table from fr_table_fill */
+    FR_OP_LINEAR,      /* linear, applied to every vector */
+    FR_OP_CONV,        /* conv along `length`, inside a step */
+    FR_OP_CONV_TIME,   /* conv along time; streams if it is causal with stride 1 */
+    FR_OP_ACTIVATE,    /* `function` (a line of activations.def) with its parameters alpha, beta */
+    FR_OP_CHANNELS,    /* `function` FR_SCALE_SHIFT: x * scale + shift, FR_PRELU; per channel */
+    FR_OP_LAYER_NORM,  /* over the channels, with eps, scale and shift */
+    FR_OP_ADD,         /* of two values of one shape; one channel or one vector stands for all */
+    FR_OP_MULTIPLY,    /* likewise */
     FR_OP_CONCATENATE, /* channels, one after the other */
     FR_OP_SELECT,      /* channels [first, first + channels) */
     FR_OP_RESHAPE,     /* the same floats as (length, channels) */
-    FR_OP_PREVIOUS, /* what any operation, also a later one, gave in the step before; at first 0 */
-    FR_OP_ATTEND, /* queries (A) -> context (M): `attention`, whose memory each row has a source in
-                   */
-    FR_OP_LISTED, /* (K) -> (channels): x[k] at listed[k], -inf elsewhere */
-    FR_OP_POOL,   /* one value for the whole sequence: `function` FR_LAST, FR_MEAN or FR_MAX */
-    FR_OP_FLIP,   /* steps of every row from its last to its first */
+    FR_OP_PREVIOUS,    /* what any operation gave in the step before, later ones too; at first 0 */
+    FR_OP_ATTEND,      /* queries (A) -> context (M): `attention`, where each row has a source */
+    FR_OP_LISTED,      /* (K) -> (channels): x[k] at listed[k], -inf elsewhere */
+    FR_OP_POOL,        /* one value for the whole sequence: `function` FR_LAST, FR_MEAN, FR_MAX */
+    FR_OP_FLIP,        /* the steps of every row from its last to its first */
     FR_OPS
 };
 typedef struct fr_conv fr_conv;
@@ -287,8 +280,8 @@ FR_API void fr_slots_reorder(fr_slots *slots, const int64_t *indices, int64_t ro
 FR_API int64_t fr_slots_rows(const fr_slots *slots);
 
 /* What a slot carries for an operation, in parts of (states, rows, width) floats: a stack's h and c
- * (states: L * D), the inputs that a convolution along time still needs (states: steps, oldest
- * first), a previous value, the weights of attention. 0 if there is no such part. */
+ * (states: L * D), the inputs that a convolution along time still needs, oldest first, a previous
+ * value, the weights of attention (states: 1). 0 if there is no such part. */
 FR_API int fr_network_part(const fr_network *network, int32_t operation, int32_t part,
                            int64_t *states, int64_t *width);
 FR_API void fr_slots_read(const fr_network *network, const fr_slots *slots, int32_t operation,
@@ -337,9 +330,6 @@ FR_API int fr_threads_available(void);
 /* How many threads a call that may use `threads` would ask for now: 1 for a while after one of them
  * was late, because other programs wanted the processors. */
 FR_API int32_t fr_team_size(int32_t threads);
-/* Applies exp (0), sigmoid (1) or tanh (2) of the kernels to n values: for tests of their accuracy.
- */
-FR_API void fr_activation(int32_t function, const float *x, float *y, size_t n);
 /* Independent multiply-adds and nothing else, `rounds` per register: time it to know the peak of a
  * core. Returns how many multiply-adds were done. */
 FR_API int64_t fr_calibrate_fma(int64_t rounds);

@@ -175,6 +175,8 @@ const char *fr_network_step_error(const fr_network *n) {
         const fr_operation *g = &n->operations[i].given;
         if (g->kind == FR_OP_RECURRENT && g->model->shape.num_directions == 2)
             return "a bidirectional layer needs the whole sequence";
+        if (g->kind == FR_OP_CONV_TIME && !fr_conv_continues(fr_conv_shape_of(g->conv)))
+            return "a convolution that reads steps to come needs the whole sequence";
         if (g->kind == FR_OP_POOL || g->kind == FR_OP_FLIP)
             return "pooling and flipping need the whole sequence";
     }

@@ -2,6 +2,8 @@
 #ifndef FASTRNN_NETWORK_H
 #define FASTRNN_NETWORK_H
 
+#include "../ops/activation.h"
+#include "../ops/conv.h"
 #include "../ops/linear.h"
 #include "../time/stream.h"
 

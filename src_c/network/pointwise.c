@@ -40,10 +40,6 @@ static void spread_listed(const struct task *t, int64_t first, int64_t last) {
 
 /* ---- two values -------------------------------------------------------------------------- */
 
-static inline void combine(int multiply, size_t n, const float *a, const float *b, float *y) {
-    for (size_t i = 0; i < n; i++) y[i] = multiply ? a[i] * b[i] : a[i] + b[i];
-}
-
 /* One of the two may have a single vector, or a single channel, that stands for all. */
 static void combine_uneven(const struct task *t, int multiply, int64_t first, int64_t last) {
     const struct operation *o = t->operation;
@@ -69,9 +65,9 @@ static void combine_rows(const struct task *t, int multiply, int64_t first, int6
         fr_input_of(t->network, o, 1)->width != o->width) {
         combine_uneven(t, multiply, first, last);
     } else if (multiply) {
-        combine(1, n, fr_x(t, 0) + at, fr_x(t, 1) + at, t->y + at);
+        fr_active_kernels()->multiply(fr_x(t, 0) + at, fr_x(t, 1) + at, t->y + at, n);
     } else {
-        combine(0, n, fr_x(t, 0) + at, fr_x(t, 1) + at, t->y + at);
+        fr_active_kernels()->add(fr_x(t, 0) + at, fr_x(t, 1) + at, t->y + at, n);
     }
 }
 
@@ -92,6 +88,34 @@ static void normalize(const struct task *t, int64_t first, int64_t last) {
     fr_layer_norm(&norm);
 }
 
+static void activate(const struct task *t, int64_t first, int64_t last) {
+    const struct operation *o = t->operation, *x = fr_input_of(t->network, o, 0);
+    const fr_activation call = {
+        .function = o->given.function,
+        .a = o->given.alpha,
+        .b = o->given.beta,
+        .rows = (last - first) * o->length,
+        .size = o->channels,
+        .x = fr_x(t, 0) + (size_t)first * x->width,
+        .y = t->y + (size_t)first * o->width,
+    };
+    fr_activate_here(&call);
+}
+
+static void apply_channels(const struct task *t, int64_t first, int64_t last) {
+    const struct operation *o = t->operation;
+    const fr_channels call = {
+        .rule = o->given.function,
+        .rows = (last - first) * o->length,
+        .size = o->channels,
+        .x = fr_x(t, 0) + (size_t)first * o->width,
+        .weight = o->given.scale,
+        .bias = o->given.shift,
+        .y = t->y + (size_t)first * o->width,
+    };
+    fr_active_kernels()->channels(&call, 0, call.rows);
+}
+
 static void take_embedded(const struct task *t, int64_t first, int64_t last) {
     const int64_t *tokens = (const int64_t *)(const void *)fr_x(t, 0);
     const size_t width = t->operation->width;
@@ -109,7 +133,6 @@ static void run_linear(const struct task *t, int64_t first, int64_t last) {
 void fr_run_rows(const struct task *t, int64_t first, int64_t last) {
     const struct operation *o = t->operation;
     const size_t at = (size_t)first * o->width, n = (size_t)(last - first) * o->width;
-    const struct fr_kernels *kernels = fr_active_kernels();
     switch (o->given.kind) {
     case FR_OP_EMBED:
         take_embedded(t, first, last);
@@ -139,7 +162,10 @@ void fr_run_rows(const struct task *t, int64_t first, int64_t last) {
         spread_listed(t, first, last);
         break;
     case FR_OP_ACTIVATE:
-        kernels->evaluate(o->given.function, fr_x(t, 0) + at, t->y + at, n);
+        activate(t, first, last);
+        break;
+    case FR_OP_CHANNELS:
+        apply_channels(t, first, last);
         break;
     }
 }

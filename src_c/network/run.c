@@ -16,7 +16,7 @@ struct sequences {
     const float **value; /* (operations) */
     float **buffer;      /* (buffers) */
     float *state[4];     /* h0, c0, hn, cn of a recurrent operation */
-    void *workspace;     /* of fr_forward */
+    void *workspace;     /* of one operation */
     int32_t threads;
 };
 
@@ -36,6 +36,12 @@ static void lay_out(const fr_network *n, int64_t steps, int64_t rows, int32_t th
     }
     for (int32_t i = 0; i < n->num_operations; i++) {
         const struct operation *o = &n->operations[i];
+        if (o->given.kind == FR_OP_CONV || o->given.kind == FR_OP_CONV_TIME) {
+            int64_t unused, past;
+            workspace = at_least(workspace, fr_conv_workspace_size(o->given.conv, threads));
+            if (fr_network_part(n, i, 0, &unused, &past))
+                width[0] = at_least(width[0], (size_t)past);
+        }
         if (o->given.kind != FR_OP_RECURRENT) continue;
         const fr_model *model = o->given.model;
         workspace = at_least(workspace, fr_workspace_size(model, steps, rows, threads));
@@ -139,6 +145,61 @@ static void run_recurrent(const struct sequences *s, const struct operation *o, 
         fr_write_part(g->model, part, q->rows, parts, s->state[2 + part], 0);
 }
 
+/* One signal of its own length after the other, where rows end before the last step. */
+static void convolve_rows(const struct sequences *s, const fr_conv *conv, fr_conv_call call,
+                          size_t past, float *next) {
+    for (int64_t n = 0; n < s->run->rows; n++) {
+        fr_conv_call row = call;
+        row.signals = 1, row.length = s->run->lengths[n];
+        row.x += n * call.x_signal, row.y += n * call.y_signal;
+        if (call.past) row.past += (size_t)n * past;
+        if (row.length) fr_conv_forward(conv, &row, s->workspace, s->threads);
+        if (call.past) fr_conv_next_past(conv, &row, next + (size_t)n * past);
+    }
+}
+
+static void run_along_time(const struct sequences *s, const struct operation *o, float *y) {
+    const fr_run *q = s->run;
+    const fr_conv *conv = o->given.conv;
+    const struct operation *x = fr_input_of(s->network, o, 0);
+    int64_t one, past;
+    const int goes_on = fr_network_part(s->network, o->place, 0, &one, &past);
+    if (goes_on) fr_slots_read(s->network, s->slots, o->place, 0, q->rows, NULL, s->state[0]);
+    const fr_conv_call call = {
+        .signals = q->rows,
+        .length = q->steps,
+        .x_signal = q->row_stride * x->channels,
+        .x_position = q->step_stride * x->channels,
+        .y_signal = q->row_stride * o->channels,
+        .y_position = q->step_stride * o->channels,
+        .x = s->value[x->place],
+        .past = goes_on ? s->state[0] : NULL,
+        .y = y,
+    };
+    if (q->lengths) {
+        convolve_rows(s, conv, call, (size_t)past, s->state[2]);
+    } else {
+        fr_conv_forward(conv, &call, s->workspace, s->threads);
+        if (goes_on) fr_conv_next_past(conv, &call, s->state[2]);
+    }
+    if (goes_on) fr_slots_write(s->network, s->slots, o->place, 0, q->rows, NULL, s->state[2]);
+}
+
+static void run_convolution(const struct sequences *s, const struct operation *o, float *y) {
+    const struct operation *x = fr_input_of(s->network, o, 0);
+    const fr_conv_call call = {
+        .signals = o->at_end ? s->run->rows : s->run->rows * s->run->steps,
+        .length = x->length,
+        .x_signal = (int64_t)x->width,
+        .x_position = x->channels,
+        .y_signal = (int64_t)o->width,
+        .y_position = o->channels,
+        .x = s->value[x->place],
+        .y = y,
+    };
+    fr_conv_forward(o->given.conv, &call, s->workspace, s->threads);
+}
+
 static void run_share(void *context, int share, int shares) {
     const struct task *t = context;
     fr_run_rows(t, t->rows * share / shares, t->rows * (share + 1) / shares);
@@ -164,6 +225,12 @@ static const float *run_operation(const struct sequences *s, const struct operat
     switch (o->given.kind) {
     case FR_OP_RECURRENT:
         run_recurrent(s, o, y);
+        break;
+    case FR_OP_CONV:
+        run_convolution(s, o, y);
+        break;
+    case FR_OP_CONV_TIME:
+        run_along_time(s, o, y);
         break;
     case FR_OP_POOL:
         pool(s, o, s->value[o->given.inputs[0]], y);

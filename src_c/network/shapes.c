@@ -69,6 +69,30 @@ static const char *shape_attended(const struct operation *x, const fr_operation 
     return set_shape(out, 1, a->features);
 }
 
+static const char *shape_convolved(const struct operation *x, const fr_operation *g,
+                                   struct operation *out) {
+    NEEDS(g->conv, "a convolution needs its weights");
+    const fr_conv_shape *s = fr_conv_shape_of(g->conv);
+    NEEDS(s->inputs == x->channels, "a convolution reads other channels");
+    if (g->kind == FR_OP_CONV) {
+        const int64_t length = fr_conv_length(s, x->length);
+        NEEDS(length > 0, "no window of a convolution fits into a frame");
+        return set_shape(out, length, s->outputs);
+    }
+    NEEDS(x->length == 1 && !x->at_end, "a convolution along time reads one vector for every step");
+    NEEDS(s->stride == 1 && (int64_t)s->before + s->after == (s->kernel - 1) * (int64_t)s->dilation,
+          "a convolution along time gives as many steps as it reads");
+    return set_shape(out, 1, s->outputs);
+}
+
+static const char *shape_activated(const struct operation *x, const fr_operation *g,
+                                   struct operation *out) {
+    NEEDS(g->function >= 0 && g->function < FR_ACTIVATIONS, "no such activation");
+    const int is_pair = fr_activations[g->function].over == FR_OVER_PAIR;
+    NEEDS(!is_pair || x->channels % 2 == 0, "a magnitude needs two halves of channels");
+    return set_shape(out, x->length, is_pair ? x->channels / 2 : x->channels);
+}
+
 static const char *shape_one(const struct operation *x, const fr_operation *g,
                              struct operation *out) {
     NEEDS(g->num_inputs == 1, "an operation has another number of inputs");
@@ -85,19 +109,20 @@ static const char *shape_one(const struct operation *x, const fr_operation *g,
         NEEDS(g->linear, "a linear operation needs a map");
         NEEDS(g->linear->matrix.inputs == x->channels, "a linear map reads other channels");
         return set_shape(out, x->length, g->linear->matrix.outputs);
+    case FR_OP_CONV:
+    case FR_OP_CONV_TIME:
+        return shape_convolved(x, g, out);
     case FR_OP_ACTIVATE:
-        return set_shape(out, x->length, x->channels);
-    case FR_OP_SOFTMAX:
-    case FR_OP_LOG_SOFTMAX:
+        return shape_activated(x, g, out);
     case FR_OP_FLIP:
+        NEEDS(!x->at_end, "there is one value for the whole sequence, and no steps to flip");
         return set_shape(out, x->length, x->channels);
-    case FR_OP_SCALE:
+    case FR_OP_CHANNELS:
+        NEEDS(g->scale && (g->shift || g->function == FR_PRELU), "scale or shift is missing");
+        return set_shape(out, x->length, x->channels);
     case FR_OP_LAYER_NORM:
         NEEDS(g->scale && g->shift, "scale and shift are missing");
         return set_shape(out, x->length, x->channels);
-    case FR_OP_MAGNITUDE:
-        NEEDS(x->channels % 2 == 0, "a magnitude needs two halves of channels");
-        return set_shape(out, x->length, x->channels / 2);
     case FR_OP_SELECT:
         NEEDS(g->first >= 0 && g->channels >= 1 && g->first <= x->channels - g->channels,
               "the selected channels are not there");
@@ -155,6 +180,10 @@ size_t fr_operation_state(const struct operation *o) {
     switch (o->given.kind) {
     case FR_OP_RECURRENT:
         return o->layout.floats;
+    case FR_OP_CONV_TIME:
+        return fr_conv_continues(fr_conv_shape_of(o->given.conv))
+                   ? fr_conv_state_size(o->given.conv) / sizeof(float)
+                   : 0;
     case FR_OP_PREVIOUS:
         return o->width;
     case FR_OP_ATTEND:

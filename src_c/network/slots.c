@@ -20,6 +20,9 @@ static void lay_out_scratch(const fr_network *n, int64_t capacity, fr_slots *out
             int64_t *sources = fr_take(&mine, (size_t)capacity, sizeof *sources);
             float *weights = fr_take(&mine, fr_times((size_t)capacity, S), sizeof *weights);
             if (out) out->sources = sources, out->weights = weights;
+        } else if (g->kind == FR_OP_CONV || g->kind == FR_OP_CONV_TIME) {
+            void *workspace = fr_take(&mine, fr_conv_workspace_size(g->conv, 1), 1);
+            if (out) out->workspace = workspace;
         }
         arena->used = at_least(arena->used, mine.used);
     }
@@ -45,6 +48,8 @@ static fr_slots *lay_out(const fr_network *n, int64_t capacity, struct fr_arena 
     out->value = fr_take(arena, count, sizeof *out->value);
     out->chosen = fr_take(arena, N, sizeof *out->chosen);
     out->part = fr_take(arena, N, sizeof *out->part);
+    out->in = fr_take(arena, N, sizeof *out->in);
+    out->out = fr_take(arena, N, sizeof *out->out);
     lay_out_values(n, capacity, s, arena);
     lay_out_scratch(n, capacity, s, arena);
     return s;
@@ -86,6 +91,9 @@ int fr_network_part(const fr_network *network, int32_t operation, int32_t part, 
     *states = 1, *width = 0;
     if (o->given.kind == FR_OP_RECURRENT && part < 2) {
         *states = o->layout.states, *width = fr_part_width(o->given.model, part);
+    } else if (o->given.kind == FR_OP_CONV_TIME && part == 0 && fr_operation_state(o)) {
+        const fr_conv_shape *s = fr_conv_shape_of(o->given.conv);
+        *width = (int64_t)s->before * s->inputs;
     } else if (o->given.kind == FR_OP_PREVIOUS && part == 0) {
         *width = (int64_t)o->width;
     } else if (o->given.kind == FR_OP_ATTEND && part == 0) {
@@ -109,8 +117,10 @@ void fr_slots_read(const fr_network *network, const fr_slots *slots, int32_t ope
         fr_read_part(o->given.model, part, rows, parts, values);
         return;
     }
-    for (int64_t r = 0; r < rows; r++, values += width)
-        memcpy(values, parts[r] + place_in(o), (size_t)width * sizeof *values);
+    for (int64_t r = 0; r < rows; r++, values += width) {
+        if (o->given.kind == FR_OP_CONV_TIME) fr_conv_state_get(o->given.conv, parts[r], values);
+        else memcpy(values, parts[r] + place_in(o), (size_t)width * sizeof *values);
+    }
 }
 
 static void write_part(const struct operation *o, int32_t part, int64_t rows, float *const *parts,
@@ -123,7 +133,9 @@ static void write_part(const struct operation *o, int32_t part, int64_t rows, fl
     }
     for (int64_t r = 0; r < rows; r++) {
         float *to = parts[r] + place_in(o);
-        if (values) memcpy(to, values + (size_t)r * width, width * sizeof *to);
+        const float *from = values ? values + (size_t)r * width : NULL;
+        if (g->kind == FR_OP_CONV_TIME) fr_conv_state_set(g->conv, to, from);
+        else if (values) memcpy(to, from, width * sizeof *to);
         else memset(to, 0, width * sizeof *to);
     }
 }

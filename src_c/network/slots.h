@@ -10,6 +10,9 @@ struct fr_slots {
     float **own;                   /* (operations) where values stand that nobody else holds */
     const float **value;           /* (operations) where they stand in the step at hand */
     float **chosen, **part; /* (capacity) slots of a step, and one operation's part of them */
+    const float **in;       /* (capacity) rows of a convolution along time */
+    float **out;            /* (capacity) likewise */
+    void *workspace;        /* of convolutions */
     int64_t *sources;       /* (capacity) attention's, of a step */
     float *weights;         /* (capacity, most positions) likewise */
 };

@@ -75,6 +75,36 @@ static const float *run_attention(const struct step *s, const struct operation *
     return a.context;
 }
 
+static const float *run_convolution(const struct step *s, const struct operation *o) {
+    const struct operation *x = fr_input_of(s->network, o, 0);
+    float *y = place_of(s, o);
+    const fr_conv_call call = {
+        .signals = s->rows,
+        .length = x->length,
+        .x_signal = (int64_t)x->width,
+        .x_position = x->channels,
+        .y_signal = (int64_t)o->width,
+        .y_position = o->channels,
+        .x = value_of(s, o, 0),
+        .y = y,
+    };
+    fr_conv_forward_here(o->given.conv, &call, s->slots->workspace);
+    return y;
+}
+
+static const float *run_along_time(const struct step *s, const struct operation *o) {
+    const float *x = value_of(s, o, 0);
+    const size_t width = fr_input_of(s->network, o, 0)->width;
+    float *y = place_of(s, o);
+    void *const *states = (void *const *)fr_parts(s->slots, o, s->rows, s->slot);
+    for (int64_t r = 0; r < s->rows; r++) {
+        s->slots->in[r] = x + (size_t)r * width;
+        s->slots->out[r] = y + (size_t)r * o->width;
+    }
+    fr_conv_step(o->given.conv, s->rows, states, s->slots->in, s->slots->out, s->slots->workspace);
+    return y;
+}
+
 static const float *run_stateless(const struct step *s, const struct operation *o) {
     const struct task task = {s->network, o, s->rows, s->slots->value, place_of(s, o)};
     fr_run_rows(&task, 0, s->rows);
@@ -85,6 +115,10 @@ static inline const float *run_operation(const struct step *s, const struct oper
     switch (o->given.kind) {
     case FR_OP_RECURRENT:
         return run_recurrent(s, o);
+    case FR_OP_CONV:
+        return run_convolution(s, o);
+    case FR_OP_CONV_TIME:
+        return run_along_time(s, o);
     case FR_OP_PREVIOUS:
         return run_previous(s, o);
     case FR_OP_ATTEND:

@@ -2,8 +2,8 @@
  */
 #include "linear.h"
 #include "../time/model.h"
-#include "../matrix/panel.h"
 #include "../time/team.h"
+#include "outer.h"
 
 #include <string.h>
 
@@ -111,46 +111,33 @@ size_t fr_linear_gradient_size(int32_t inputs, int32_t outputs, int32_t threads)
            thread_floats(inputs) * sizeof(float);
 }
 
-/* Adds what `count` rows give to up to 16 outputs from `first` on. */
-static void add_outputs(const struct gradient *g, const float *panel, float *ragged,
-                        const int64_t *row, int32_t count, int32_t first) {
-    const int32_t outputs = g->outputs - first < FR_GROUP ? g->outputs - first : FR_GROUP;
-    const float *a[FR_PANEL_ROWS];
-    float *out[FR_GROUP];
-    for (int32_t k = 0; k < count; k++) {
-        a[k] = g->dy + row[k] * g->outputs + first;
-        if (outputs == FR_GROUP) continue; /* else the kernels would read past the row */
-        memset(ragged + k * FR_GROUP, 0, FR_GROUP * sizeof *ragged);
-        memcpy(ragged + k * FR_GROUP, a[k], (size_t)outputs * sizeof *ragged);
-        a[k] = ragged + k * FR_GROUP;
-    }
-    for (int32_t r = 0; g->dweight && r < outputs; r++)
-        out[r] = g->dweight + (size_t)(first + r) * (size_t)g->inputs;
-    const struct fr_outer outer = {a, panel, out, count, outputs, g->inputs};
-    if (g->dweight && g->inputs) fr_active_kernels()->outer(&outer);
-    const struct fr_columns columns = {a, NULL, g->dbias + first, count, outputs};
-    if (g->dbias) fr_active_kernels()->columns(&columns);
-}
-
 static void add_share(void *context, int share, int shares) {
     const struct gradient *g = context;
     const int64_t total = g->steps * g->rows;
     const int32_t groups = (g->outputs + FR_GROUP - 1) / FR_GROUP;
     float *panel = g->memory + (size_t)share * thread_floats(g->inputs);
-    float *ragged = panel + fr_panel_floats(g->inputs);
-    int64_t row[FR_PANEL_ROWS];
-    const float *x[FR_PANEL_ROWS];
+    const float *x[FR_PANEL_ROWS], *dy[FR_PANEL_ROWS];
     for (int64_t done = 0; done < total; done += FR_PANEL_ROWS) {
         const int32_t count =
             total - done < FR_PANEL_ROWS ? (int32_t)(total - done) : FR_PANEL_ROWS;
         for (int32_t k = 0; k < count; k++) {
-            row[k] = (g->steps - 1 - (done + k) / g->rows) * g->rows + (done + k) % g->rows;
-            x[k] = g->x + row[k] * g->inputs;
+            const int64_t step = g->steps - 1 - (done + k) / g->rows;
+            const int64_t row = step * g->rows + (done + k) % g->rows;
+            x[k] = g->x + row * g->inputs;
+            dy[k] = g->dy + row * g->outputs;
         }
         fr_fill_panel(panel, x, count, g->inputs);
+        const struct fr_outer_rows rows = {.rows = count,
+                                           .width = g->inputs,
+                                           .panel = panel,
+                                           .dy = dy,
+                                           .outputs = g->outputs,
+                                           .dweight = g->dweight,
+                                           .dbias = g->dbias,
+                                           .ragged = panel + fr_panel_floats(g->inputs)};
         for (int64_t i = (int64_t)groups * share / shares;
              i < (int64_t)groups * (share + 1) / shares; i++) {
-            add_outputs(g, panel, ragged, row, count, (int32_t)i * FR_GROUP);
+            fr_add_outer_rows(&rows, (int32_t)i * FR_GROUP);
         }
     }
 }

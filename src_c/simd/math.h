@@ -28,19 +28,28 @@
 #define VF_ROUND_BIASED (VF_ROUND + 127.0f)
 VF_INLINE vf vf_power_of_two(vf shifted) { return vf_from_bits(vf_bits(shifted) << 23); }
 
-/* e^x; 0 where e^x is below the smallest normal float, whatever the mode of the CPU.
- * p of degree 6 on |r| <= ln2 / 2, within 3.1e-9. */
-VF_INLINE vf vf_exp(vf x) {
-    const vf shifted = vf_fma(x, vf_set1(VF_LOG2E), vf_set1(VF_ROUND));
-    const vf n = shifted - VF_ROUND;
-    const vf r = vf_fma(n, vf_set1(-VF_LN2_LO), vf_fma(n, vf_set1(-VF_LN2_HI), x));
+/* r, |r| <= ln2 / 2, where e^x = 2^n e^r and `shifted` = n + VF_ROUND. */
+VF_INLINE vf vf_exp_reduced(vf x, vf *shifted) {
+    *shifted = vf_fma(x, vf_set1(VF_LOG2E), vf_set1(VF_ROUND));
+    const vf n = *shifted - VF_ROUND;
+    return vf_fma(n, vf_set1(-VF_LN2_LO), vf_fma(n, vf_set1(-VF_LN2_HI), x));
+}
+
+/* e^r by a polynomial of degree 6, within 3.1e-9. */
+VF_INLINE vf vf_exp_series(vf r) {
     vf p = vf_set1(0x1.6a2424p-10f);
     p = vf_fma(p, r, vf_set1(0x1.1239f4p-7f));
     p = vf_fma(p, r, vf_set1(0x1.5558f2p-5f));
     p = vf_fma(p, r, vf_set1(0x1.555492p-3f));
     p = vf_fma(p, r, vf_set1(0x1.fffffcp-2f));
     p = vf_fma(p, r, vf_set1(1.0f));
-    p = vf_fma(p, r, vf_set1(1.0f));
+    return vf_fma(p, r, vf_set1(1.0f));
+}
+
+/* e^x; 0 where e^x is below the smallest normal float, whatever the mode of the CPU. */
+VF_INLINE vf vf_exp(vf x) {
+    vf shifted;
+    const vf p = vf_exp_series(vf_exp_reduced(x, &shifted));
 
     /* n = 128 does not fit a float, but p 2^128 with p < 1 does: add n to the exponent of p.
      * Outside the limits that is nonsense, and replaced; x + inf keeps a NaN. */
@@ -73,15 +82,11 @@ VF_INLINE vf vf_sigmoid(vf x) {
     return w / vf_fma(vf_power_of_two(shifted), p, w);
 }
 
-/* With a = |x|: m / (2 - m), where m = 1 - e^-2a = (1 - 2^n) + 2^n r q(r), n = round(-2a / ln2),
- * q ~ (1 - e^-2r) / r of degree 5 on |r| <= ln2 / 4, within 1.3e-8.
- *
- * n = 0 leaves m = a q(a): no cancellation, and tanh(x) = x exactly for tiny x. m <= 1 <= 2 - m
- * bounds the result by 1; m = 1 from a = 9.02 on. (A rational x P(x^2) / Q(x^2) has four operations
- * less, but its roundings alone reach 4 ulp near saturation, where it also exceeds 1.) */
-VF_INLINE vf vf_tanh(vf x) {
-    const vi sign = vf_bits(x) & INT32_MIN;
-    const vf a = vf_min(vf_set1(10.0f), vf_from_bits(vf_bits(x) ^ sign));
+/* m = 1 - e^-2a for a >= 0: (1 - 2^n) + 2^n r q(r), where n = round(-2a / ln2),
+ * q ~ (1 - e^-2r) / r of degree 5 on |r| <= ln2 / 4, within 1.3e-8. a is limited to 10: m = 1 from
+ * a = 9.02 on. n = 0 leaves m = a q(a): no cancellation. */
+VF_INLINE vf vf_one_minus_exp(vf a) {
+    a = vf_min(vf_set1(10.0f), a);
     const vf shifted = vf_fma(a, vf_set1(-2.0f * VF_LOG2E), vf_set1(VF_ROUND_BIASED));
     const vf n = shifted - VF_ROUND_BIASED;
     const vf r = vf_fma(n, vf_set1(0x1.62e43p-2f), a); /* ln2 / 2: its rounding fades with 2^n */
@@ -92,7 +97,15 @@ VF_INLINE vf vf_tanh(vf x) {
     q = vf_fma(q, r, vf_set1(-0x1.fffffep+0f));
     q = vf_fma(q, r, vf_set1(2.0f));
     const vf scale = vf_power_of_two(shifted);
-    const vf m = vf_fma(scale * r, q, 1.0f - scale); /* scale * r is exact */
+    return vf_fma(scale * r, q, 1.0f - scale); /* scale * r is exact */
+}
+
+/* With a = |x| and m = 1 - e^-2a: m / (2 - m); tanh(x) = x exactly for tiny x, and m <= 1 <= 2 - m
+ * bounds the result by 1. (A rational x P(x^2) / Q(x^2) has four operations less, but its roundings
+ * alone reach 4 ulp near saturation, where it also exceeds 1.) */
+VF_INLINE vf vf_tanh(vf x) {
+    const vi sign = vf_bits(x) & INT32_MIN;
+    const vf m = vf_one_minus_exp(vf_from_bits(vf_bits(x) ^ sign));
     return vf_from_bits(vf_bits(m / (2.0f - m)) | sign);
 }
 

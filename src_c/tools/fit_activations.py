@@ -1,4 +1,4 @@
-"""Derive the coefficients of src_c/simd/math.h and print them as C hexadecimal floats.
+"""Derive the coefficients of src_c/simd/math.h and special.h, printed as C hexadecimal floats.
 
     python src_c/tools/fit_activations.py
 
@@ -9,12 +9,20 @@ Each function is a polynomial in r, what is left of the argument after n * ln 2 
     tanh(x)    = m / (2 - m)                q = 2 + c1 r + ...  ~ (1 - e^-2r) / r  |r| <= ln2 / 4
                  m = 1 - 2^n + 2^n r q(r)
 
-Three steps for each: a minimax fit of the relative error in float64 (Lawson's reweighted least
-squares), rounding to float32, and a search over neighbouring floats that lowers the largest error
+Four more, of special.h, are fitted and rounded, without a search:
+
+    log(m)     = 2 s + s^3 p(s^2)    s = (m - 1) / (m + 1)             sqrt(1/2) <= m <= sqrt 2
+    log(1 + u) = 2 s + s^3 p(s^2)    s = u / (2 + u)                   0 <= u <= 1
+    Phi(x)     = 1/2 + x p(x^2)                                        |x| <= 1/2
+    Phi(-a)    = e^(-a^2/2) p(q) r   r = 1 / (a + c), q = (a - c) r    0 <= a <= 14.5, c = 2.5
+
+Three steps for each of the first three: a minimax fit of the relative error in float64 (Lawson's
+reweighted least squares), rounding to float32, and a search over neighbouring floats that lowers the largest error
 in ulp of the whole function. The search evaluates the function as math.h does, with every float32
 rounding emulated. Everything is deterministic; it takes a minute or two.
 """
 
+import math
 from collections.abc import Callable
 from decimal import Decimal
 
@@ -26,6 +34,7 @@ Evaluate = Callable[[Vector, list[float]], Vector]
 
 LAWSON_STEPS = 600
 SEARCH_PASSES = 3
+TAIL_C = 2.5  # where q is 0: the larger, the smaller the degree, but the more roundings of q count
 INTERVAL_SLACK = 1.0002  # n rounds an already rounded product: r overshoots its interval
 
 LN2 = Decimal(2).ln()
@@ -64,6 +73,27 @@ def main() -> None:
     x = every_float(0.03125, 9.1, step=67)
     report("tanh", bound, *search(tanh_float, series, x, np.tanh(x), first_free=1))
 
+    for name, most, degree in (
+        ("log", (2**0.5 - 1) / (2**0.5 + 1) * INTERVAL_SLACK, 2),
+        ("log1p", 1 / 3, 3),
+    ):
+        s = np.linspace(0.02, most, 2000)  # below, what the series adds is less than half an ulp
+        exact = 2 * np.arctanh(s) / s
+        powers = np.vander(s * s, degree + 1, increasing=True)
+        series, bound = minimax(powers, (exact - 2) / s**2, s**2 / exact)
+        report(name, bound, nearest(series))
+
+    x = np.linspace(1e-3, 0.5, 2000)
+    exact = np.array([math.erf(value / 2**0.5) / 2 / value for value in x])
+    series, bound = minimax(np.vander(x * x, 4, increasing=True), exact, 1 / exact)
+    report("normal centre", bound, nearest(series))
+
+    a = np.concatenate([np.linspace(0, 3, 1500), np.linspace(3, 14.5, 1500)])
+    exact = np.array([math.exp(x * x / 2) * math.erfc(x / 2**0.5) / 2 for x in a]) * (a + TAIL_C)
+    powers = np.vander((a - TAIL_C) / (a + TAIL_C), 11, increasing=True)
+    series, bound = minimax(powers, exact, 1 / exact)
+    report("normal tail", bound, nearest(series))
+
 
 def fit(
     function: Callable[[Vector], Vector], fixed: list[float], degree: int, half_width: float
@@ -76,19 +106,24 @@ def fit(
     r = np.concatenate([-positive[::-1], positive])
     f = function(r)
     powers = np.vander(r, degree + 1, increasing=True)
-    free = powers[:, len(fixed) :]
     rest = f - powers[:, : len(fixed)] @ np.array(fixed)
-    weight = np.ones_like(r)
-    best, bound = np.zeros(free.shape[1]), np.inf
+    best, bound = minimax(powers[:, len(fixed) :], rest, 1 / f)
+    return np.concatenate([fixed, best]), bound
+
+
+def minimax(basis: Vector, f: Vector, importance: Vector) -> tuple[Vector, float]:
+    """Coefficients of the columns of `basis` with the smallest weighted error from f, and it."""
+    weight = np.ones_like(f)
+    best, bound = np.zeros(basis.shape[1]), np.inf
     for _ in range(LAWSON_STEPS):
-        root = np.sqrt(weight) / f
-        solution = np.linalg.lstsq(free * root[:, None], rest * root, rcond=None)[0]
-        error = np.abs((free @ solution - rest) / f)
+        root = np.sqrt(weight) * importance
+        solution = np.linalg.lstsq(basis * root[:, None], f * root, rcond=None)[0]
+        error = np.abs((basis @ solution - f) * importance)
         if error.max() < bound:
             best, bound = solution, float(error.max())
         weight *= error / error.max() + 1e-3
         weight /= weight.sum()
-    return np.concatenate([fixed, best]), bound
+    return best, bound
 
 
 def search(
@@ -169,9 +204,10 @@ def largest(y: Vector, exact: Vector) -> float:
     return float(np.max(np.abs(y - exact) / ulp))
 
 
-def report(name: str, bound: float, coefficients: list[float], error: float) -> None:
+def report(name: str, bound: float, coefficients: list[float], error: float | None = None) -> None:
     """Print one function: its coefficients from the highest power down, as Horner takes them."""
-    print(f"{name}: relative error of the fit {bound:.2g}, function {error:.3f} ulp on the sample")
+    found = "" if error is None else f", function {error:.3f} ulp on the sample"
+    print(f"{name}: relative error of the fit {bound:.2g}{found}")
     for k in range(len(coefficients) - 1, -1, -1):
         print(f"    c{k}  {hex_float(coefficients[k])}")
 

@@ -28,3 +28,6 @@ static const uint64_t GOLDEN_ATTENTION[] = {
     0xced03cc37f8f002c, /* shared */
     0x439674fcd39180cd, /* additive */
 };
+/* The same for all outputs and gradients of test_ops and test_activations. */
+static const uint64_t GOLDEN_CONV = 0x0f740b0fdcea5784;
+static const uint64_t GOLDEN_ACTIVATIONS = 0xc7d41f2dc20b4ce3;

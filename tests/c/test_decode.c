@@ -2,6 +2,7 @@
  * against fresh ones, networks against their parts, runs of many steps against single calls; for
  * all kernels named as arguments, with the same bits for any threads. */
 #include "support.h"
+#include "../../src_c/ops/activation.h"
 
 #include <math.h>
 
@@ -212,7 +213,8 @@ static int32_t add_attention(struct network *n, int32_t h, int feeding) {
     const int32_t both = add(n, (fr_operation){.kind = FR_OP_CONCATENATE}, n->looks, h);
     const int32_t combined =
         add(n, (fr_operation){.kind = FR_OP_LINEAR, .linear = n->combine}, both, -1);
-    return add(n, (fr_operation){.kind = FR_OP_ACTIVATE, .function = 2}, combined, -1);
+    return add(n, (fr_operation){.kind = FR_OP_ACTIVATE, .function = FR_ACTIVATION_tanh}, combined,
+               -1);
 }
 
 static int32_t add_layers(struct network *n, int64_t V, enum parts parts) {
@@ -226,7 +228,7 @@ static int32_t add_layers(struct network *n, int64_t V, enum parts parts) {
     }
     int32_t x = add(n, (fr_operation){.kind = FR_OP_EMBED, .table = n->embedding, .channels = H},
                     tokens, -1);
-    if (parts == FEEDING) { /* [embedding; h~ of the step before], which comes 6 places later */
+    if (parts == FEEDING) { /* [embedding; h~ of the step before], which comes 7 places later */
         const fr_operation previous = {.kind = FR_OP_PREVIOUS, .length = 1, .channels = H};
         n->hidden = n->count + 7;
         x = add(n, (fr_operation){.kind = FR_OP_CONCATENATE}, x, add(n, previous, n->hidden, -1));
@@ -313,7 +315,9 @@ static void test_look(int64_t V) {
             memcpy(joined[i] + MEMORY, h[i], sizeof h[i]);
         }
         fr_linear_forward(n.combine, 2, joined[0], MEMORY + H, hidden[0], H, 1);
-        fr_activation(2, hidden[0], hidden[0], 2 * H);
+        const fr_activation squash = {
+            .function = FR_ACTIVATION_tanh, .rows = 2, .size = H, .x = hidden[0], .y = hidden[0]};
+        fr_activate(&squash, 1);
         fr_linear_forward(n.head, 2, hidden[0], H, wanted, n.num_listed, 1);
         for (int i = 0; i < 2; i++) {
             memcpy(x[i] + H, hidden[i], sizeof hidden[i]);
