@@ -410,6 +410,7 @@ cdef class Dense:
 cdef class Activation:
     cdef fr_activation call
     cdef const fr_activation_info *info
+    cdef readonly str kept
     cdef int _rows(self, fr_activation *call, cnp.ndarray x, object owner) except -1
 
 

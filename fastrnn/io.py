@@ -103,7 +103,7 @@ def _loaders() -> dict[str, Callable[[Mapping[str, Any]], Module]]:
     kinds: list[type[Module]] = [nn.RNN, nn.LSTM, nn.GRU]
     kinds += [nn.RNNCell, nn.LSTMCell, nn.GRUCell]
     kinds += [nn.Embedding, nn.Linear, nn.LayerNorm, nn.Attention]
-    kinds += [nn.ScalarMix]
+    kinds += [nn.ScalarMix, nn.Conv1d, nn.ScaleShift, nn.PReLU, *nn.ACTIVATIONS]
     made = {kind.__name__: _from_config(kind) for kind in kinds}
     return made | {kind.__name__: kind._from_description for kind in models.KINDS}
 

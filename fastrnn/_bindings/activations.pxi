@@ -25,6 +25,7 @@ cdef class Activation:
             raise ValueError(f"there is no activation {name!r}")
         self.call.a, self.call.b = a, b
         self.info = &fr_activations[self.call.function]
+        self.kept = "xy"[self.info.reads]
 
     cdef int _rows(self, fr_activation *call, cnp.ndarray x, object owner) except -1:
         """M and C of an input x (*, C), of a pair (*, 2 C)."""
@@ -55,18 +56,19 @@ cdef class Activation:
                 fr_activate(&call, threads)
         return y
 
-    def back(self, x, y, dy, owner):
-        """A new dx from dy and from x or y, which have gone in and come out of `run`."""
-        cdef cnp.ndarray a = floats(x, "x"), b = floats(y, "y"), c = floats(dy, "dy"), dx
+    def back(self, kept, dy, owner):
+        """A new dx from dy and from what `reads` names: the x that went into `run` or the y that came out."""
+        cdef cnp.ndarray a = floats(kept, self.kept), c = floats(dy, "dy"), dx
         cdef fr_activation call = self.call
         cdef int32_t threads = num_threads
-        if not (c.ndim == b.ndim and cnp.PyArray_CompareLists(cnp.PyArray_DIMS(c), cnp.PyArray_DIMS(b), c.ndim)):
-            raise ValueError(f"dy has shape {(<object>c).shape}, expected {(<object>b).shape}")
         self._rows(&call, a, owner)
-        if call.rows * call.size != cnp.PyArray_SIZE(b):
-            raise ValueError(f"y has shape {(<object>b).shape}, which x of shape {(<object>a).shape} does not give")
+        shape = (<object>a).shape
+        if self.info.over == FR_OVER_PAIR:
+            shape = (*shape[:len(shape) - 1], call.size)
+        check_shape("dy", (<object>c).shape, shape)
         dx = new_floats(a.ndim, cnp.PyArray_DIMS(a))
-        call.x, call.y, call.dy, call.dx = data_of(a), data_of(b), data_of(c), data_of(dx)
+        call.x = call.y = data_of(a)
+        call.dy, call.dx = data_of(c), data_of(dx)
         with nogil:
             fr_activate_back(&call, threads)
         return dx

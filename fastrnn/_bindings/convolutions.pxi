@@ -60,7 +60,7 @@ cdef class Convolution:
         if dims[x.ndim - 1] != C:
             raise ValueError(f"x has {dims[x.ndim - 1]} channels, {this(owner)} expects {C}")
         call.length = dims[0] if over_time else dims[x.ndim - 2]
-        if fr_conv_length(&self.shape, call.length) == 0:
+        if call.length == 0 or fr_conv_length(&self.shape, call.length) == 0:
             least = ((self.shape.kernel - 1) * <int64_t>self.shape.dilation + 1
                      - self.shape.before - self.shape.after)
             raise ValueError(f"x has {call.length} {'steps' if over_time else 'positions'}, "

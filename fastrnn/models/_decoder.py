@@ -20,7 +20,6 @@ from fastrnn.nn.dropout import dropped
 from fastrnn.nn.module import Module, fill_uniform
 from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
-
 _TANH = _core.Activation("tanh")
 
 

@@ -1,0 +1,335 @@
+"""Activations, each a module: y = f(x), over one value, a pair of values or the last axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastrnn import _core
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_float32, as_int, as_number, shown
+from fastrnn.nn.module import Module
+from fastrnn.nn.pullback import once
+
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class Activation(Module):
+    """A function without learned parameters, of any array: `y = f(x)`, `y, pullback = f.vjp(x)`.
+
+    Results are within 4 ulp of float64 and have the same bits on every instruction set with a fused
+    multiply-add. NaN gives NaN; an infinite value gives the function's limit.
+    """
+
+    _derived = Module._derived | {"_kernel"}
+    _function: ClassVar[str]  # its name in the core's table
+    _names: ClassVar[tuple[str, ...]] = ()  # attributes that are arguments, in the table's order
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._allocate([])
+        self._kernel = self._made_kernel()
+
+    def _made_kernel(self) -> _core.Activation:
+        return _core.Activation(self._function, *self.config.values())
+
+    def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
+        self._kernel = self._made_kernel()
+        super()._restore(parameters, gradients)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
+
+    def reset_parameters(self, seed: int | None = None) -> None:
+        """There is nothing to draw."""
+
+    def __call__(self, x: ArrayLike) -> FloatArray:
+        """The function of every value (pair, row) of x."""
+        return self._kernel.run(x, self)
+
+    def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
+        """y as the call gives it, and a pullback from dy, of y's shape, to dx.
+
+        x and y must stay as they are until the pullback is called.
+        """
+        x = as_float32(x, "x")
+        kernel = self._kernel
+        y = kernel.run(x, self)
+        kept = x if kernel.kept == "x" else y
+
+        def pullback(dy: ArrayLike) -> FloatArray:
+            return kernel.back(kept, dy, self)
+
+        return y, once(pullback, f"a {type(self).__name__}")
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+        return f"{type(self).__name__}({options})"
+
+
+def _finite(value: object, name: str) -> float:
+    number = as_number(value, name)
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number of float32")
+    return number
+
+
+def _positive(value: object, name: str) -> float:
+    number = _finite(value, name)
+    if number <= 0:
+        raise ValueError(f"{name} is {shown(value)}, expected a number above 0")
+    return number
+
+
+# ---- bounded ------------------------------------------------------------------------------------
+
+
+class Tanh(Activation):
+    """y = tanh(x), as the recurrent layers compute it. Source: torch.nn.Tanh."""
+
+    _function = "tanh"
+
+
+class Sigmoid(Activation):
+    """y = 1 / (1 + e^-x), as the recurrent layers compute it. Source: torch.nn.Sigmoid."""
+
+    _function = "sigmoid"
+
+
+class HardSigmoid(Activation):
+    """y = alpha x + beta, limited to 0..1; the gradient is 0 at the limits.
+
+    Keras 2 takes 0.2 and 0.5, PyTorch and Keras 3 the default 1/6 and 0.5.
+    Source: torch.nn.Hardsigmoid; ONNX's HardSigmoid.
+    """
+
+    _function = "hard_sigmoid"
+    _names = ("alpha", "beta")
+
+    def __init__(self, alpha: float = 1 / 6, beta: float = 0.5) -> None:
+        self.alpha, self.beta = _finite(alpha, "alpha"), _finite(beta, "beta")
+        self._begin()
+
+
+class Softsign(Activation):
+    """y = x / (1 + |x|). Source: torch.nn.Softsign."""
+
+    _function = "softsign"
+
+
+class Clip(Activation):
+    """y = x limited to low..high, None for no limit; the gradient is 0 at the limits and beyond.
+
+    Source: ONNX's Clip.
+    """
+
+    _function = "clip"
+    _names = ("low", "high")
+
+    def __init__(self, low: float | None = None, high: float | None = None) -> None:
+        self.low = None if low is None else _finite(low, "low")
+        self.high = None if high is None else _finite(high, "high")
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"low is {shown(low)} and high {shown(high)}, expected low below high")
+        self._begin()
+
+    def _made_kernel(self) -> _core.Activation:
+        low = -math.inf if self.low is None else self.low
+        return _core.Activation("clip", low, math.inf if self.high is None else self.high)
+
+
+class Hardtanh(Activation):
+    """y = x limited to min_val..max_val; the gradient is 0 at the limits and beyond.
+
+    Source: torch.nn.Hardtanh.
+    """
+
+    _function = "clip"
+    _names = ("min_val", "max_val")
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
+        self.min_val, self.max_val = _finite(min_val, "min_val"), _finite(max_val, "max_val")
+        if not self.min_val < self.max_val:
+            raise ValueError(
+                f"min_val is {shown(min_val)} and max_val {shown(max_val)}, "
+                f"expected min_val below max_val"
+            )
+        self._begin()
+
+
+# ---- rectifiers ---------------------------------------------------------------------------------
+
+
+class ReLU(Activation):
+    """y = max(x, 0). Source: torch.nn.ReLU."""
+
+    _function = "relu"
+
+
+class LeakyReLU(Activation):
+    """y = x where x > 0, else negative_slope x. Source: torch.nn.LeakyReLU."""
+
+    _function = "leaky_relu"
+    _names = ("negative_slope",)
+
+    def __init__(self, negative_slope: float = 0.01) -> None:
+        self.negative_slope = _finite(negative_slope, "negative_slope")
+        self._begin()
+
+
+class ELU(Activation):
+    """y = x where x > 0, else alpha (e^x - 1). Source: torch.nn.ELU."""
+
+    _function = "elu"
+    _names = ("alpha",)
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = _finite(alpha, "alpha")
+        self._begin()
+
+
+class SELU(Activation):
+    """y = 1.0507 x where x > 0, else 1.7581 (e^x - 1). Source: torch.nn.SELU."""
+
+    _function = "selu"
+
+
+class GELU(Activation):
+    """y = x Phi(x), Phi the normal distribution; approximate="tanh": by way of a tanh.
+
+    The approximation is x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)). Source: torch.nn.GELU.
+    """
+
+    _names = ("approximate",)
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = as_choice(approximate, "approximate", ("none", "tanh"))
+        self._begin()
+
+    def _made_kernel(self) -> _core.Activation:
+        return _core.Activation("gelu" if self.approximate == "none" else "gelu_tanh")
+
+
+class SiLU(Activation):
+    """y = x sigmoid(x), also called swish. Source: torch.nn.SiLU."""
+
+    _function = "silu"
+
+
+class Hardswish(Activation):
+    """y = x (x + 3) / 6, 0 below -3 and x above 3. Source: torch.nn.Hardswish."""
+
+    _function = "hard_swish"
+
+
+class Mish(Activation):
+    """y = x tanh(softplus(x)). Source: torch.nn.Mish."""
+
+    _function = "mish"
+
+
+class Softplus(Activation):
+    """y = ln(1 + e^(beta x)) / beta, x itself where beta x > threshold.
+
+    Source: torch.nn.Softplus.
+    """
+
+    _function = "softplus"
+    _names = ("beta", "threshold")
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        self.beta = _positive(beta, "beta")
+        self.threshold = _finite(threshold, "threshold")
+        self._begin()
+
+
+class LogSigmoid(Activation):
+    """y = ln sigmoid(x). Source: torch.nn.LogSigmoid."""
+
+    _function = "log_sigmoid"
+
+
+# ---- powers and logarithms ----------------------------------------------------------------------
+
+
+class Exp(Activation):
+    """y = e^x. Source: torch.exp."""
+
+    _function = "exp"
+
+
+class Log(Activation):
+    """y = ln x: -inf at 0, NaN below. Source: torch.log."""
+
+    _function = "log"
+
+
+class Abs(Activation):
+    """y = |x|; the gradient is 0 at 0. Source: torch.abs."""
+
+    _function = "abs"
+
+
+class Square(Activation):
+    """y = x^2. Source: torch.square."""
+
+    _function = "square"
+
+
+class Sqrt(Activation):
+    """y = the square root of x: NaN below 0. Source: torch.sqrt."""
+
+    _function = "sqrt"
+
+
+class Magnitude(Activation):
+    """y = sqrt(re^2 + im^2): x (*, 2 C), C real parts, then C imaginary ones -> (*, C).
+
+    The spectrum of a frame whose Fourier transform a convolution has made. Nothing overflows; the
+    gradient is 0 where y is 0.
+    """
+
+    _function = "magnitude"
+
+
+# ---- over the last axis -------------------------------------------------------------------------
+
+
+class Softmax(Activation):
+    """y = e^x / sum e^x over the last axis: (*, C). A row that holds +inf, or -inf only, gives NaN.
+
+    Source: torch.nn.Softmax with dim=-1, the only one there is here.
+    """
+
+    _function = "softmax"
+    _names = ("dim",)
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = as_int(dim, "dim")
+        if self.dim != -1:
+            raise ValueError(
+                f"dim is {shown(dim)}, a {type(self).__name__} expects -1: the last axis"
+            )
+        self._begin()
+
+    def _made_kernel(self) -> _core.Activation:
+        return _core.Activation(self._function)
+
+
+class LogSoftmax(Softmax):
+    """y = ln softmax(x) over the last axis: (*, C). Source: torch.nn.LogSoftmax with dim=-1."""
+
+    _function = "log_softmax"
+
+
+ACTIVATIONS: tuple[type[Activation], ...] = (
+    Abs, Clip, ELU, Exp, GELU, HardSigmoid, Hardswish, Hardtanh, LeakyReLU, Log, LogSigmoid,
+    LogSoftmax, Magnitude, Mish, ReLU, SELU, Sigmoid, SiLU, Softmax, Softplus, Softsign, Sqrt,
+    Square, Tanh,
+)  # fmt: skip
+"""All of them, as files name them."""
