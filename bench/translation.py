@@ -128,7 +128,7 @@ def _fastrnn(work: Translating, threads: int) -> Engine:
 
     def translate() -> list[fastrnn.Generation]:
         prompts = [[BOS]] * work.rows
-        given = model.given(source, lengths)
+        given = model.with_source(source, lengths)
         return fastrnn.generate(given, prompts, max_new_tokens=work.steps, num_beams=work.beams)
 
     def output() -> dict[str, Any]:

@@ -15,6 +15,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn._errors import ArgumentError, ArgumentTypeError
+from fastrnn._errors import cut as cut
+from fastrnn._errors import shown as shown
+from fastrnn._errors import with_article as with_article
+
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 AnyArray: TypeAlias = npt.NDArray[Any]
@@ -25,8 +30,6 @@ MAX_SIZE = 1 << 20  # FR_MAX_SIZE of the kernels: inputs, units, features
 MAX_LAYERS = 1024  # FR_MAX_LAYERS
 MAX_ROWS = (1 << 31) - 1  # rows are counted in 32 signed bits
 _FLOAT32 = np.dtype(np.float32)  # NumPy's own; arrays of another object for it are converted
-_MOST_BITS = 128  # of an int that an error spells out; Python refuses beyond 4300 digits
-_MOST_SHOWN = 100  # characters of a value in an error
 
 
 def aligned_zeros(size: int) -> FloatArray:
@@ -125,32 +128,15 @@ def as_lengths(value: ArrayLike, rows: int, steps: int) -> IntArray:
     return lengths
 
 
-def cut(text: str, most: int = _MOST_SHOWN) -> str:
-    """The text if it has at most `most` characters, else its beginning and three dots."""
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def shown(value: object) -> str:
-    """A value as an error names it: its repr, cut, and of a huge int the first digits only."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        number = operator.index(value)
-        if number.bit_length() > _MOST_BITS:
-            more = int(number.bit_length() * math.log10(2)) - 8
-            return f"{'-' if number < 0 else ''}{abs(number) // 10**more}... (about 1e{more + 8})"
-    try:
-        return cut(repr(value))
-    except ValueError:  # a fraction of ints that have too many digits to be printed
-        return with_article(type(value).__name__)
-
-
 def as_int(value: object, name: str, bits: int = 63) -> int:
     """An int of at most `bits`, Python's or NumPy's (a bool here is a misplaced argument)."""
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
+        text = f"{name} should be of type int, got: {type(value).__name__}"
+        raise ArgumentTypeError(name, value, "an int", text)
     number = operator.index(value)
     if number >> bits not in (0, -1):
         bound = f"of -2**{bits} or more" if number < 0 else f"below 2**{bits}"
-        raise ValueError(f"{name} is {shown(number)}, expected an int {bound}")
+        raise ArgumentError(name, number, f"an int {bound}")
     return number
 
 
@@ -167,10 +153,11 @@ def as_float(value: object) -> float:
 def as_number(value: object, name: str) -> float:
     """A real number, and no bool, as a float; ValueError where no float can hold it."""
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {with_article(type(value).__name__)}, expected a number")
+        text = f"{name} is {with_article(type(value).__name__)}, expected a number"
+        raise ArgumentTypeError(name, value, "a number", text)
     number = as_float(value)
     if math.isnan(number) and value == value:
-        raise ValueError(f"{name} is {shown(value)}, expected a number that a float can hold")
+        raise ArgumentError(name, value, "a number that a float can hold")
     return number
 
 
@@ -178,9 +165,11 @@ def as_size(value: object, name: str, limit: int = MAX_ROWS) -> int:
     """A size: an int from 1 to `limit`."""
     size = as_int(value, name)
     if size <= 0:
-        raise ValueError(f"{name} must be greater than zero, got: {size}")
+        text = f"{name} must be greater than zero, got: {size}"
+        raise ArgumentError(name, size, f"an int from 1 to {limit}", text)
     if size > limit:
-        raise ValueError(f"{name} must be at most {limit}, got {size}")
+        text = f"{name} must be at most {limit}, got {size}"
+        raise ArgumentError(name, size, f"an int from 1 to {limit}", text)
     return size
 
 
@@ -189,9 +178,10 @@ def as_seed(value: object) -> int | None:
     if value is None:
         return None
     if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"seed is {with_article(type(value).__name__)}, expected an int or None")
+        text = f"seed is {with_article(type(value).__name__)}, expected an int or None"
+        raise ArgumentTypeError("seed", value, "an int or None", text)
     if value < 0:
-        raise ValueError(f"seed is {shown(value)}, expected an int of 0 or more")
+        raise ArgumentError("seed", value, "an int of 0 or more")
     return operator.index(value)
 
 
@@ -205,7 +195,8 @@ def as_prefix(value: object) -> str:
 def as_flag(value: object, name: str) -> bool:
     """A bool, and nothing that merely looks like one."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} should be of type bool, got: {type(value).__name__}")
+        text = f"{name} should be of type bool, got: {type(value).__name__}"
+        raise ArgumentTypeError(name, value, "True or False", text)
     return value
 
 
@@ -213,7 +204,7 @@ def as_probability(value: object, name: str) -> float:
     """A number from 0 to 1."""
     number = as_float(value)
     if not 0 <= number <= 1:
-        raise ValueError(f"{name} is {shown(value)}, expected a number in the range [0, 1]")
+        raise ArgumentError(name, value, "a number in the range [0, 1]")
     return number
 
 
@@ -221,7 +212,7 @@ def as_choice(value: object, name: str, choices: tuple[str, ...]) -> str:
     """One of a few words."""
     if not isinstance(value, str) or value not in choices:
         options = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{name} is {shown(value)}, expected one of {options}")
+        raise ArgumentError(name, value, f"one of {options}")
     return value
 
 
@@ -251,9 +242,3 @@ def either(state: ArrayLike | None, hx: ArrayLike | None, name: str) -> ArrayLik
     if state is not None:
         raise TypeError(f"{name} and hx are two names of one argument, expected one of them")
     return hx
-
-
-def with_article(noun: str) -> str:
-    """The name of a class or of a cell with a or an before it: an LSTM, a GRU."""
-    is_spelled_out = noun.startswith(("RNN", "LSTM", "nd"))  # "an ar-en-en"
-    return f"{'an' if is_spelled_out or noun[:1] in 'aeioAEIO' else 'a'} {noun}"

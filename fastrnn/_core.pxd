@@ -153,9 +153,10 @@ cdef extern from "include/fastrnn.h" nogil:
 
     ctypedef struct fr_network
     ctypedef struct fr_slots
+    ctypedef struct fr_conv
 
     enum:
-        FR_OP_INPUT, FR_OP_TOKENS, FR_OP_EMBED, FR_OP_RECURRENT, FR_OP_LINEAR, FR_OP_ACTIVATE, FR_OP_LAYER_NORM
+        FR_OP_INPUT, FR_OP_TOKENS, FR_OP_EMBED, FR_OP_RECURRENT, FR_OP_LINEAR, FR_OP_CONV, FR_OP_CONV_TIME, FR_OP_ACTIVATE, FR_OP_CHANNELS, FR_OP_LAYER_NORM
         FR_OP_ADD, FR_OP_MULTIPLY, FR_OP_CONCATENATE, FR_OP_SELECT, FR_OP_RESHAPE, FR_OP_PREVIOUS, FR_OP_ATTEND
         FR_OP_LISTED, FR_OP_POOL, FR_OP_FLIP
 
@@ -167,6 +168,7 @@ cdef extern from "include/fastrnn.h" nogil:
         double eps
         const fr_model *model
         const fr_linear *linear
+        const fr_conv *conv
         const float *table
         const float *h0
         const float *c0
@@ -286,7 +288,6 @@ cdef extern from "ops/conv.h" nogil:
     ctypedef struct fr_conv_shape:
         int32_t inputs, outputs, kernel, stride, dilation, groups, before, after
 
-    ctypedef struct fr_conv
     ctypedef struct fr_conv_back
 
     ctypedef struct fr_conv_call:
@@ -355,6 +356,9 @@ cdef class Store:
     cdef void put(self, void **spare, void *memory) noexcept nogil
 
 
+cdef class Table
+
+
 cdef class Stack:
     cdef fr_shape shape
     cdef fr_model *model
@@ -367,36 +371,56 @@ cdef class Stack:
     cdef readonly bint has_cell
     cdef int _resemble(self, Stack other) except -1
     cdef int _describe(self, str cell) except -1
-    cdef int _check_features(self, cnp.npy_intp size, owner) except -1
-    cdef object _run_from(self, fr_sequence *q, object state, int depth, bint flat, owner)
-    cdef cnp.ndarray _state(self, object value, str name, int depth, int64_t rows, int32_t size, bint flat, owner)
-    cdef fr_sequence _sequence(self, Arrays arrays, object y, object lengths, object starts, bint batch_first) except *
-    cdef int _states(self, Arrays arrays, fr_sequence *q, object h0, object c0, object hn, object cn) except -1
-    cdef int _run(self, fr_sequence *q) except -1
-    cdef int _tokens(self, Arrays arrays, fr_sequence *q, object tokens, Table table) except -1
-    cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements, int64_t kept_steps,
-                            int32_t threads) except *
-    cdef int _start(self, Tape tape, int layer, Transpose transpose, int64_t elements, int64_t kept_steps) except -1
+    cdef fr_tape_plan _plan(self, int layer, int64_t steps, int64_t rows, int64_t elements,
+                            int64_t checkpoint_every) except *
 
 
-cdef class Transpose:
+cdef class Batch:
+    cdef fr_sequence sequence  # all but y
+    cdef readonly Stack stack
+    cdef readonly cnp.ndarray x, lengths
+    cdef readonly bint learned  # whether the initial state is the learned one
+    cdef cnp.ndarray starts, h_0, c_0, h_n, c_n
+    cdef object owner, packed
+    cdef Table table
+    cdef int axes  # of x, without its features
+    cdef bint flat, single_step
+    cdef int take_x(self, cnp.ndarray x, str name, int fewest, int most) except -1
+    cdef int take_tokens(self, object tokens, Table table) except -1
+    cdef int take_sizes(self, int layout, object lengths) except -1
+    cdef int take_packing(self, object packed, cnp.ndarray lengths, cnp.ndarray starts) except -1
+    cdef int take_state(self, object state, str name, list first) except -1
+    cdef cnp.ndarray state(self, object value, str name, int32_t size)
+    cdef int state_shape(self, cnp.npy_intp *shape, int32_t size) noexcept
+    cdef cnp.ndarray new_state(self, int32_t size)
+    cdef cnp.ndarray reordered(self, cnp.ndarray state, bint inwards)
+    cdef int element_shape(self, cnp.npy_intp *shape, int32_t size) noexcept
+    cdef cnp.ndarray new_elements(self, int32_t size)
+    cdef cnp.ndarray elements_of(self, cnp.ndarray array, int32_t size)
+    cdef cnp.ndarray gradient(self, object value, str name, int ndim, const cnp.npy_intp *shape)
+    cdef object framed(self, cnp.ndarray elements)
+    cdef object framed_state(self, cnp.ndarray h, cnp.ndarray c)
+    cpdef object results(self, cnp.ndarray y)
+
+
+cdef class Gradients:
+    cdef Batch batch
+    cdef cnp.ndarray dy, dh_n, dc_n, dh_0, dc_0
+
+
+cdef class BackwardWeights:
     cdef fr_transpose *transpose
     cdef readonly Stack stack
 
 
 cdef class Tape:
     cdef fr_sequence sequence
-    cdef readonly Stack stack
-    cdef Transpose transpose
-    cdef Arrays arrays
+    cdef Batch batch
+    cdef BackwardWeights weights
     cdef Memory memory
-    cdef tuple x_shape, y_shape
-    cdef Table table
-    cdef int32_t threads
-    cdef int64_t directions
+    cdef cnp.ndarray x, y
     cdef size_t workspace_size
-    cdef int used
-    cdef int _release(self) except -1
+    cdef int layer, used
 
 
 cdef class Dense:
@@ -438,7 +462,7 @@ cdef class Network:
     cdef fr_network *network
     cdef void *memory
     cdef readonly str kind
-    cdef readonly list kinds  # of the operations
+    cdef readonly list kinds, weights  # of the operations
     cdef readonly list ports, outputs, places  # of inputs and outputs
     cdef readonly dict memories  # of attention: how many rows they have
     cdef list kept

@@ -35,89 +35,73 @@ class Stack:
     @property
     def num_layers(self) -> int: ...
     @property
+    def num_directions(self) -> int: ...
+    @property
     def hidden_size(self) -> int: ...
     @property
     def state_size(self) -> int: ...
     @property
     def has_cell(self) -> bool: ...
     def renewed(self, parameters: _Floats) -> Stack: ...
-    def forward(
+    def batch(
         self,
-        x: _Floats,
-        y: _Floats,
-        h0: _Floats | None,
-        c0: _Floats | None,
-        hn: _Floats | None,
-        cn: _Floats | None,
-        lengths: _Ints | None,
-        starts: _Ints | None,
-        batch_first: bool,
-    ) -> None: ...
-    def run(
-        self, x: Any, state: Any, lengths: Any, batch_first: bool, owner: object
-    ) -> tuple[_Floats, Any]: ...
-    def step(self, x: Any, state: Any, owner: object) -> Any: ...
-    def forward_tokens(
-        self,
-        tokens: _Ints,
-        table: Table,
-        y: _Floats,
-        h0: _Floats | None,
-        c0: _Floats | None,
-        hn: _Floats | None,
-        cn: _Floats | None,
-    ) -> None: ...
+        owner: object,
+        name: str,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        layout: int = 0,
+        first: list[_Floats] | None = None,
+        packed: Any = None,
+        starts: _Ints | None = None,
+        table: Table | None = None,
+    ) -> Batch: ...
+    def forward(self, batch: Batch) -> Any: ...
     def training_bytes(
-        self, steps: int, rows: int, elements: int, kept_steps: int
+        self, steps: int, rows: int, elements: int, checkpoint_every: int
     ) -> tuple[int, int]: ...
-    def record(
-        self,
-        layer: int,
-        transpose: Transpose,
-        x: _Floats,
-        y: _Floats,
-        h0: _Floats | None,
-        c0: _Floats | None,
-        hn: _Floats | None,
-        cn: _Floats | None,
-        lengths: _Ints | None,
-        starts: _Ints | None,
-        batch_first: bool,
-        kept_steps: int,
-    ) -> Tape: ...
-    def record_tokens(
-        self,
-        transpose: Transpose,
-        tokens: _Ints,
-        table: Table,
-        y: _Floats,
-        h0: _Floats | None,
-        c0: _Floats | None,
-        hn: _Floats | None,
-        cn: _Floats | None,
-        lengths: _Ints | None,
-        kept_steps: int,
-    ) -> Tape: ...
 
-class Transpose:
+SINGLE_STEP: int
+
+class Batch:
+    @property
+    def x(self) -> npt.NDArray[Any]: ...
+    @property
+    def lengths(self) -> _Ints | None: ...
+    @property
+    def learned(self) -> bool: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def elements(self) -> int: ...
+    def results(self, y: _Floats) -> Any: ...
+
+class Gradients:
+    def __init__(self, batch: Batch, dy: Any, dstate: Any) -> None: ...
+    @property
+    def first(self) -> list[_Floats]: ...
+    def results(self, dx: _Floats | None) -> tuple[Any, Any]: ...
+
+class BackwardWeights:
     def __init__(self, stack: Stack, parameters: _Floats) -> None: ...
     @property
     def stack(self) -> Stack: ...
+    def record(
+        self, batch: Batch, layer: int, x: _Floats | None, checkpoint_every: int
+    ) -> tuple[_Floats, Tape]: ...
 
 class Tape:
     def backward(
         self,
-        parameters: _Floats,
+        gradients: Gradients,
         dy: _Floats | None,
-        dhn: _Floats | None,
-        dcn: _Floats | None,
-        dx: _Floats | None,
-        dh0: _Floats | None,
-        dc0: _Floats | None,
-        flow: _Floats | None,
+        parameters: _Floats,
+        flow: _Floats | None = None,
         embedding: _Floats | None = None,
         dembedding: _Floats | None = None,
-    ) -> None: ...
+    ) -> _Floats | None: ...
 
 class Dense:
     def __init__(self, like: int | Dense, out_features: int = 0, bias: bool = False) -> None: ...

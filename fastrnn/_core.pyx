@@ -13,7 +13,7 @@ from cpython.buffer cimport (
 )
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 import numpy
 
@@ -115,6 +115,8 @@ def parameter_tensors(str cell, int input_size, int hidden_size, int num_layers,
 include "_bindings/buffers.pxi"
 include "_bindings/store.pxi"
 include "_bindings/layers.pxi"
+include "_bindings/batch.pxi"
+include "_bindings/tapes.pxi"
 include "_bindings/linear.pxi"
 include "_bindings/rows.pxi"
 include "_bindings/activations.pxi"

@@ -16,7 +16,7 @@ from pathlib import Path
 from safetensors import safe_open
 from train_fakes import kit
 
-from fastrnn.formats import _write_safetensors
+from fastrnn.formats import safetensors
 from fastrnn.train import RandomTruncation, read_history
 from fastrnn.train._history import History
 
@@ -49,14 +49,14 @@ def arm(place, k):
     os.fsync = lambda _: None  # this is about processes, not about the power
     for name in ("fsync", "replace", "unlink"):
         around(os, name)
-    write, tensors = _write_safetensors._little_endian, count(1)
+    write, tensors = safetensors._little_endian, count(1)
 
     def half_written(tensor):
         if next(tensors) % 7 == 0:
             pass_by()
         return write(tensor)
 
-    _write_safetensors._little_endian = half_written
+    safetensors._little_endian = half_written
     around(k.trainer.optimizer, "step")
     around(k.model, "loss")
     add = History.add

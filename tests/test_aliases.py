@@ -12,7 +12,7 @@ import pytest
 
 import fastrnn
 from fastrnn.formats import format_inspection, inspect_checkpoint, open_checkpoint
-from fastrnn.formats._aliases import find_aliases
+from fastrnn.formats.aliases import find_aliases
 from fastrnn.models import LanguageModel
 
 

@@ -21,14 +21,14 @@ INTRINSIC = re.compile(r"\b_mm\w*\(|\b__m(128|256|512|mask)\w*|immintrin|arm_neo
 IMPORTS = {
     "__main__": "cli",
     "__init__": "_core _renamed _startup config nn",
-    "cli": "_arrays _atomic _core _json _names data decode formats models",
+    "cli": "_arrays _atomic _core _json data decode formats models",
     "plot": "_arrays _atomic nn",
+    "io": "_arrays _atomic _errors formats models nn",
     "train": "_arrays _core _digest _json nn optim",
     "decode": "_arrays _core",
-    "models": "_arrays _atomic _core _names data io losses nn",
-    "io": "_arrays _atomic _json nn",
-    "nn": "_arrays _core _names",
-    "formats": "_arrays _atomic _json _names",
+    "models": "_arrays _atomic _core _errors _names data formats losses nn",
+    "formats": "_arrays _atomic _errors _json _names nn",
+    "nn": "_arrays _core _errors _names",
     "optim": "_arrays _core",
     "losses": "_arrays _core",
     "data": "_arrays _digest",
@@ -39,9 +39,10 @@ IMPORTS = {
     "_cgroups": "",
     "_digest": "_arrays",
     "_json": "_arrays",
-    "_names": "_arrays",
+    "_names": "_errors",
     "_atomic": "",
-    "_arrays": "",
+    "_arrays": "_errors",
+    "_errors": "",
 }
 
 

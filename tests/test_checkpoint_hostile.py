@@ -225,9 +225,9 @@ def test_what_a_checkpoint_does_not_need_is_refused(refused: Any, body: bytes, w
 def test_the_number_of_instructions_and_of_remembered_objects_is_bounded(
     refused: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastrnn.formats._pickle.MAX_OPS", 1000)
+    monkeypatch.setattr("fastrnn.formats.torch.pickle.MAX_OPS", 1000)
     refused(archive(b"N0" * 1000), "more than 1000 instructions")
-    monkeypatch.setattr("fastrnn.formats._pickle.MAX_MEMO", 100)
+    monkeypatch.setattr("fastrnn.formats.torch.pickle.MAX_MEMO", 100)
     refused(archive(b"N" + b"\x94" * 200), "more than 100 objects")
 
 

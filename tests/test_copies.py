@@ -12,9 +12,8 @@ import pytest
 
 import fastrnn
 from fastrnn import data, decode, losses, models, optim, schedules, train
-from fastrnn.nn._cell import Cell
-from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.module import Module
+from fastrnn.nn.recurrent_base import Cell, Recurrent
 
 TOKENS = np.arange(40) % 7
 SEQUENCES = [np.arange(3) % 5 + 2, np.arange(4) % 5 + 2, np.arange(5) % 5 + 2]

@@ -21,7 +21,7 @@ def model():
 
 
 def search(model, source, lengths=None, **options):
-    given = model.given(source, lengths)
+    given = model.with_source(source, lengths)
     prompts = [[BOS]] * source.shape[1]
     return fastrnn.generate(
         given, prompts, max_new_tokens=6, num_beams=4, eos_token_id=EOS, **options

@@ -206,9 +206,9 @@ def models():
     features = np.random.default_rng(3).standard_normal((3, 2, 5)).astype(np.float32)
     prompts = [[1], [2]]
     yield LanguageModel(V, 6, 6), prompts
-    yield Seq2Seq(9, V, 6, attention="additive", input_feeding=True).given(source), prompts
-    yield Seq2Seq(9, V, 6).given(source, shortlist=[0, 1, 2, 3]), prompts
-    yield FeaturesToSequence(5, V, 6, attention="multiplicative").given(features), prompts
+    yield Seq2Seq(9, V, 6, attention="additive", input_feeding=True).with_source(source), prompts
+    yield Seq2Seq(9, V, 6).with_source(source, shortlist=[0, 1, 2, 3]), prompts
+    yield FeaturesToSequence(5, V, 6, attention="multiplicative").with_source(features), prompts
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -175,7 +175,7 @@ def decoders():
 @pytest.mark.parametrize("ids", [None, [1, 3, 5, 8, 9, 11]], ids=["all", "shortlist"])
 def test_decoders_run_as_loops_over_calls(number, ids, folds):
     model, source, lengths = list(decoders())[number]
-    given = model.given(source, lengths, shortlist=ids)
+    given = model.with_source(source, lengths, shortlist=ids)
     has_table = folds and not model.decoder.feeds
     assert ("embed" not in given.stream().core.network.kinds) == has_table
     plain = [Whole(model, source[:, i : i + 1], lengths[i], ids) for i in range(3)]
@@ -226,7 +226,7 @@ def test_runs_equal_single_steps(model, options, most):
 def test_decoders_run_as_they_step(number, options, folds):
     model, source, lengths = list(decoders())[number]
     for ids in (None, [1, 3, 5, 8, 9, 11]):
-        given = model.given(source, lengths, shortlist=ids)
+        given = model.with_source(source, lengths, shortlist=ids)
         found = generate(given, [[1]] * 3, max_new_tokens=40, **options)
         assert found == generate(Plain(given), [[1]] * 3, max_new_tokens=40, **options)
 

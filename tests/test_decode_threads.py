@@ -88,7 +88,7 @@ def test_rows_that_are_changed_after_the_check_are_not_used():
 @pytest.mark.parametrize("mode", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 4}], ids=str)
 def test_calls_of_several_threads_give_what_each_gives_alone(mode):
     model = LanguageModel(20, 12, 12, tie_weights=True)
-    given = Seq2Seq(9, 20, 12, attention="additive").given(np.arange(8).reshape(4, 2))
+    given = Seq2Seq(9, 20, 12, attention="additive").with_source(np.arange(8).reshape(4, 2))
     words = Trie([[1, 2, 3], [4, 5], [6, 7, 8, 9]])
     calls = [
         lambda eos=eos: (

@@ -12,8 +12,8 @@ import pytest
 import fastrnn
 from fastrnn import models
 from fastrnn.formats import format_inspection, inspect_checkpoint
-from fastrnn.formats._describe import kind_of
-from fastrnn.formats._write_safetensors import write_safetensors
+from fastrnn.formats.safetensors import write_safetensors
+from fastrnn.formats.torch.describe import kind_of
 
 GOLDEN = Path(__file__).parent / "golden"
 

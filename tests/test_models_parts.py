@@ -87,7 +87,7 @@ def outputs(model, call):
         found["stream"] = np.stack([stream.step(tokens) for tokens in TARGET])
         short = model.decoder_stream(source, shortlist=[7, 2, 3])
         found["shortlist"] = np.stack([short.step(tokens) for tokens in TARGET])
-        given, prompts = model.given(source), [[1]] * 3
+        given, prompts = model.with_source(source), [[1]] * 3
     elif isinstance(model, LanguageModel):
         stream = model.stream(3)
         found["stream"] = np.stack([stream.step(tokens) for tokens in TARGET])
@@ -179,10 +179,10 @@ def test_streams_keep_the_weights_they_were_made_with(kind):
 @pytest.mark.parametrize("part", ["encoder.rnn", "decoder.embedding", "decoder.rnn"])
 def test_sources_that_other_parameters_have_encoded_are_refused(part):
     model = Seq2Seq(9, V, H, attention="additive", tie_weights=True)
-    given = model.given(SOURCE, shortlist=[1, 2, 3])
+    given = model.with_source(SOURCE, shortlist=[1, 2, 3])
     generate(given, [[1]] * 3, max_new_tokens=2)
     changed = dict(parts_of(model))[part]
     changed.load_state_dict(drawn(changed))
-    with pytest.raises(ValueError, match=r"parameters have changed since given\(source\)"):
+    with pytest.raises(ValueError, match=r"parameters have changed since with_source\(source\)"):
         generate(given, [[1]] * 3, max_new_tokens=2)
-    generate(model.given(SOURCE, shortlist=[1, 2, 3]), [[1]] * 3, max_new_tokens=2)
+    generate(model.with_source(SOURCE, shortlist=[1, 2, 3]), [[1]] * 3, max_new_tokens=2)

@@ -15,6 +15,7 @@ import fastrnn
 from fastrnn import models
 from fastrnn.data.scaling import Scaler
 from fastrnn.formats import CheckpointError
+from fastrnn.nn.module import Module
 
 SCALER = Scaler([1.5, -2.0, 1 / 3], [0.1, 7.0, 1e6])
 
@@ -104,8 +105,8 @@ def test_what_json_cannot_hold_is_refused_and_the_old_file_stays(value, tmp_path
     with pytest.raises(ValueError, match="extra"):
         model.save(path)
     assert path.read_bytes() == before
-    with pytest.raises(TypeError, match="module is a Dropout, expected a model or a layer"):
-        fastrnn.save(fastrnn.Dropout(), path)
+    with pytest.raises(TypeError, match="module is a Module, expected a model or a layer"):
+        fastrnn.save(Module(), path)
     with pytest.raises(TypeError, match="module is an int"):
         fastrnn.save(3, path)
 
@@ -121,9 +122,9 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(step, tmp_path, monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     if step == "write":
-        from fastrnn.formats import _write_safetensors
+        from fastrnn.formats import safetensors
 
-        monkeypatch.setattr(_write_safetensors, "_little_endian", fail)
+        monkeypatch.setattr(safetensors, "_little_endian", fail)
     else:
         monkeypatch.setattr(os, step, fail)
     for write in (fastrnn.save, fastrnn.save_pytorch)[: 1 if step == "write" else 2]:
@@ -208,8 +209,9 @@ CHANGES = {
         "the head takes 9 features, expected the 8",
     ),
     "other layers": (
-        lambda d: d | {"config": d["config"] | {"rnn": ["Linear", {"in_features": 5}]}},
-        "rnn is a 'Linear', expected one of LSTM, GRU, RNN",
+        lambda d: d
+        | {"config": d["config"] | {"rnn": ["Linear", {"in_features": 5, "out_features": 9}]}},
+        "rnn is a Linear, expected a layer over sequences",
     ),
     "an unknown option": (lambda d: d | {"config": d["config"] | {"zoom": 1}}, "zoom"),
     "a wrong option": (lambda d: d | {"config": d["config"] | {"dropout": 7}}, "dropout is 7"),

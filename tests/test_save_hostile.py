@@ -12,9 +12,11 @@ from processes import run_python
 from test_save import LAYERS, MODELS
 
 import fastrnn
-from fastrnn import io, models
+from fastrnn import models
 from fastrnn._json import MAX_DEPTH, read_json
 from fastrnn.formats import CheckpointError
+from fastrnn.nn.making import only_from, unfilled
+from fastrnn.nn.registry import KINDS
 
 ALL = {
     **MODELS,
@@ -22,6 +24,10 @@ ALL = {
     "gru_cell": lambda: fastrnn.GRUCell(3, 4),
     "rnn_cell": lambda: fastrnn.RNNCell(3, 4),
     "attention": lambda: fastrnn.Attention("additive", 3, 4),
+    "dropout": lambda: fastrnn.Dropout(0.25),
+    "locked_dropout": lambda: fastrnn.LockedDropout(0.25, batch_first=True),
+    "embedding_dropout": lambda: fastrnn.EmbeddingDropout(fastrnn.Embedding(3, 4), 0.25),
+    "weight_drop": lambda: fastrnn.WeightDrop(fastrnn.GRU(3, 4, 2, reset="before"), 0.25),
     "bidirectional_lm": lambda: models.BidirectionalLanguageModel(5, 3, 4),
     "seq2seq": lambda: models.Seq2Seq(5, 6, 4, attention="additive", bidirectional=True),
     "captions": lambda: models.FeaturesToSequence(3, 6, 4, attention="scaled_dot"),
@@ -78,7 +84,7 @@ def refusal(path):
 
 
 def test_every_kind_of_module_that_can_be_saved_is_here():
-    assert {type(make()).__name__ for make in ALL.values()} == set(io._loaders())
+    assert {type(make()).__name__ for make in ALL.values()} == set(KINDS)
 
 
 @pytest.mark.filterwarnings("ignore:dropout")
@@ -169,7 +175,7 @@ def test_sizes_that_a_file_claims_are_compared_before_memory_is_taken(tmp_path):
             and _at(description["config"], place) > 0
             and "targets" not in place
         ]
-        for place in [("config", *place) for place in sized] + [None]:
+        for place in [("config", *place) for place in sized] + [None] * bool(sized):
             large = description
             for one in [place] if place else [("config", *place) for place in sized]:
                 large = changed(large, one, min(_at(large, one) * 10_000 or 0, 2**20))
@@ -200,6 +206,20 @@ def test_sizes_that_a_file_claims_are_compared_before_memory_is_taken(tmp_path):
     assert complaints == []
     assert int(peak) < 200_000
     assert count > 60
+
+
+def test_all_layers_of_one_file_together_have_a_bound():
+    with only_from({"weight": np.zeros(100_000)}), unfilled():
+        for _ in range(5):
+            fastrnn.Linear(300, 300)
+        with pytest.raises(ValueError, match="together these parameters do not fit a file that"):
+            fastrnn.Linear(300, 300)
+    with only_from({}):
+        for _ in range(10_000):
+            fastrnn.Dropout()
+        with pytest.raises(ValueError, match="more than 10000 modules in one file"):
+            fastrnn.Dropout()
+    fastrnn.Linear(3000, 3000)  # nothing holds outside
 
 
 def _at(value, place):

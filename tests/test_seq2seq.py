@@ -7,7 +7,7 @@ import pytest
 from seq2seq_cases import SETTINGS, batch, made
 
 from fastrnn.models import FeaturesToSequence
-from fastrnn.models.seq2seq import ATTENTIONS
+from fastrnn.models._encoder_decoder import ATTENTIONS
 
 
 def slope_of(model, loss, direction, step=3e-3):

@@ -51,7 +51,7 @@ def test_reordered_rows_go_on_as_copies_of_what_they_were(options):
 def test_rows_past_the_last_source_start_from_the_last_one():
     model = made(attention="additive")
     source, _, _, lengths = batch()
-    conditioned = model.given(source, lengths[0])
+    conditioned = model.with_source(source, lengths[0])
     logits = conditioned.stream(6).step(np.full(6, BOS))
     np.testing.assert_array_equal(logits[3:], logits[[3, 3, 3]])
     assert (conditioned.vocab_size, conditioned.num_sources) == (11, 4)
@@ -92,7 +92,7 @@ def test_one_row_may_come_without_its_dimension(options):
     np.testing.assert_array_equal(np.array(bare.state), np.array(full.state)[..., 0, :])
     logits = model.decoder_stream(one).step(int(other[0]))
     np.testing.assert_array_equal(logits, model(one, other)[0])
-    written = fastrnn.generate(model.given(one), [BOS], max_new_tokens=9, eos_token_id=EOS)[0]
+    written = fastrnn.generate(model.with_source(one), [BOS], max_new_tokens=9, eos_token_id=EOS)[0]
     assert [token for token in written.tokens if token != EOS] == translated.tolist()
     gradients = []
     for inputs, wanted in (((one, other), targets[:, 0]), ((source, target), targets)):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn.formats._inspect import _language_model, _recurrent, _stacks
-from fastrnn.formats._layer_names import NameIndex
-from fastrnn.formats._names import clean_names, fold_weight_norm, take_raw_weights
+from fastrnn.formats.inspection import _language_model, _recurrent, _stacks
+from fastrnn.formats.names import clean_names, fold_weight_norm, take_raw_weights
 from fastrnn.models import LanguageModel
+from fastrnn.nn.layer_names import NameIndex
 
 
 def prefixed(prefix: str, state: dict[str, Any]) -> dict[str, Any]:

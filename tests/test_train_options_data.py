@@ -8,6 +8,7 @@ from resuming import REFUSED, SERIES, TOKENS, USED, arguments_of, fitted, langua
 
 from fastrnn import data, models, optim, train
 from fastrnn.data.scaling import Scaler
+from fastrnn.nn.registry import KINDS
 from fastrnn.train._belongs import USED_SETTINGS
 
 # ---- truncation, sources, seeds ----------------------------------------------------------------
@@ -108,7 +109,7 @@ def test_seeds_that_are_not_given_are_not_asked_for(tmp_path):
 
 
 def settings():
-    return sorted({name for kind in models.KINDS for name in kind._settings})
+    return sorted({name for kind in KINDS.values() for name in kind._settings})
 
 
 VALUES = {
@@ -124,7 +125,7 @@ def test_no_setting_of_a_model_is_forgotten_here():
 
 @pytest.mark.parametrize("name", VALUES)
 def test_every_setting_of_a_model(name, tmp_path):
-    kind = next(kind for kind in models.KINDS if name in kind._settings and _makes(kind))
+    kind = next(kind for kind in KINDS.values() if name in kind._settings and _makes(kind))
 
     def made(value):
         model, source = _makes(kind)

@@ -96,7 +96,7 @@ _AS_GOOD = [{"steps": 3}, {"first_loss": None}, {"first_loss": 3}, {"generator":
 
 
 def test_what_is_whole_but_of_another_make_is_refused(saved):
-    from fastrnn.formats._write_safetensors import write_safetensors
+    from fastrnn.formats.safetensors import write_safetensors
 
     path, k = saved
     with safe_open(path, "np") as file:

@@ -91,9 +91,9 @@ def test_storages_are_aligned_and_not_compressed(tmp_path, rng):
 
 
 def test_a_large_archive_keeps_its_alignment(tmp_path, rng, monkeypatch):
-    from fastrnn.formats import _write_torch
+    from fastrnn.formats.torch import writer
 
-    monkeypatch.setattr(_write_torch, "_ZIP64_FROM", 64)
+    monkeypatch.setattr(writer, "_ZIP64_FROM", 64)
     test_storages_are_aligned_and_not_compressed(tmp_path, rng)
     test_our_own_reader_reads_what_was_written(tmp_path, rng)
 

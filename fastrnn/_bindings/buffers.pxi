@@ -96,6 +96,18 @@ cdef float *data_of(cnp.ndarray array) noexcept:
     return <float *>cnp.PyArray_DATA(array)
 
 
+cdef float *data_or_null(cnp.ndarray array) noexcept:
+    return NULL if array is None else data_of(array)
+
+
+cdef float *room_of(object array, str name, int64_t size) except NULL:
+    """The memory of an array of at least `size` floats, which are about to be read or added to."""
+    if (type(array) is not ndarray or cnp.PyArray_TYPE(array) != cnp.NPY_FLOAT or not cnp.PyArray_ISCARRAY(array)
+            or cnp.PyArray_SIZE(array) < size):
+        raise ValueError(f"{name} must be a C-contiguous float32 array of at least {size} numbers, and writable")
+    return data_of(array)
+
+
 cdef cnp.ndarray new_floats(int ndim, const cnp.npy_intp *shape):
     return cnp.PyArray_EMPTY(ndim, <cnp.npy_intp *>shape, cnp.NPY_FLOAT, 0)
 

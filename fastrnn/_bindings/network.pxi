@@ -2,7 +2,8 @@
 
 _KINDS = {
     "input": FR_OP_INPUT, "tokens": FR_OP_TOKENS, "embed": FR_OP_EMBED, "recurrent": FR_OP_RECURRENT,
-    "linear": FR_OP_LINEAR, "activate": FR_OP_ACTIVATE, "layer_norm": FR_OP_LAYER_NORM, "add": FR_OP_ADD,
+    "linear": FR_OP_LINEAR, "conv": FR_OP_CONV, "conv_time": FR_OP_CONV_TIME, "activate": FR_OP_ACTIVATE,
+    "channels": FR_OP_CHANNELS, "layer_norm": FR_OP_LAYER_NORM, "add": FR_OP_ADD,
     "multiply": FR_OP_MULTIPLY, "concatenate": FR_OP_CONCATENATE, "select": FR_OP_SELECT,
     "reshape": FR_OP_RESHAPE, "previous": FR_OP_PREVIOUS, "attend": FR_OP_ATTEND, "listed": FR_OP_LISTED,
     "pool": FR_OP_POOL, "flip": FR_OP_FLIP,
@@ -39,6 +40,8 @@ cdef class _Operations:
         cdef fr_operation *o = &self.array[self.count]
         cdef Stack stack
         cdef Dense dense
+        cdef Activation activation
+        cdef Convolution convolution
         weights = options.get("weights")
         o.kind, o.num_inputs, o.inputs = _KINDS[kind], len(places), &self.inputs[self.taken]
         for operation in places:
@@ -46,7 +49,7 @@ cdef class _Operations:
             self.taken += 1
         o.length, o.channels = options.get("length", 1), options.get("channels", 0)
         o.first, o.function = options.get("first", 0), options.get("function", 0)
-        o.alpha, o.beta, o.eps = options.get("alpha", 0.0), options.get("beta", 0.0), options.get("eps", 0.0)
+        o.eps = options.get("eps", 0.0)
         if kind == "recurrent":
             stack = weights
             o.model = stack.model
@@ -54,6 +57,14 @@ cdef class _Operations:
         elif kind == "linear":
             dense = weights
             o.linear = dense.linear
+        elif kind == "activate":
+            activation = weights
+            o.function, o.alpha, o.beta = activation.call.function, activation.call.a, activation.call.b
+        elif kind == "conv" or kind == "conv_time":
+            convolution = weights
+            if convolution.backward:
+                raise ValueError("weights are packed for the way back")
+            o.conv = convolution.conv
         elif kind == "attend":
             self._take_attention(o, options)
         self.kept.append(weights)
@@ -86,7 +97,7 @@ cdef class _Operations:
             o.listed = <const int64_t *>arrays.take(listed, "listed", (len(listed),), True, False)
         if options.get("scale") is not None:
             o.scale = self._floats(options["scale"], (len(options["scale"]),), "scale")
-            o.shift = self._floats(options["shift"], (len(options["scale"]),), "shift")
+            o.shift = self._floats(options.get("shift"), (len(options["scale"]),), "shift")
         return 0
 
     cdef int _take_attention(self, fr_operation *o, dict options) except -1:
@@ -119,7 +130,7 @@ cdef class Network:
 
     operations: tuples (kind, places, options), where `places` are those of the operations whose values it
     reads. Kinds are those of enum fr_operation_kind in lower case, options the fields of fr_operation, with
-    weights (a Stack or a Dense), table, embedding (V, E) and the arrays of an attention. `outputs`: places.
+    weights (a Stack, Dense, Convolution or Activation), table, embedding (V, E) and the arrays of an attention. `outputs`: places.
     `kind`: how errors call the network. vocabulary: how many tokens its input knows, 0 if it takes floats.
     """
 
@@ -133,6 +144,7 @@ cdef class Network:
         made = _Operations(len(operations), sum([len(inputs) for _, inputs, _ in operations]))
         self.kind, self.ports, self.memories, self.work = kind, [], {}, 0
         self.kinds = [kind_of for kind_of, _, _ in operations]
+        self.weights = [options["weights"] for _, _, options in operations if "weights" in options]
         for kind_of, inputs, options in operations:
             self._count(made.count, kind_of, inputs, options)
             made.add(kind_of, inputs, options)
@@ -171,6 +183,7 @@ cdef class Network:
         """Notes inputs, (length, channels) or the size of a vocabulary, and about how much a step has to do."""
         cdef Stack stack
         cdef Dense dense
+        cdef Convolution convolution
         if kind == "input":
             self.ports.append((options.get("length", 1), options["channels"]))
         elif kind == "tokens":
@@ -181,6 +194,9 @@ cdef class Network:
         elif kind == "linear":
             dense = options["weights"]
             self.work += <double>dense.in_features * <double>dense.out_features
+        elif kind == "conv" or kind == "conv_time":
+            convolution = options["weights"]
+            self.work += <double>convolution.num_packed_bytes / 4 * options.get("positions", 1)
         elif kind == "attend":
             self.memories[place] = options["keys"].shape[1]
             self.work += RELEASE_GIL

@@ -108,7 +108,7 @@ def _reason(error: Exception) -> str:
     """The message, without the number of the system's error."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    from fastrnn.formats._errors import safe
+    from fastrnn._errors import safe
 
     is_missing = isinstance(error, FileNotFoundError)
     reason = "no such file" if is_missing else error.strerror[0].lower() + error.strerror[1:]

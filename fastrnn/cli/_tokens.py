@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastrnn._arrays import shown
-from fastrnn._names import find_model
 from fastrnn.cli._parsing import parse_json
 from fastrnn.data import Vocabulary, read_text
 from fastrnn.decode import Automaton, Trie, regex
+from fastrnn.formats.language_model import find_model
 from fastrnn.models import LanguageModel
 
 # What reserved tokens are called in vocabularies.

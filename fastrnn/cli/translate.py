@@ -126,7 +126,7 @@ def _translated(
         rows = np.arange(start, min(start + _BATCH, len(sources)))
         ids, lengths = sources.padded(rows, 0)
         with named_in_errors("text", start):
-            found = generate(model.given(ids, lengths), [[bos]] * len(rows), **given)
+            found = generate(model.with_source(ids, lengths), [[bos]] * len(rows), **given)
         yield from found
 
 

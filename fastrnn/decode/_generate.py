@@ -55,10 +55,10 @@ def generate(
 
     Results come prompt by prompt, the best score first. A model has `vocab_size` and
     `stream(batch_size)`, see `fastrnn.decode.Decodable`: a LanguageModel, or a Seq2Seq with its
-    sources, `model.given(source, lengths)`, and a prompt [bos] for each of them. Names and meanings
-    are those of Hugging Face's `generate`, in its order: repetition_penalty, no_repeat_ngram_size,
-    bad_words_ids, min_new_tokens, forced tokens, suppressed tokens, logits_processor, constraint,
-    temperature, top_k, top_p, min_p, typical_p.
+    sources, `model.with_source(source, lengths)`, and a prompt [bos] for each of them. Names and
+    meanings are those of Hugging Face's `generate`, in its order: repetition_penalty,
+    no_repeat_ngram_size, bad_words_ids, min_new_tokens, forced tokens, suppressed tokens,
+    logits_processor, constraint, temperature, top_k, top_p, min_p, typical_p.
 
     - Greedy by default; `do_sample` draws tokens, `num_beams` > 1 searches. Ties go to the lowest
       id; between beams to the higher sum of log-probabilities, the lower parent, the lower id.

@@ -4,11 +4,11 @@
 `inspect_checkpoint` describes a file; `infer_recurrent` tells a layer by its tensors.
 """
 
-from ._architecture import Architecture, infer_recurrent
-from ._errors import CheckpointError
-from ._inspect import format_inspection, inspect_checkpoint
-from ._layer_names import find_recurrent
-from ._open import Checkpoint, open_checkpoint, read_checkpoint
+from fastrnn.formats.checkpoint import Checkpoint, open_checkpoint, read_checkpoint
+from fastrnn.formats.errors import CheckpointError
+from fastrnn.formats.inspection import format_inspection, inspect_checkpoint
+from fastrnn.nn.architecture import Architecture, infer_recurrent
+from fastrnn.nn.layer_names import find_recurrent
 
 __all__ = [
     "Architecture",

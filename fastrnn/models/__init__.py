@@ -25,15 +25,3 @@ __all__ = [
     "SequenceClassifier",
     "SequenceTagger",
 ]
-
-# What `fastrnn.load` makes.
-KINDS: tuple[type[Model], ...] = (
-    AutoRegression,
-    BidirectionalLanguageModel,
-    FeaturesToSequence,
-    Forecaster,
-    LanguageModel,
-    Seq2Seq,
-    SequenceClassifier,
-    SequenceTagger,
-)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import FloatArray
+from fastrnn.models._base import Rnn
 from fastrnn.models._decoder import tanh, tanh_back
 from fastrnn.nn import Linear
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.module import Module
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
 
 Vectors = list[FloatArray]  # (N, F): what h is made from and, for an LSTM, what c is made from
 
@@ -20,14 +20,23 @@ Vectors = list[FloatArray]  # (N, F): what h is made from and, for an LSTM, what
 class Bridge(Composite):
     """h_0 = tanh(W x + b), and c_0 likewise, for all layers of a decoder at once.
 
-    x (N, F) -> (L, N, H). Parameters: h.weight (L * H, F) and h.bias, for an LSTM also c.*.
+    x (N, F) -> (L, N, R) or, for c, (L, N, H). h and c are made of vectors of their own, or of the
+    one there is; a vector too many is not used. Parameters: h.weight (L * R, F) and h.bias, for an
+    LSTM also c.*.
     """
 
-    def __init__(self, features: int, decoder: RNN | LSTM | GRU) -> None:
-        self.num_layers, self.state_size = decoder.num_layers, decoder.state_size
+    _sources: tuple[int, ...] = (0, 1)  # which vector h is made of, and c
+
+    def __init__(self, widths: tuple[int, ...], decoder: Rnn) -> None:
+        """widths: F of each vector."""
+        self.num_layers = decoder.num_layers
         names = ("h", "c") if decoder.has_cell else ("h",)
-        width = decoder.num_layers * decoder.state_size
-        self._maps = {name: Linear(features, width) for name in names}
+        sizes = (decoder.state_size, decoder.hidden_size)
+        self._sources = tuple(min(k, len(widths) - 1) for k in range(len(names)))
+        self._maps = {
+            name: Linear(widths[source], self.num_layers * size)
+            for name, source, size in zip(names, self._sources, sizes, strict=False)
+        }
         self._assemble()
 
     @property
@@ -35,27 +44,31 @@ class Bridge(Composite):
         return dict(self._maps)
 
     def __call__(self, vectors: Vectors) -> Any:
-        """h_0, or (h_0, c_0), each (L, N, H), made from one of the vectors each."""
-        maps = zip(self._maps.values(), vectors, strict=True)
-        return as_state([self._layers(tanh(linear(x))) for linear, x in maps])
+        """h_0, or (h_0, c_0)."""
+        maps = zip(self._maps.values(), self._sources, strict=False)
+        return as_state([self._layers(tanh(linear(vectors[k]))) for linear, k in maps])
 
     def vjp(self, vectors: Vectors) -> tuple[Any, Callable[[Any], Vectors]]:
         """The same, and pullback(dstate) -> dvectors."""
-        pairs = [m.vjp(x) for m, x in zip(self._maps.values(), vectors, strict=True)]
+        maps = zip(self._maps.values(), self._sources, strict=False)
+        pairs = [linear.vjp(vectors[k]) for linear, k in maps]
         flat = [tanh(z) for z, _ in pairs]
 
         def pullback(dstate: Any) -> Vectors:
-            found = []
-            for y, (_, back), dy in zip(flat, pairs, as_list(dstate), strict=True):
-                found.append(back(tanh_back(y, dy.transpose(1, 0, 2).reshape(y.shape))))
-            return found
+            dvectors: list[FloatArray | None] = [None] * len(vectors)
+            parts = zip(flat, pairs, self._sources, as_list(dstate), strict=False)
+            for y, (_, back), k, dy in parts:
+                found = back(tanh_back(y, dy.transpose(1, 0, 2).reshape(y.shape)))
+                known = dvectors[k]
+                dvectors[k] = found if known is None else known + found
+            every = zip(dvectors, vectors, strict=True)
+            return [np.zeros_like(x) if dx is None else dx for dx, x in every]
 
         return as_state([self._layers(y) for y in flat]), pullback
 
     def _layers(self, flat: FloatArray) -> FloatArray:
         """(N, L * H) as (L, N, H)."""
-        shape = len(flat), self.num_layers, self.state_size
-        return np.ascontiguousarray(flat.reshape(shape).transpose(1, 0, 2))
+        return np.ascontiguousarray(flat.reshape(len(flat), self.num_layers, -1).transpose(1, 0, 2))
 
 
 def as_list(state: Any) -> Vectors:
@@ -64,7 +77,7 @@ def as_list(state: Any) -> Vectors:
 
 
 def as_state(arrays: Vectors) -> Any:
-    """The way back of `as_list`."""
+    """The inverse of `as_list`."""
     return arrays[0] if len(arrays) == 1 else (arrays[0], arrays[1])
 
 
@@ -74,7 +87,7 @@ def row_vectors(state: Any) -> Vectors:
 
 
 def from_row_vectors(vectors: Vectors, like: Any) -> Any:
-    """The way back of `row_vectors`, for gradients."""
+    """The inverse of `row_vectors`, for gradients."""
     return as_state(
         [
             np.ascontiguousarray(

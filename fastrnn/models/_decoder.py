@@ -12,13 +12,12 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import FloatArray, IntArray
-from fastrnn.models._base import Folded, fits_table, folded
+from fastrnn.models._base import Folded, Rnn, fits_table, folded
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.attention import Attention, Memory
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.dropout import dropped
-from fastrnn.nn.module import Module, fill_uniform
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.module import Module
 
 _TANH = _core.Activation("tanh")
 
@@ -45,19 +44,15 @@ class Decoder(Composite):
     def __init__(
         self,
         embedding: Embedding,
-        rnn: RNN | LSTM | GRU,
+        rnn: Rnn,
         attention: Attention | None,
-        tie_weights: bool,
+        head: Linear,
         dropout: float,
     ) -> None:
         self.embedding, self.rnn, self.attention = embedding, rnn, attention
         width, memory_size = rnn.output_size, 0 if attention is None else attention.memory_size
         self.combine = None if attention is None else Linear(memory_size + width, width)
-        self.head = Linear(width, embedding.num)
-        self.tie_weights, self.dropout = tie_weights, dropout
-        if tie_weights:
-            fill_uniform(embedding.weight, width**-0.5)
-            self.head.tie(embedding)
+        self.head, self.dropout = head, dropout
         self._assemble()
 
     @property
@@ -66,12 +61,6 @@ class Decoder(Composite):
         if self.attention is not None and self.combine is not None:
             parts |= {"attention": self.attention, "combine": self.combine}
         return {**parts, "head": self.head}
-
-    def reset_parameters(self, seed: int | None = None) -> None:
-        super().reset_parameters(seed)
-        if self.tie_weights:
-            fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, seed)
-        self.repack()
 
     def __call__(
         self, tokens: IntArray, source: Encoded, lengths: IntArray | None

@@ -152,7 +152,7 @@ class Conditioned:
         """A stream of `batch_size` rows, by default one for each source."""
         if self._versions() != self._seen:
             raise ValueError(
-                "the parameters have changed since given(source): expected a new given(source), "
+                "the parameters have changed since with_source(source): expected a new call of it, "
                 "whose sources are encoded by what they are now"
             )
         return DecoderStream(self._decoder, self._encoded, batch_size, self._shortlist)

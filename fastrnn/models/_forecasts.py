@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import (
+    MAX_SIZE,
     ArrayLike,
     FloatArray,
     as_array,
@@ -27,6 +28,7 @@ from fastrnn.data.scaling import Doubles, Scaler
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
 from fastrnn.models._objective import REGRESSIONS, StatelessLoss, numbers
+from fastrnn.models._parts import head_of
 from fastrnn.nn import Linear
 
 
@@ -45,19 +47,24 @@ class Forecasts(StatelessLoss, Model):
 
     def _take_head(
         self,
-        head: Linear,
+        head: Linear | None,
+        features: int,
         input_size: int,
         horizon: int,
         targets: Sequence[int] | None,
         scaler: Any,
         objective: str,
     ) -> None:
-        self.head, self.input_size = head, input_size
-        self.horizon = as_size(horizon, "horizon")
+        self.input_size = input_size
+        self.horizon = as_size(horizon, "horizon", MAX_SIZE)
         self.targets = checked_targets(targets, input_size)
-        if head.out_features != self.horizon * len(self.targets):
+        outputs = self.horizon * len(self.targets)
+        if head is None:
+            head = Linear(features, as_size(outputs, "horizon * len(targets)", MAX_SIZE))
+        self.head = head_of(head, features, None, "horizon")
+        if self.head.out_features != outputs:
             raise ValueError(
-                f"the head gives {head.out_features} numbers, expected {self.horizon} steps "
+                f"the head gives {self.head.out_features} numbers, expected {self.horizon} steps "
                 f"(horizon) of {len(self.targets)} features (targets)"
             )
         self.objective = as_choice(objective, "objective", tuple(REGRESSIONS))
@@ -82,11 +89,6 @@ class Forecasts(StatelessLoss, Model):
         self._scaler = scaler
         self._fingerprint = None
 
-    @property
-    def config(self) -> dict[str, Any]:
-        scaler = None if self.scaler is None else self.scaler.to_dict()
-        return {**super().config, "targets": list(self.targets), "scaler": scaler}
-
     def _advance(self, inputs: FloatArray, past: Any) -> tuple[FloatArray, Any]:
         """The horizon after `inputs`, which follow `past`, and the past of what comes next."""
         raise NotImplementedError
@@ -104,7 +106,7 @@ class Forecasts(StatelessLoss, Model):
         return np.ascontiguousarray(np.moveaxis(flat.reshape(shape), -2, 0))
 
     def _as_flat(self, steps: ArrayLike) -> FloatArray:
-        """The way back of `_as_steps`."""
+        """The inverse of `_as_steps`."""
         rows = np.moveaxis(as_float32(steps, "dforecast"), 0, -2)
         return rows.reshape(*rows.shape[:-2], self.head.out_features)
 

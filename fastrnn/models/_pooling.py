@@ -1,17 +1,19 @@
 """From a sequence to one vector, forward and backward.
 
 y (T, N, F) are the features of all steps, h (L * D, N, R) the last states, F = D * R. Without rows,
-N is missing everywhere. Each function gives the vectors (N, F) and the way back from their gradient
+N is missing everywhere. Each function gives the vectors (N, F) and the pullback from their gradient
 to (dy, dh); None stands for zeros.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from fastrnn._arrays import FloatArray, IntArray
+from fastrnn.models._parts import is_recurrent
 
 Back = Callable[[FloatArray], tuple[FloatArray | None, FloatArray | None]]
 
@@ -64,6 +66,51 @@ def maximum(
         return dy, None
 
     return np.take_along_axis(y, steps, axis=0)[0], back
+
+
+def last_step(
+    y: FloatArray, lengths: IntArray | None
+) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
+    """y at every row's own last step, 0 for a row without any, and the pullback to dy."""
+    if lengths is None:
+        steps: IntArray = np.full(y.shape[1:-1], len(y) - 1)
+        empty = np.zeros(steps.shape, bool)
+    else:
+        steps, empty = np.maximum(lengths - 1, 0), lengths == 0
+    places = steps[None, ..., None]
+    inside = np.where(empty, np.float32(0), np.float32(1))[..., None]
+
+    def back(dfeatures: FloatArray) -> FloatArray:
+        dy = np.zeros_like(y)
+        np.put_along_axis(dy, places, (dfeatures * inside)[None], axis=0)
+        return dy
+
+    return np.take_along_axis(y, places, axis=0)[0] * inside, back
+
+
+def pooled(
+    pooling: str, layer: Any, y: FloatArray, state: Any, lengths: IntArray | None
+) -> tuple[FloatArray, Callable[[FloatArray], tuple[Any, Any]]]:
+    """One vector for each row of what `layer` gave, and back(dfeatures) -> dy, dstate.
+
+    The last state of a layer that is no recurrent one is what it gave last.
+    """
+    if not is_recurrent(layer):
+        if pooling == "last":
+            features, to_y = last_step(y, lengths)
+            return features, lambda dfeatures: (to_y(dfeatures), None)
+        features, to_steps = POOLINGS[pooling](y, y, lengths, 1)
+        return features, lambda dfeatures: (to_steps(dfeatures)[0], None)
+    h = state[0] if layer.has_cell else state
+    features, to_steps = POOLINGS[pooling](y, h, lengths, layer.num_directions)
+
+    def back(dfeatures: FloatArray) -> tuple[Any, Any]:
+        dy, dh = to_steps(dfeatures)
+        if dh is None or not layer.has_cell:
+            return dy, dh
+        return dy, (dh, np.zeros_like(state[1]))
+
+    return features, back
 
 
 POOLINGS = {"last": last, "mean": mean, "max": maximum}

@@ -11,51 +11,49 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import (
-    MAX_LAYERS,
     MAX_SIZE,
     ArrayLike,
     FloatArray,
     IntArray,
-    as_choice,
     as_float32,
     as_int64,
     as_probability,
     as_size,
     check_indices,
-    shown,
 )
+from fastrnn._errors import ArgumentError, shown
 from fastrnn.losses import LossResult
-from fastrnn.models._base import RNNS, Model
+from fastrnn.models._base import Model
+from fastrnn.models._layer_stream import LayerStream
 from fastrnn.models._objective import as_ignored, as_smoothing, classes
+from fastrnn.models._parts import Sizes, embedding_of, given_embedding, is_recurrent, sequence_layer
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.dropout import dropped, locked_shape
-from fastrnn.nn.module import Module
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.stream import Stream, stack_stream
 from fastrnn.nn.tape import Tokens
 from fastrnn.nn.weight_drop import dropped_vjp
-
-Rnn = RNN | LSTM | GRU
 
 
 class SequenceModel(Model):
     """Inputs (T, N) ints with an embedding, (T, N, I) floats without, or one row without N."""
 
     embedding: Embedding | None
-    rnn: Rnn
+    rnn: Any  # an RNN, an LSTM, a GRU, or another layer over sequences
     head: Linear
     dropout: float  # of the embedding's output and of the head's input
     label_smoothing: float
     ignore_index: int | None  # the target that does not count
     weight_drop: float = 0.0
     locked_dropout: bool = False
-    flow: bool = False  # whether a way back leaves its GradientFlow in rnn.last_flow
+    flow: bool = False  # whether a backward pass leaves its GradientFlow in rnn.last_flow
     _inputs: str = "inputs"  # how errors call them
+    _modules = ("embedding", "rnn", "head")
 
     def _take_parts(
         self,
         embedding: Embedding | None,
-        rnn: Rnn,
+        rnn: Any,
         head: Linear,
         dropout: float,
         label_smoothing: float,
@@ -66,13 +64,6 @@ class SequenceModel(Model):
             raise ValueError(
                 f"embedding_dim is {embedding.dim}, the recurrent layers expect {rnn.input_size}"
             )
-        if head.in_features != rnn.output_size:
-            raise ValueError(
-                f"the head takes {head.in_features} features, expected the {rnn.output_size} of "
-                f"the recurrent layers"
-            )
-        if rnn.batch_first:
-            raise ValueError("batch_first is True, but a model's inputs are always (T, N, ...)")
         self.embedding, self.rnn, self.head = embedding, rnn, head
         self.dropout = as_probability(dropout, "dropout")
         self.label_smoothing = as_smoothing(label_smoothing)
@@ -83,11 +74,6 @@ class SequenceModel(Model):
 
     def _forget(self) -> None:
         self._spare = []
-
-    @property
-    def _parts(self) -> dict[str, Module]:
-        parts: dict[str, Module] = {"rnn": self.rnn, "head": self.head}
-        return parts if self.embedding is None else {"embedding": self.embedding, **parts}
 
     @property
     def vocab_size(self) -> int | None:
@@ -119,22 +105,20 @@ class SequenceModel(Model):
     def _run_vjp(
         self, inputs: Any, state: ArrayLike | None, lengths: ArrayLike | None
     ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
-        """The same with the dropouts of training, and the way back: (dy, dstate) -> dx, dstate_0.
+        """The same with the dropouts of training, and the pullback: (dy, dstate) -> dx, dstate_0.
 
         dx is None for tokens.
         """
         if self._folds_in_training(inputs):
             return self._folded_vjp(inputs, state, lengths)
         x, to_inputs = self._embedded_vjp(inputs)
-        results, to_x = dropped_vjp(
-            self.rnn,
-            self.weight_drop,
-            self._spare,
-            x,
-            state,
-            lengths=lengths,
-            flow=self.flow,
-        )
+        flow = {"flow": True} if self.flow else {}
+        if self.weight_drop:
+            results, to_x = dropped_vjp(
+                self.rnn, self.weight_drop, self._spare, x, state, lengths=lengths, **flow
+            )
+        else:
+            results, to_x = self.rnn.vjp(x, state, lengths=lengths, **flow)
 
         def back(dy: FloatArray | None, dstate: ArrayLike | None) -> tuple[Any, Any]:
             dx, dstate_0 = to_x(dy, dstate)
@@ -147,7 +131,9 @@ class SequenceModel(Model):
 
         Dropout would make every step's vector another one.
         """
-        if self.embedding is None or self.rnn.bidirectional or self.dropout or self.weight_drop:
+        if self.embedding is None or self.dropout or self.weight_drop:
+            return False
+        if not is_recurrent(self.rnn) or self.rnn.bidirectional:
             return False
         return 2 * self.embedding.num <= int(inputs.size)
 
@@ -155,9 +141,9 @@ class SequenceModel(Model):
         self, inputs: IntArray, state: ArrayLike | None, lengths: ArrayLike | None
     ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
         assert self.embedding is not None
-        table, grad = self.embedding.weight, self.embedding.grads["weight"]
-        tokens = Tokens(inputs, table, grad)
-        return self.rnn._vjp_tokens(tokens, state, lengths, bool(self.flow))
+        tokens = Tokens(self.embedding.weight, self.embedding.grads["weight"])
+        rnn: Recurrent = self.rnn
+        return rnn._record(inputs, state, lengths, bool(self.flow), tokens)
 
     def _embedded_vjp(self, inputs: Any) -> tuple[FloatArray, Callable[[FloatArray], Any]]:
         generator = self.generator  # makes it the generator of all parts
@@ -174,7 +160,7 @@ class SequenceModel(Model):
         return dropped(x, self.dropout, generator, shape)
 
     def _logits_vjp(self, y: FloatArray) -> tuple[FloatArray, Callable[[Any], FloatArray]]:
-        """The head over every step of y, dropped, and the way back."""
+        """The head over every step of y, dropped, and the pullback."""
         y, undropped = self._dropped(y, self.generator)
         logits, to_y = self.head.vjp(y)
         return logits, lambda dlogits: undropped(to_y(dlogits))
@@ -196,8 +182,11 @@ class SequenceModel(Model):
             gradient=gradient,
         )
 
-    def _step_stream(self, batch_size: int) -> Stream:
+    def _step_stream(self, batch_size: int) -> Any:
         """A stream of steps through all parts."""
+        if not is_recurrent(self.rnn):
+            parts = self.embedding, self.head
+            return LayerStream(self.rnn, batch_size, self.fingerprint(), *parts)
         self.rnn._check_streams()
         embedding = None if self.embedding is None else self.embedding.weight.copy()
         head = self.head._shared_dense()
@@ -212,38 +201,36 @@ class SequenceModel(Model):
         )
 
 
-def new_parts(
+def sequence_parts(
+    embedding: Embedding | None,
+    rnn: Any,
+    sizes: Sizes,
     vocab_size: int | None,
     embedding_dim: int | None,
     input_size: int | None,
-    hidden_size: int,
-    num_layers: int,
-    cell: str,
     dropout: float,
-    bidirectional: bool = False,
-) -> tuple[Embedding | None, Rnn]:
-    """An embedding where there is a vocabulary, and recurrent layers over it or over features."""
-    if (vocab_size is None) == (input_size is None):
+) -> tuple[Embedding | None, Any]:
+    """An embedding where the inputs are tokens, and layers over it or over features."""
+    dropout = as_probability(dropout, "dropout")
+    if embedding is not None:
+        given_embedding(embedding)
+    if rnn is not None:
+        sizes.check(sequence_layer(rnn), "rnn")
+    has_tokens = embedding is not None or vocab_size is not None
+    if has_tokens == (input_size is not None) and (has_tokens or rnn is None):
         raise ValueError(
             f"vocab_size is {shown(vocab_size)} and input_size is {shown(input_size)}, expected "
             f"one of them: vocab_size for tokens, input_size for features"
         )
-    if vocab_size is None and embedding_dim is not None:
+    if has_tokens:
+        if embedding_dim is None and embedding is None:
+            embedding_dim = sizes.checked().hidden_size if rnn is None else rnn.input_size
+        embedding = embedding_of(embedding, vocab_size, embedding_dim)
+        return embedding, sizes.layers(embedding.dim, dropout) if rnn is None else rnn
+    if embedding_dim is not None:
         raise ValueError(f"embedding_dim is {embedding_dim}, but features have no embedding")
-    hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
-    num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
-    dropout = as_probability(dropout, "dropout")
-    kind = RNNS[as_choice(cell, "cell", tuple(RNNS))]
-    embedding = None
-    if vocab_size is not None:
-        given = hidden_size if embedding_dim is None else embedding_dim
-        dim = as_size(given, "embedding_dim", MAX_SIZE)
-        embedding = Embedding(as_size(vocab_size, "vocab_size", MAX_SIZE), dim)
-    rnn = kind(
-        input_size if embedding is None else embedding.dim,  # type: ignore[arg-type]
-        hidden_size,
-        num_layers,
-        dropout=dropout if num_layers > 1 else 0.0,
-        bidirectional=bidirectional,
-    )
-    return embedding, rnn
+    if rnn is None:
+        return None, sizes.layers(as_size(input_size, "input_size", MAX_SIZE), dropout)
+    if input_size not in (None, rnn.input_size):
+        raise ArgumentError("input_size", input_size, f"the {rnn.input_size} of rnn")
+    return None, rnn

@@ -11,67 +11,54 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fastrnn._arrays import MAX_SIZE, AnyArray, ArrayLike, FloatArray, as_size
 from fastrnn.data.scaling import Scaler, as_series
-from fastrnn.models._forecasts import Forecasts, checked_targets
+from fastrnn.models._forecasts import Forecasts
 from fastrnn.nn import Linear
-from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import once
+from fastrnn.nn.registry import registered
 
 _CHUNK = 1 << 22  # numbers of the least-squares problem that are held at a time
 
 
+@registered
 class AutoRegression(Forecasts):
     """The next `horizon` steps as a linear map of the last `order` steps, fitted by least squares.
 
     inputs (T, N, I), T >= order -> (horizon, N, F) of the features `targets` (all by default).
     `fit(series)` solves for all parameters at once; `predict(series, steps)` forecasts directly and
     feeds back beyond the horizon, as a Forecaster's does. `scaler`, `objective`: as a Forecaster's.
+    head: the linear map as it is, of order * input_size features.
     Parameters: head.weight (horizon * F, order * I), the oldest step first, and head.bias.
     """
 
-    _options = ("order", "horizon")
+    _modules = ("head",)
+    _options = ("order", "horizon", "targets", "scaler")
     _settings = ("objective",)
 
     def __init__(
         self,
-        input_size: int,
-        order: int,
+        input_size: int | None = None,
+        order: int | None = None,
         *,
         horizon: int = 1,
         targets: Sequence[int] | None = None,
         scaler: Scaler | None = None,
         objective: str = "mse",
-    ) -> None:
-        input_size = as_size(input_size, "input_size", MAX_SIZE)
-        columns = checked_targets(targets, input_size)
-        outputs = as_size(horizon, "horizon", MAX_SIZE) * len(columns)
-        head = Linear(as_size(order, "order", MAX_SIZE) * input_size, outputs)
-        self._compose(
-            head=head, order=order, horizon=horizon, targets=columns, scaler=scaler,
-            objective=objective,
-        )  # fmt: skip
-
-    def _compose(
-        self,
-        *,
-        head: Linear,
-        order: int,
-        horizon: int,
-        targets: Sequence[int],
-        scaler: Any = None,
-        objective: str = "mse",
+        head: Linear | None = None,
     ) -> None:
         self.order = as_size(order, "order", MAX_SIZE)
-        if head.in_features % self.order:
-            raise ValueError(
-                f"the head takes {head.in_features} numbers, expected {self.order} steps (order)"
-            )
-        size = head.in_features // self.order
-        self._take_head(head, size, horizon, targets, scaler, objective)
+        if input_size is None and isinstance(head, Linear):
+            if head.in_features % self.order:
+                raise ValueError(
+                    f"the head takes {head.in_features} numbers, expected a multiple of "
+                    f"{self.order} steps (order)"
+                )
+            input_size = head.in_features // self.order
+        size = as_size(input_size, "input_size", MAX_SIZE)
+        if isinstance(head, Linear) and not head.bias:
+            raise ValueError("head has no bias, an AutoRegression expects one")
+        features = as_size(self.order * size, "order * input_size", MAX_SIZE)
+        self._take_head(head, features, size, horizon, targets, scaler, objective)
         self._assemble()
-
-    @property
-    def _parts(self) -> dict[str, Module]:
-        return {"head": self.head}
 
     def fit(self, series: ArrayLike) -> None:
         """Least squares over a series (S, I), or a list of such, in their own units.

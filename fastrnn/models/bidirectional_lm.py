@@ -11,20 +11,16 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import (
-    MAX_LAYERS,
-    MAX_SIZE,
     ArrayLike,
     FloatArray,
     IntArray,
-    as_choice,
     as_int64,
     as_lengths,
     as_probability,
-    as_size,
     check_indices,
 )
 from fastrnn.losses import LossResult
-from fastrnn.models._base import RNNS, Model, from_arguments
+from fastrnn.models._base import Rnn, SizedModel
 from fastrnn.models._objective import (
     Backward,
     as_ignored,
@@ -35,13 +31,15 @@ from fastrnn.models._objective import (
     refuse_state,
     stateless_backward,
 )
+from fastrnn.models._parts import Sizes, cell_of, embedding_of, head_of, one_direction
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.dropout import dropped
-from fastrnn.nn.module import Module, unfilled
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.making import unfilled
+from fastrnn.nn.registry import registered
 
 
-class BidirectionalLanguageModel(Model):
+@registered
+class BidirectionalLanguageModel(SizedModel):
     """Predicts every token from those before it and, by other layers, from those after it.
 
     One embedding and one head serve both directions. `embed(tokens)` gives the states
@@ -51,55 +49,80 @@ class BidirectionalLanguageModel(Model):
     inputs and targets as for a LanguageModel, targets one step later: forwards, inputs predict
     targets; backwards, targets predict inputs. The loss is the mean over both, without padding and
     targets equal to `ignore_index`. `dropout` as in a LanguageModel.
+    forward and backward: the layers of the two directions, alike in sizes, in place of hidden_size,
+    num_layers and cell (an LSTM of one layer by default); embedding and head: those parts.
     Parameters: embedding.weight, forward.weight_ih_l0, ..., backward.weight_ih_l0, ...,
     head.weight, head.bias. Source: Peters et al., Deep contextualized word representations, 2018.
     """
 
-    _options = ("vocab_size", "embedding_dim", "hidden_size", "num_layers", "cell", "dropout")
+    _modules = ("embedding", "forward", "backward", "head")
+    _shorthands = ("vocab_size", "embedding_dim", "hidden_size", "num_layers", "cell")
+    _options = (*_shorthands, "dropout")
     _settings = ("label_smoothing", "ignore_index")
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        vocab_size: int | None = None,
+        embedding_dim: int | None = None,
+        hidden_size: int | None = None,
+        num_layers: int | None = None,
         *,
-        cell: str = "lstm",
+        cell: str | None = None,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
+        embedding: Embedding | None = None,
+        forward: Rnn | None = None,
+        backward: Rnn | None = None,
+        head: Linear | None = None,
     ) -> None:
-        self.vocab_size = as_size(vocab_size, "vocab_size", MAX_SIZE)
-        self.embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
-        self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
-        self.num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
-        self.cell = as_choice(cell, "cell", tuple(RNNS))
+        self._are_sizes_said = all(part is None for part in (embedding, forward, backward, head))
         self.dropout = as_probability(dropout, "dropout")
         self.label_smoothing = as_smoothing(label_smoothing)
         self.ignore_index = as_ignored(ignore_index)
-        self.embedding = Embedding(self.vocab_size, self.embedding_dim)
-        self.forward, self.backward = self._rnn(), self._rnn()
-        self.head = Linear(self.hidden_size, self.vocab_size)
+        if forward is not None and forward is backward:
+            raise ValueError("forward and backward are the same layer, expected two")
+        sizes = Sizes(hidden_size, num_layers, cell)
+        for layer, name in ((forward, "forward"), (backward, "backward")):
+            if layer is not None:
+                sizes.check(one_direction(layer, name), name)
+        other = forward if backward is None else backward
+        sizes, dim = sizes.like(other), other.input_size if other is not None else None
+        self.embedding = embedding_of(
+            embedding, vocab_size, dim if embedding_dim is None else embedding_dim
+        )
+        width = self.embedding.dim
+        self.forward = sizes.layers(width, self.dropout) if forward is None else forward
+        self.backward = sizes.layers(width, self.dropout) if backward is None else backward
+        _check_alike(self.forward, self.backward, width)
+        outputs = self.embedding.num
+        self.head = head_of(head, self.forward.output_size, outputs, "vocab_size")
         self._assemble()
 
-    def _rnn(self) -> RNN | LSTM | GRU:
-        between = self.dropout if self.num_layers > 1 else 0.0
-        sizes = self.embedding_dim, self.hidden_size, self.num_layers
-        return RNNS[self.cell](*sizes, dropout=between)
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of tokens."""
+        return self.embedding.num
 
     @property
-    def _parts(self) -> dict[str, Module]:
-        rnns = {"forward": self.forward, "backward": self.backward}
-        return {"embedding": self.embedding, **rnns, "head": self.head}
+    def embedding_dim(self) -> int:
+        """The width of a token's vector."""
+        return self.embedding.dim
 
     @property
-    def config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._options}
+    def hidden_size(self) -> int:
+        """H of each direction."""
+        return self.forward.hidden_size
 
-    @classmethod
-    def _from_description(cls, description: Any) -> Any:
-        return from_arguments(cls, description)
+    @property
+    def num_layers(self) -> int:
+        """The layers of each direction."""
+        return self.forward.num_layers
+
+    @property
+    def cell(self) -> str:
+        """What the layers are: "lstm", "gru" or "rnn"."""
+        return cell_of(self.forward)
 
     def embed(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
         """The states (T, N, 2 * H) of tokens (T, N), forward half first; 0 past a row's end.
@@ -195,7 +218,7 @@ class BidirectionalLanguageModel(Model):
         return result, stateless_backward(pullback, gradient, "a BidirectionalLanguageModel")
 
     def _states_vjp(
-        self, rnn: RNN | LSTM | GRU, ids: IntArray, lengths: IntArray | None
+        self, rnn: Rnn, ids: IntArray, lengths: IntArray | None
     ) -> tuple[FloatArray, Callable[[FloatArray], None]]:
         generator = self.generator  # makes it the generator of all parts
         x, to_table = self.embedding.vjp(ids)
@@ -253,6 +276,9 @@ class BidirectionalLanguageModel(Model):
         return ids, None if lengths is None else as_lengths(lengths, ids.shape[1], len(ids))
 
 
+_STATES = ("h_0", "c_0")  # the learned ones, a row for each layer
+
+
 def _is_one_row(tokens: IntArray, lengths: ArrayLike | None) -> bool:
     """Whether tokens are (T,) instead of (T, N)."""
     if tokens.ndim != 1 or not tokens.size:
@@ -262,13 +288,27 @@ def _is_one_row(tokens: IntArray, lengths: ArrayLike | None) -> bool:
     return True
 
 
-def _layer(rnn: RNN | LSTM | GRU, k: int) -> Any:
+def _check_alike(forward: Rnn, backward: Rnn, width: int) -> None:
+    for name, layer in (("forward", forward), ("backward", backward)):
+        if layer.input_size != width:
+            raise ValueError(
+                f"{name} takes {layer.input_size} features, expected the {width} of the embedding"
+            )
+    for what in ("num_layers", "output_size"):
+        one, other = getattr(forward, what), getattr(backward, what)
+        if one != other:
+            raise ValueError(f"backward has {what} {other}, expected {one}, as forward has it")
+
+
+def _layer(rnn: Rnn, k: int) -> Any:
     """Layer k alone, which has the bits that it has within the stack."""
-    sizes = {"input_size": rnn.hidden_size if k else rnn.input_size, "num_layers": 1}
+    sizes = {"input_size": rnn.output_size if k else rnn.input_size, "num_layers": 1}
     with unfilled():
         alone = type(rnn)(**{**rnn.config, **sizes, "dropout": 0.0})
+    states = {name: rnn.parameters[name][k : k + 1] for name in rnn.parameters if name in _STATES}
     names = {name: name.removesuffix("0") + str(k) for name in alone.parameters}
-    alone.load_state_dict({name: rnn.parameters[own] for name, own in names.items()})
+    weights = {name: rnn.parameters[own] for name, own in names.items() if name not in _STATES}
+    alone.load_state_dict({**weights, **states})
     return alone
 
 

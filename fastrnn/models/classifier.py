@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_choice, as_lengths, as_size
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_lengths
 from fastrnn.models._objective import StatelessLoss
-from fastrnn.models._pooling import POOLINGS
-from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
+from fastrnn.models._parts import Sizes, head_of, is_recurrent
+from fastrnn.models._pooling import POOLINGS, pooled
+from fastrnn.models._sequence import SequenceModel, sequence_parts
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.pullback import once
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.registry import registered
 
 
+@registered
 class SequenceClassifier(StatelessLoss, SequenceModel):
     """Recurrent layers, pooling over time and a linear head: a sequence -> logits of its class.
 
@@ -26,6 +26,9 @@ class SequenceClassifier(StatelessLoss, SequenceModel):
     output, between recurrent layers and before the head. The loss is the mean cross-entropy of
     targets (N,) ints of all rows that have steps, with `label_smoothing` of every target spread
     over all classes.
+    rnn: the recurrent layers, or others over sequences, in place of hidden_size, num_layers, cell
+    (one LSTM by default) and bidirectional; embedding and head: those parts as they are. What is
+    said of a part that is given must agree with it.
     Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
     """
 
@@ -34,43 +37,37 @@ class SequenceClassifier(StatelessLoss, SequenceModel):
 
     def __init__(
         self,
-        num_classes: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        num_classes: int | None = None,
+        hidden_size: int | None = None,
+        num_layers: int | None = None,
         *,
         vocab_size: int | None = None,
         embedding_dim: int | None = None,
         input_size: int | None = None,
-        cell: str = "lstm",
+        cell: str | None = None,
         bidirectional: bool = False,
         pooling: str = "last",
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
-    ) -> None:
-        embedding, rnn = new_parts(
-            vocab_size, embedding_dim, input_size, hidden_size, num_layers, cell, dropout,
-            bidirectional,
-        )  # fmt: skip
-        head = Linear(rnn.output_size, as_size(num_classes, "num_classes", MAX_SIZE))
-        self._compose(
-            embedding=embedding, rnn=rnn, head=head, pooling=pooling, dropout=dropout,
-            label_smoothing=label_smoothing,
-        )  # fmt: skip
-
-    def _compose(
-        self,
-        *,
-        rnn: Rnn,
-        head: Linear,
-        pooling: str,
-        dropout: float,
         embedding: Embedding | None = None,
-        label_smoothing: float = 0.0,
+        rnn: Any = None,
+        head: Linear | None = None,
     ) -> None:
+        sizes = Sizes(hidden_size, num_layers, cell, bidirectional)
+        embedding, rnn = sequence_parts(
+            embedding, rnn, sizes, vocab_size, embedding_dim, input_size, dropout
+        )
+        head = head_of(head, rnn.output_size, num_classes, "num_classes")
         self._take_parts(embedding, rnn, head, dropout, label_smoothing)
-        if rnn.merge != "concat":
-            raise ValueError(f"merge is {rnn.merge!r}, a SequenceClassifier expects 'concat'")
         self.pooling = as_choice(pooling, "pooling", tuple(POOLINGS))
+        is_split = not is_recurrent(rnn) and getattr(rnn, "bidirectional", False)
+        if pooling == "last" and is_split:
+            raise ValueError(
+                "pooling is 'last', but rnn reads in two directions, whose last states it does not "
+                "tell: expected 'mean' or 'max'"
+            )
+        if getattr(rnn, "merge", "concat") != "concat":
+            raise ValueError(f"merge is {rnn.merge!r}, a SequenceClassifier expects 'concat'")
         self._assemble()
 
     @property
@@ -93,22 +90,16 @@ class SequenceClassifier(StatelessLoss, SequenceModel):
         logits, to_features = self._logits_vjp(features)
 
         def pullback(dlogits: ArrayLike) -> Any:
-            dy, dh = to_steps(to_features(dlogits))
-            return to_inputs(dy, self._dstate(dh, state))[0]
+            return to_inputs(*to_steps(to_features(dlogits)))[0]
 
         return logits, once(pullback, "a SequenceClassifier")
 
     def _pooled(self, y: FloatArray, state: Any, lengths: ArrayLike | None) -> Any:
-        """The head's input, and the way back to (dy, dh)."""
-        h = state[0] if self.rnn.has_cell else state
+        """The head's input, and the pullback to (dy, dstate)."""
         ends = None if lengths is None else as_lengths(lengths, y.shape[1], len(y))
-        return POOLINGS[self.pooling](y, h, ends, self.rnn.num_directions)
+        return pooled(self.pooling, self.rnn, y, state, ends)
 
-    def _dstate(self, dh: FloatArray | None, state: Any) -> Any:
-        """The gradient of the layers' whole last state."""
-        return (dh, np.zeros_like(state[1])) if dh is not None and self.rnn.has_cell else dh
-
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Any:
         """A stream whose `step` gives the logits of the sequence so far; "last" pooling only."""
         if self.pooling != "last":
             raise ValueError(f"pooling {self.pooling!r} needs the whole sequence, it cannot stream")

@@ -8,51 +8,51 @@ from typing import Any
 import numpy as np
 
 from fastrnn._arrays import (
-    MAX_LAYERS,
     MAX_SIZE,
     ArrayLike,
     FloatArray,
     IntArray,
-    as_choice,
-    as_flag,
     as_float32,
     as_lengths,
-    as_probability,
     as_size,
 )
-from fastrnn.models._base import RNNS
+from fastrnn.models._base import Rnn
 from fastrnn.models._bridge import Bridge
 from fastrnn.models._decoder import Encoded
-from fastrnn.models._transducer import Transducer
-from fastrnn.models.seq2seq import ATTENTIONS, new_decoder
-from fastrnn.nn import Embedding
+from fastrnn.models._encoder_decoder import EncoderDecoder
+from fastrnn.models._parts import Sizes, one_direction
+from fastrnn.nn import Linear
 from fastrnn.nn.module import Module
+from fastrnn.nn.registry import registered
 
 
-class FeaturesToSequence(Transducer):
+@registered
+class FeaturesToSequence(EncoderDecoder):
     """features (N, F), or sets of them (S, N, F), and target (T, N) ints -> logits (T, N, V).
 
     The decoder starts from tanh(W x + b), x being the features, or their mean over the set's own
     `lengths` (N,); with `attention` ("additive", "multiplicative", "scaled_dot") it looks at the
     set, which has no order for it. A vector is a set of one. The other arguments, the loss and the
-    decoder's parameters are those of Seq2Seq; the way back gives the gradient of the features.
+    decoder's parameters are those of Seq2Seq; the pullback gives the gradient of the features.
     Source: Vinyals et al., Show and tell, 2015; Xu et al., Show, attend and tell, 2015.
     """
 
+    _modules = ("rnn", "head")
+    _shorthands = ("hidden_size", "embedding_dim", "num_layers", "cell")
     _options = (
-        "feature_size", "target_vocab", "hidden_size", "embedding_dim", "num_layers", "cell",
-        "attention_kind", "dropout", "tie_weights", "input_feeding",
+        "feature_size", "target_vocab", *_shorthands, "attention", "dropout", "tie_weights",
+        "input_feeding",
     )  # fmt: skip
 
     def __init__(
         self,
         feature_size: int,
         target_vocab: int,
-        hidden_size: int,
+        hidden_size: int | None = None,
         *,
         embedding_dim: int | None = None,
-        num_layers: int = 1,
-        cell: str = "lstm",
+        num_layers: int | None = None,
+        cell: str | None = None,
         attention: str = "none",
         dropout: float = 0.0,
         tie_weights: bool = False,
@@ -61,43 +61,24 @@ class FeaturesToSequence(Transducer):
         ignore_index: int | None = None,
         sampling_probability: float = 0.0,
         sampling_temperature: float = 1.0,
+        rnn: Rnn | None = None,
+        head: Linear | None = None,
     ) -> None:
         self.feature_size = as_size(feature_size, "feature_size", MAX_SIZE)
-        self.target_vocab = as_size(target_vocab, "target_vocab", MAX_SIZE)
-        self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
-        dim = hidden_size if embedding_dim is None else embedding_dim
-        self.embedding_dim = as_size(dim, "embedding_dim", MAX_SIZE)
-        self.num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
-        self.cell = as_choice(cell, "cell", tuple(RNNS))
-        self.attention_kind = as_choice(attention, "attention", ATTENTIONS)
-        self.dropout = as_probability(dropout, "dropout")
-        self.tie_weights = as_flag(tie_weights, "tie_weights")
-        self.input_feeding = as_flag(input_feeding, "input_feeding")
+        self._take_options(attention, dropout, tie_weights, input_feeding)
         self._take_settings(
             label_smoothing, ignore_index, sampling_probability, sampling_temperature
         )
-        rnn = RNNS[self.cell](
-            self.embedding_dim + (self.hidden_size if self.input_feeding else 0),
-            self.hidden_size,
-            self.num_layers,
-            dropout=self.dropout if num_layers > 1 else 0.0,
-        )
-        self.decoder = new_decoder(
-            Embedding(self.target_vocab, self.embedding_dim),
-            rnn,
-            self.attention_kind,
-            self.feature_size,
-            self.tie_weights,
-            self.dropout,
-            self.input_feeding,
-        )
-        self._bridge = Bridge(self.feature_size, rnn)
+        self._are_sizes_said = rnn is None and head is None
+        if embedding_dim is not None:
+            embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
+        sizes = Sizes(hidden_size, num_layers, cell)
+        if rnn is not None:
+            sizes.check(one_direction(rnn, "rnn"), "rnn")
+        layers = self._decoder_layers(rnn, sizes, embedding_dim)
+        self._bridge = Bridge((self.feature_size,) * (1 + layers.has_cell), layers)
+        self.decoder = self._new_decoder(target_vocab, layers, head, self.feature_size)
         self._assemble()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        found = super().config
-        return {{"attention_kind": "attention"}.get(k, k): v for k, v in found.items()}
 
     @property
     def _parts(self) -> dict[str, Module]:

@@ -9,34 +9,40 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import (
-    MAX_LAYERS,
     MAX_SIZE,
     ArrayLike,
     FloatArray,
-    as_choice,
     as_flag,
     as_float32,
     as_prefix,
     as_probability,
-    as_seed,
     as_size,
+    with_article,
 )
-from fastrnn._names import find_parts, renamed
+from fastrnn._names import renamed
+from fastrnn.formats.language_model import find_parts
 from fastrnn.losses import LossResult
 from fastrnn.models._base import RNNS, Folded, fits_table, folded
 from fastrnn.models._objective import Backward, has_no_rows, nothing, scaled
-from fastrnn.models._sequence import Rnn, SequenceModel
+from fastrnn.models._parts import Sizes, head_of, is_recurrent, tie_head
+from fastrnn.models._sequence import SequenceModel, sequence_parts
 from fastrnn.nn import Embedding, Linear
-from fastrnn.nn.module import LoadReport, fill_uniform, unfilled, with_shapes
+from fastrnn.nn.making import unfilled
+from fastrnn.nn.module import with_shapes
 from fastrnn.nn.pullback import once
+from fastrnn.nn.registry import registered
 from fastrnn.nn.stream import Stream, stack_stream
 
 
+@registered
 class LanguageModel(SequenceModel):
     """Embedding, recurrent layers and a linear head: tokens (T, N) ints -> logits (T, N, V).
 
     In training only: `dropout` acts on the embedding's output, between recurrent layers and before
     the head, with `locked_dropout` by one mask for all steps; `weight_drop` on recurrent weights.
+    rnn: the recurrent layers, or others over sequences, in place of hidden_size, num_layers and
+    cell (an LSTM of one layer by default); embedding and head: those parts as they are. What is
+    said of a part that is given must agree with it.
     `tie_weights` makes the head use the embedding's table, which needs embedding_dim ==
     hidden_size and then starts like a head's weight. The loss is the mean cross-entropy of the
     targets that are not `ignore_index`, with `label_smoothing` of them spread over all tokens.
@@ -56,73 +62,42 @@ class LanguageModel(SequenceModel):
 
     def __init__(
         self,
-        vocab_size: int,
-        embedding_dim: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        vocab_size: int | None = None,
+        embedding_dim: int | None = None,
+        hidden_size: int | None = None,
+        num_layers: int | None = None,
         *,
-        cell: str = "lstm",
+        cell: str | None = None,
         dropout: float = 0.0,
         tie_weights: bool = False,
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
         weight_drop: float = 0.0,
         locked_dropout: bool = False,
+        embedding: Embedding | None = None,
+        rnn: Any = None,
+        head: Linear | None = None,
     ) -> None:
-        vocab_size = as_size(vocab_size, "vocab_size", MAX_SIZE)
-        embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
-        num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
-        embedding = Embedding(vocab_size, embedding_dim)
-        dropout = as_probability(dropout, "dropout")
-        rnn = RNNS[as_choice(cell, "cell", tuple(RNNS))](
-            embedding_dim,
-            hidden_size,
-            num_layers,
-            dropout=dropout if num_layers != 1 else 0.0,
+        sizes = Sizes(hidden_size, num_layers, cell)
+        is_new = embedding is None
+        if is_new:  # not features, as other models may have instead
+            as_size(vocab_size, "vocab_size", MAX_SIZE)
+        embedding, rnn = sequence_parts(
+            embedding, rnn, sizes, vocab_size, embedding_dim, None, dropout
         )
-        if as_flag(tie_weights, "tie_weights"):
-            fill_uniform(embedding.weight, rnn.output_size**-0.5)
-        self._compose(
-            embedding,
-            rnn,
-            Linear(rnn.output_size, vocab_size),
-            tie_weights=tie_weights,
-            dropout=dropout,
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            weight_drop=weight_drop,
-            locked_dropout=locked_dropout,
-        )
-
-    def _compose(
-        self,
-        embedding: Embedding,
-        rnn: Rnn,
-        head: Linear,
-        *,
-        tie_weights: bool,
-        dropout: float,
-        label_smoothing: float = 0.0,
-        ignore_index: int | None = None,
-        weight_drop: float = 0.0,
-        locked_dropout: bool = False,
-    ) -> None:
-        """Take the parts as they are."""
-        if as_flag(tie_weights, "tie_weights") and embedding.dim != rnn.output_size:
-            raise ValueError(
-                f"tie_weights needs embedding_dim equal to the {rnn.output_size} features of the "
-                f"recurrent layers, got embedding_dim {embedding.dim}"
-            )
-        if head.out_features != embedding.num:
-            raise ValueError(
-                f"the head gives {head.out_features} logits, expected {embedding.num} tokens"
-            )
+        assert embedding is not None
+        head = head_of(head, rnn.output_size, embedding.num, "vocab_size")
         self._take_parts(embedding, rnn, head, dropout, label_smoothing, ignore_index)
         self.weight_drop = as_probability(weight_drop, "weight_drop")
+        if self.weight_drop and not is_recurrent(rnn):
+            raise ValueError(
+                f"weight_drop is {weight_drop}, which needs an RNN, an LSTM or a GRU as rnn, not "
+                f"{with_article(type(rnn).__name__)}: expected its layers to be in a WeightDrop"
+            )
         self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
-        self.tie_weights = tie_weights
+        self.tie_weights = as_flag(tie_weights, "tie_weights")
         if tie_weights:
-            head.tie(embedding)
+            tie_head(head, embedding, is_new)
         self._assemble()
 
     @property
@@ -145,7 +120,7 @@ class LanguageModel(SequenceModel):
         if lengths is not None or tokens.size < self.vocab_size or not self._folds():
             y, state = self._run(tokens, state, lengths)
         else:  # fewer products with W_ih than steps, the same bits
-            y, state = self.rnn._run_tokens(tokens, self._folded(), state)
+            y, state = self.rnn._forward(tokens, state, table=self._folded())
         return self.head(y), state
 
     def vjp(
@@ -203,12 +178,14 @@ class LanguageModel(SequenceModel):
 
         return result._replace(state=state_n), once(backward, "a LanguageModel's loss")
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Any:
         """A stream whose `step(token)` takes an int or ints (N,) and gives logits (V,) or (N, V).
 
         While V * G * H floats fit a small budget, tokens are looked up already multiplied with the
         first layer's weights, with the same bits as a result.
         """
+        if not is_recurrent(self.rnn):
+            return self._step_stream(batch_size)
         self.rnn._check_streams()
         arguments = (batch_size, self.fingerprint(), self.rnn._first_state)
         head = self.head._shared_dense()
@@ -223,7 +200,9 @@ class LanguageModel(SequenceModel):
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""
-        return not self.rnn.bidirectional and fits_table(self.rnn, self.vocab_size)
+        if not is_recurrent(self.rnn) or self.rnn.bidirectional:
+            return False
+        return fits_table(self.rnn, self.vocab_size)
 
     def _folded(self) -> _core.Table:
         found = folded(self.rnn, self.embedding, self._versions(), self._table)
@@ -233,21 +212,6 @@ class LanguageModel(SequenceModel):
     def _forget(self) -> None:
         super()._forget()
         self._table = self._rows = None
-
-    def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw all parameters anew; tied weights start like a head's."""
-        super().reset_parameters(seed)
-        if self.tie_weights:
-            fill_uniform(self.embedding.weight, self.rnn.output_size**-0.5, as_seed(seed))
-        self.repack()
-
-    def load_state_dict(
-        self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True
-    ) -> LoadReport:
-        """As `Module.load_state_dict`; with tied weights, one of the two names is enough."""
-        if self.tie_weights:
-            mapping = _with_both(with_shapes(mapping), prefix)
-        return super().load_state_dict(mapping, prefix, strict)
 
     @classmethod
     def from_state_dict(
@@ -281,22 +245,17 @@ class LanguageModel(SequenceModel):
             embedding = Embedding(*table.shape)
             head = Linear(rnn.output_size, len(table), names.bias is not None)
         is_tied = own is None or np.array_equal(own, table)
-        model._compose(embedding, rnn, head, tie_weights=is_tied, dropout=rnn.dropout)
+        LanguageModel.__init__(
+            model,
+            tie_weights=is_tied,
+            dropout=rnn.dropout,
+            embedding=embedding,
+            rnn=rnn,
+            head=head,
+        )
         own_names = {"embedding.weight": names.embedding, "head.weight": names.head}
         found = {f"rnn.{key}": tensor for key, tensor in rnn.parameters.items()}
         for new, old in {**own_names, "head.bias": names.bias}.items():
             found |= {} if old is None else {new: mapping[old]}
         model.load_state_dict(found)
         return model
-
-
-def _with_both(mapping: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Both names of a tied weight; they must not differ."""
-    one, other = f"{prefix}embedding.weight", f"{prefix}head.weight"
-    if one in mapping and other in mapping:
-        if not np.array_equal(as_float32(mapping[one], one), as_float32(mapping[other], other)):
-            raise ValueError(f"{one} and {other} differ, but this model ties them")
-    elif one in mapping or other in mapping:
-        weight = mapping.get(one, mapping.get(other))
-        return {**mapping, one: weight, other: weight}
-    return mapping

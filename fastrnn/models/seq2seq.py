@@ -13,39 +13,33 @@ from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
     IntArray,
-    as_choice,
     as_flag,
     as_int64,
     as_lengths,
-    as_probability,
     as_size,
     check_indices,
 )
-from fastrnn.models._base import RNNS
+from fastrnn.models._base import Rnn
 from fastrnn.models._bridge import Bridge, from_row_vectors, row_vectors
-from fastrnn.models._decoder import Decoder, Encoded
-from fastrnn.models._input_feeding import FeedingDecoder
-from fastrnn.models._transducer import Transducer
-from fastrnn.nn import Embedding
-from fastrnn.nn.attention import KINDS, Attention
+from fastrnn.models._decoder import Encoded
+from fastrnn.models._encoder_decoder import EncoderDecoder
+from fastrnn.models._parts import Sizes, one_direction, recurrent_layer
+from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.dropout import dropped
 from fastrnn.nn.module import Module
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
-
-ATTENTIONS = ("none", *KINDS)
+from fastrnn.nn.registry import registered
 
 
 class Encoder(Composite):
     """Embedding and recurrent layers: tokens (S, N) -> memory (S, N, M) and the last state."""
 
-    def __init__(self, embedding: Embedding, rnn: RNN | LSTM | GRU, dropout: float) -> None:
+    _modules = ("embedding", "rnn")
+    _options = ("dropout",)
+
+    def __init__(self, embedding: Embedding, rnn: Rnn, dropout: float) -> None:
         self.embedding, self.rnn, self.dropout = embedding, rnn, dropout
         self._assemble()
-
-    @property
-    def _parts(self) -> dict[str, Module]:
-        return {"embedding": self.embedding, "rnn": self.rnn}
 
     def __call__(self, tokens: IntArray, lengths: IntArray | None) -> tuple[FloatArray, Any]:
         y, state = self.rnn(np.take(self.embedding.weight, tokens, axis=0), lengths=lengths)
@@ -65,7 +59,8 @@ class Encoder(Composite):
         return results, back
 
 
-class Seq2Seq(Transducer):
+@registered
+class Seq2Seq(EncoderDecoder):
     """source (S, N) and target (T, N) ints -> logits (T, N, V) of the target's next tokens.
 
     One source (S,) and its target (T,) give logits (T, V).
@@ -79,6 +74,10 @@ class Seq2Seq(Transducer):
     needs embedding_dim == hidden_size. `input_feeding`: the decoder's recurrent layers also read
     the attentional vector of the step before, so that they run step by step in training, too,
     which is slower and keeps a tape for every step, whatever a memory_budget says.
+    encoder, rnn: the recurrent layers of encoder and decoder, RNN, LSTM or GRU of any options, in
+    place of hidden_size, num_layers, encoder_layers, cell (an LSTM by default) and bidirectional;
+    head: that part. rnn takes embedding_dim features, and as many more as it gives where it is fed.
+    What is said of a part that is given must agree with it.
     The loss is the mean cross-entropy of the targets within their lengths that are not
     `ignore_index`, with `label_smoothing`; `sampling_probability` and `sampling_temperature` are
     for scheduled sampling.
@@ -88,22 +87,26 @@ class Seq2Seq(Transducer):
     Pham and Manning 2015.
     """
 
+    _modules = ("encoder", "rnn", "head")
+    _shorthands = (
+        "hidden_size", "embedding_dim", "num_layers", "encoder_layers", "cell", "bidirectional"
+    )  # fmt: skip
     _options = (
-        "source_vocab", "target_vocab", "hidden_size", "embedding_dim", "num_layers",
-        "encoder_layers", "cell", "bidirectional", "attention_kind", "bridge", "dropout",
+        "source_vocab", "target_vocab", *_shorthands, "attention", "bridge", "dropout",
         "tie_weights", "input_feeding",
     )  # fmt: skip
+    encoder: Encoder
 
     def __init__(
         self,
         source_vocab: int,
         target_vocab: int,
-        hidden_size: int,
+        hidden_size: int | None = None,
         *,
         embedding_dim: int | None = None,
-        num_layers: int = 1,
+        num_layers: int | None = None,
         encoder_layers: int | None = None,
-        cell: str = "lstm",
+        cell: str | None = None,
         bidirectional: bool = False,
         attention: str = "none",
         bridge: bool | None = None,
@@ -114,73 +117,65 @@ class Seq2Seq(Transducer):
         ignore_index: int | None = None,
         sampling_probability: float = 0.0,
         sampling_temperature: float = 1.0,
+        encoder: Rnn | None = None,
+        rnn: Rnn | None = None,
+        head: Linear | None = None,
     ) -> None:
         self.source_vocab = as_size(source_vocab, "source_vocab", MAX_SIZE)
-        self.target_vocab = as_size(target_vocab, "target_vocab", MAX_SIZE)
-        self.hidden_size = as_size(hidden_size, "hidden_size", MAX_SIZE)
-        self.embedding_dim = as_size(
-            hidden_size if embedding_dim is None else embedding_dim, "embedding_dim", MAX_SIZE
-        )
-        self.num_layers = as_size(num_layers, "num_layers", MAX_LAYERS)
-        self.encoder_layers = as_size(
-            num_layers if encoder_layers is None else encoder_layers, "encoder_layers", MAX_LAYERS
-        )
-        self.cell = as_choice(cell, "cell", tuple(RNNS))
-        self.bidirectional = as_flag(bidirectional, "bidirectional")
-        self.attention_kind = as_choice(attention, "attention", ATTENTIONS)
-        self.dropout = as_probability(dropout, "dropout")
-        self.tie_weights = as_flag(tie_weights, "tie_weights")
-        self.input_feeding = as_flag(input_feeding, "input_feeding")
+        self._take_options(attention, dropout, tie_weights, input_feeding)
         self._take_settings(
             label_smoothing, ignore_index, sampling_probability, sampling_temperature
         )
-        encoder_rnn = self._rnn(self.embedding_dim, self.encoder_layers, self.bidirectional)
-        fed = self.hidden_size if self.input_feeding else 0
+        self._are_sizes_said = all(part is None for part in (encoder, rnn, head))
+        if encoder_layers is not None:
+            encoder_layers = as_size(encoder_layers, "encoder_layers", MAX_LAYERS)
+        if embedding_dim is not None:
+            embedding_dim = as_size(embedding_dim, "embedding_dim", MAX_SIZE)
+        if encoder is not None and encoder is rnn:
+            raise ValueError("encoder and rnn are the same layer, expected two")
+        sizes = Sizes(hidden_size, num_layers, cell)
+        if encoder is not None:
+            said = Sizes(hidden_size, encoder_layers, cell, bidirectional)
+            said.check(recurrent_layer(encoder, "encoder"), "encoder", "encoder_layers")
+        if rnn is not None:
+            sizes.check(one_direction(rnn, "rnn"), "rnn")
+        layers = self._decoder_layers(rnn, sizes.like(encoder), embedding_dim)
+        if encoder is None:
+            depth = layers.num_layers if encoder_layers is None else encoder_layers
+            said = Sizes(hidden_size, depth, cell, bidirectional).like(layers)
+            dim = said.hidden_size if embedding_dim is None else embedding_dim
+            encoder = said.layers(as_size(dim, "embedding_dim", MAX_SIZE), self.dropout)
+        elif embedding_dim not in (None, encoder.input_size):
+            raise ValueError(
+                f"encoder takes {encoder.input_size} features, expected embedding_dim "
+                f"{embedding_dim}"
+            )
+        self._bridge = _new_bridge(bridge, encoder, layers)
+        self.decoder = self._new_decoder(target_vocab, layers, head, encoder.output_size)
         self.encoder = Encoder(
-            Embedding(self.source_vocab, self.embedding_dim), encoder_rnn, self.dropout
+            Embedding(self.source_vocab, encoder.input_size), encoder, self.dropout
         )
-        self.decoder = new_decoder(
-            Embedding(self.target_vocab, self.embedding_dim),
-            self._rnn(self.embedding_dim + fed, self.num_layers, False),
-            self.attention_kind,
-            encoder_rnn.output_size,
-            self.tie_weights,
-            self.dropout,
-            self.input_feeding,
-        )
-        self._bridge = self._new_bridge(bridge)
         self._assemble()
 
-    def _rnn(self, input_size: int, num_layers: int, bidirectional: bool) -> RNN | LSTM | GRU:
-        return RNNS[self.cell](
-            input_size,
-            self.hidden_size,
-            num_layers,
-            dropout=self.dropout if num_layers > 1 else 0.0,
-            bidirectional=bidirectional,
-        )
+    def _argument(self, name: str) -> Any:
+        if name == "encoder" and not self._are_sizes_said:
+            return self.encoder.rnn
+        return super()._argument(name)
 
-    def _new_bridge(self, bridge: bool | None) -> Bridge | None:
-        fits = not self.bidirectional and self.encoder_layers == self.num_layers
-        if bridge is not None and not as_flag(bridge, "bridge") and not fits:
-            raise ValueError(
-                f"bridge is False, but the encoder's state of {self.encoder_layers} layers in "
-                f"{2 if self.bidirectional else 1} directions does not fit the decoder's "
-                f"{self.num_layers} in one"
-            )
-        rnn = self.encoder.rnn
-        width = rnn.num_layers * rnn.num_directions * rnn.state_size
-        return Bridge(width, self.decoder.rnn) if bridge or not fits else None
+    @property
+    def encoder_layers(self) -> int:
+        """The encoder's recurrent layers."""
+        return self.encoder.rnn.num_layers
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether the encoder reads in both directions."""
+        return self.encoder.rnn.bidirectional
 
     @property
     def bridge(self) -> bool:
         """Whether a linear map is between the encoder's and the decoder's state."""
         return self._bridge is not None
-
-    @property
-    def config(self) -> dict[str, Any]:
-        found = super().config
-        return {{"attention_kind": "attention"}.get(k, k): v for k, v in found.items()}
 
     @property
     def _parts(self) -> dict[str, Module]:
@@ -229,23 +224,23 @@ class Seq2Seq(Transducer):
         return tokens, counts
 
 
-def new_decoder(
-    embedding: Embedding,
-    rnn: RNN | LSTM | GRU,
-    attention: str,
-    memory_size: int,
-    tie_weights: bool,
-    dropout: float,
-    input_feeding: bool,
-) -> Decoder:
-    """A decoder whose parts fit together."""
-    if input_feeding and attention == "none":
-        raise ValueError("input_feeding is True, but attention is 'none': there is nothing to feed")
-    if tie_weights and embedding.dim != rnn.output_size:
+def _new_bridge(bridge: bool | None, encoder: Rnn, decoder: Rnn) -> Bridge | None:
+    """A map where one is asked for, or where the states are not alike."""
+    fits = _state_of(encoder) == _state_of(decoder)
+    if bridge is not None and not as_flag(bridge, "bridge") and not fits:
         raise ValueError(
-            f"tie_weights needs embedding_dim equal to the {rnn.output_size} features of the "
-            f"recurrent layers, got embedding_dim {embedding.dim}"
+            f"bridge is False, but the encoder's state of {encoder.num_layers} layers in "
+            f"{encoder.num_directions} directions does not fit the decoder's "
+            f"{decoder.num_layers} in one"
         )
-    looks = None if attention == "none" else Attention(attention, rnn.output_size, memory_size)
-    kind = FeedingDecoder if input_feeding else Decoder
-    return kind(embedding, rnn, looks, tie_weights, dropout)
+    if fits and not bridge:
+        return None
+    depth = encoder.num_layers * encoder.num_directions
+    widths = (depth * encoder.state_size, depth * encoder.hidden_size)
+    return Bridge(widths[: 1 + encoder.has_cell], decoder)
+
+
+def _state_of(rnn: Rnn) -> tuple[int, ...]:
+    """What the states of two layers have in common where one can be the other's."""
+    sizes = (rnn.state_size, rnn.hidden_size)[: 1 + rnn.has_cell]
+    return rnn.num_layers * rnn.num_directions, rnn.num_directions, *sizes

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_size
+from fastrnn._arrays import ArrayLike, FloatArray
 from fastrnn.models._objective import StatelessLoss
-from fastrnn.models._sequence import Rnn, SequenceModel, new_parts
+from fastrnn.models._parts import Sizes, head_of
+from fastrnn.models._sequence import SequenceModel, sequence_parts
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.pullback import once
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.registry import registered
 
 
+@registered
 class SequenceTagger(StatelessLoss, SequenceModel):
     """Recurrent layers and one linear head for every step: logits (T, N, num_tags).
 
@@ -22,6 +24,9 @@ class SequenceTagger(StatelessLoss, SequenceModel):
     `label_smoothing` of every tag spread over all. `embedding_dim` is hidden_size by default.
     `dropout` acts in training only, on the embedding's output, between recurrent layers and before
     the head.
+    rnn: the recurrent layers, or others over sequences, in place of hidden_size, num_layers, cell
+    (one LSTM by default) and bidirectional; embedding and head: those parts as they are. What is
+    said of a part that is given must agree with it.
     Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
     """
 
@@ -30,39 +35,27 @@ class SequenceTagger(StatelessLoss, SequenceModel):
 
     def __init__(
         self,
-        num_tags: int,
-        hidden_size: int,
-        num_layers: int = 1,
+        num_tags: int | None = None,
+        hidden_size: int | None = None,
+        num_layers: int | None = None,
         *,
         vocab_size: int | None = None,
         embedding_dim: int | None = None,
         input_size: int | None = None,
-        cell: str = "lstm",
+        cell: str | None = None,
         bidirectional: bool = False,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
-    ) -> None:
-        embedding, rnn = new_parts(
-            vocab_size, embedding_dim, input_size, hidden_size, num_layers, cell, dropout,
-            bidirectional,
-        )  # fmt: skip
-        head = Linear(rnn.output_size, as_size(num_tags, "num_tags", MAX_SIZE))
-        self._compose(
-            embedding=embedding, rnn=rnn, head=head, dropout=dropout,
-            label_smoothing=label_smoothing, ignore_index=ignore_index,
-        )  # fmt: skip
-
-    def _compose(
-        self,
-        *,
-        rnn: Rnn,
-        head: Linear,
-        dropout: float,
         embedding: Embedding | None = None,
-        label_smoothing: float = 0.0,
-        ignore_index: int | None = None,
+        rnn: Any = None,
+        head: Linear | None = None,
     ) -> None:
+        sizes = Sizes(hidden_size, num_layers, cell, bidirectional)
+        embedding, rnn = sequence_parts(
+            embedding, rnn, sizes, vocab_size, embedding_dim, input_size, dropout
+        )
+        head = head_of(head, rnn.output_size, num_tags, "num_tags")
         self._take_parts(embedding, rnn, head, dropout, label_smoothing, ignore_index)
         self._assemble()
 
@@ -88,6 +81,6 @@ class SequenceTagger(StatelessLoss, SequenceModel):
 
         return logits, once(pullback, "a SequenceTagger")
 
-    def stream(self, batch_size: int = 1) -> Stream:
+    def stream(self, batch_size: int = 1) -> Any:
         """A stream whose `step` gives one step's logits; not for two directions (ValueError)."""
         return self._step_stream(batch_size)

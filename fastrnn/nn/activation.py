@@ -12,6 +12,7 @@ from fastrnn import _core
 from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_float32, as_int, as_number, shown
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import once
+from fastrnn.nn.registry import registered
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -25,7 +26,6 @@ class Activation(Module):
 
     _derived = Module._derived | {"_kernel"}
     _function: ClassVar[str]  # its name in the core's table
-    _names: ClassVar[tuple[str, ...]] = ()  # attributes that are arguments, in the table's order
 
     def __init__(self) -> None:
         self._begin()
@@ -40,10 +40,6 @@ class Activation(Module):
     def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
         self._kernel = self._made_kernel()
         super()._restore(parameters, gradients)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._names}
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """There is nothing to draw."""
@@ -89,18 +85,21 @@ def _positive(value: object, name: str) -> float:
 # ---- bounded ------------------------------------------------------------------------------------
 
 
+@registered
 class Tanh(Activation):
     """y = tanh(x), as the recurrent layers compute it. Source: torch.nn.Tanh."""
 
     _function = "tanh"
 
 
+@registered
 class Sigmoid(Activation):
     """y = 1 / (1 + e^-x), as the recurrent layers compute it. Source: torch.nn.Sigmoid."""
 
     _function = "sigmoid"
 
 
+@registered
 class HardSigmoid(Activation):
     """y = alpha x + beta, limited to 0..1; the gradient is 0 at the limits.
 
@@ -109,19 +108,21 @@ class HardSigmoid(Activation):
     """
 
     _function = "hard_sigmoid"
-    _names = ("alpha", "beta")
+    _options = ("alpha", "beta")
 
     def __init__(self, alpha: float = 1 / 6, beta: float = 0.5) -> None:
         self.alpha, self.beta = _finite(alpha, "alpha"), _finite(beta, "beta")
         self._begin()
 
 
+@registered
 class Softsign(Activation):
     """y = x / (1 + |x|). Source: torch.nn.Softsign."""
 
     _function = "softsign"
 
 
+@registered
 class Clip(Activation):
     """y = x limited to low..high, None for no limit; the gradient is 0 at the limits and beyond.
 
@@ -129,7 +130,7 @@ class Clip(Activation):
     """
 
     _function = "clip"
-    _names = ("low", "high")
+    _options = ("low", "high")
 
     def __init__(self, low: float | None = None, high: float | None = None) -> None:
         self.low = None if low is None else _finite(low, "low")
@@ -143,6 +144,7 @@ class Clip(Activation):
         return _core.Activation("clip", low, math.inf if self.high is None else self.high)
 
 
+@registered
 class Hardtanh(Activation):
     """y = x limited to min_val..max_val; the gradient is 0 at the limits and beyond.
 
@@ -150,7 +152,7 @@ class Hardtanh(Activation):
     """
 
     _function = "clip"
-    _names = ("min_val", "max_val")
+    _options = ("min_val", "max_val")
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
         self.min_val, self.max_val = _finite(min_val, "min_val"), _finite(max_val, "max_val")
@@ -165,47 +167,52 @@ class Hardtanh(Activation):
 # ---- rectifiers ---------------------------------------------------------------------------------
 
 
+@registered
 class ReLU(Activation):
     """y = max(x, 0). Source: torch.nn.ReLU."""
 
     _function = "relu"
 
 
+@registered
 class LeakyReLU(Activation):
     """y = x where x > 0, else negative_slope x. Source: torch.nn.LeakyReLU."""
 
     _function = "leaky_relu"
-    _names = ("negative_slope",)
+    _options = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = _finite(negative_slope, "negative_slope")
         self._begin()
 
 
+@registered
 class ELU(Activation):
     """y = x where x > 0, else alpha (e^x - 1). Source: torch.nn.ELU."""
 
     _function = "elu"
-    _names = ("alpha",)
+    _options = ("alpha",)
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = _finite(alpha, "alpha")
         self._begin()
 
 
+@registered
 class SELU(Activation):
     """y = 1.0507 x where x > 0, else 1.7581 (e^x - 1). Source: torch.nn.SELU."""
 
     _function = "selu"
 
 
+@registered
 class GELU(Activation):
     """y = x Phi(x), Phi the normal distribution; approximate="tanh": by way of a tanh.
 
     The approximation is x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)). Source: torch.nn.GELU.
     """
 
-    _names = ("approximate",)
+    _options = ("approximate",)
 
     def __init__(self, approximate: str = "none") -> None:
         self.approximate = as_choice(approximate, "approximate", ("none", "tanh"))
@@ -215,24 +222,28 @@ class GELU(Activation):
         return _core.Activation("gelu" if self.approximate == "none" else "gelu_tanh")
 
 
+@registered
 class SiLU(Activation):
     """y = x sigmoid(x), also called swish. Source: torch.nn.SiLU."""
 
     _function = "silu"
 
 
+@registered
 class Hardswish(Activation):
     """y = x (x + 3) / 6, 0 below -3 and x above 3. Source: torch.nn.Hardswish."""
 
     _function = "hard_swish"
 
 
+@registered
 class Mish(Activation):
     """y = x tanh(softplus(x)). Source: torch.nn.Mish."""
 
     _function = "mish"
 
 
+@registered
 class Softplus(Activation):
     """y = ln(1 + e^(beta x)) / beta, x itself where beta x > threshold.
 
@@ -240,7 +251,7 @@ class Softplus(Activation):
     """
 
     _function = "softplus"
-    _names = ("beta", "threshold")
+    _options = ("beta", "threshold")
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta = _positive(beta, "beta")
@@ -248,6 +259,7 @@ class Softplus(Activation):
         self._begin()
 
 
+@registered
 class LogSigmoid(Activation):
     """y = ln sigmoid(x). Source: torch.nn.LogSigmoid."""
 
@@ -257,36 +269,42 @@ class LogSigmoid(Activation):
 # ---- powers and logarithms ----------------------------------------------------------------------
 
 
+@registered
 class Exp(Activation):
     """y = e^x. Source: torch.exp."""
 
     _function = "exp"
 
 
+@registered
 class Log(Activation):
     """y = ln x: -inf at 0, NaN below. Source: torch.log."""
 
     _function = "log"
 
 
+@registered
 class Abs(Activation):
     """y = |x|; the gradient is 0 at 0. Source: torch.abs."""
 
     _function = "abs"
 
 
+@registered
 class Square(Activation):
     """y = x^2. Source: torch.square."""
 
     _function = "square"
 
 
+@registered
 class Sqrt(Activation):
     """y = the square root of x: NaN below 0. Source: torch.sqrt."""
 
     _function = "sqrt"
 
 
+@registered
 class Magnitude(Activation):
     """y = sqrt(re^2 + im^2): x (*, 2 C), C real parts, then C imaginary ones -> (*, C).
 
@@ -300,6 +318,7 @@ class Magnitude(Activation):
 # ---- over the last axis -------------------------------------------------------------------------
 
 
+@registered
 class Softmax(Activation):
     """y = e^x / sum e^x over the last axis: (*, C). A row that holds +inf, or -inf only, gives NaN.
 
@@ -307,7 +326,7 @@ class Softmax(Activation):
     """
 
     _function = "softmax"
-    _names = ("dim",)
+    _options = ("dim",)
 
     def __init__(self, dim: int = -1) -> None:
         self.dim = as_int(dim, "dim")
@@ -321,6 +340,7 @@ class Softmax(Activation):
         return _core.Activation(self._function)
 
 
+@registered
 class LogSoftmax(Softmax):
     """y = ln softmax(x) over the last axis: (*, C). Source: torch.nn.LogSoftmax with dim=-1."""
 

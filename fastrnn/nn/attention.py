@@ -7,7 +7,7 @@ what the two are compared in.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.registry import registered
 from fastrnn.nn.stream import Operation
 
 KINDS = ("additive", "multiplicative", "scaled_dot")
@@ -50,6 +51,7 @@ class Memory(NamedTuple):
         return Memory(keys, values, None)
 
 
+@registered
 class Attention(Composite):
     """softmax over positions s of score(q, m_s), and the mean of the m_s under these weights.
 
@@ -62,6 +64,8 @@ class Attention(Composite):
     0 has context 0.
     Parameters: query.weight, and key.weight (with key.bias, score.weight if additive).
     """
+
+    _options = ("kind", "query_size", "memory_size", "size")
 
     def __init__(
         self, kind: str, query_size: int, memory_size: int, size: int | None = None
@@ -77,11 +81,6 @@ class Attention(Composite):
         if kind == "additive":
             self._others["score"] = Linear(self.size, 1, bias=False)
         self._assemble()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        sizes = {"query_size": self.query_size, "memory_size": self.memory_size}
-        return {"kind": self.kind, **sizes, "size": self.size}
 
     @property
     def _parts(self) -> dict[str, Module]:
@@ -127,7 +126,7 @@ class Attention(Composite):
             ("attend", (at,), attend),
             ("concatenate", (at + 1, h), {}),
             ("linear", (at + 2,), {"weights": combine._shared_dense()}),
-            ("activate", (at + 3,), {"function": 2}),
+            ("activate", (at + 3,), {"weights": _core.Activation("tanh")}),
         ]
 
     def _score(self) -> tuple[FloatArray | None, float]:

@@ -20,10 +20,12 @@ from fastrnn._arrays import (
 from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.module import Module, fill_uniform, one_after_another
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.registry import registered
 
 _PADDINGS = ("valid", "same", "causal")
 
 
+@registered
 class Conv1d(Module):
     """y[t] = bias + sum over k of W_k x[t stride - padding + k dilation], zeros around x.
 
@@ -40,6 +42,10 @@ class Conv1d(Module):
     Source: torch.nn.Conv1d.
     """
 
+    _options = (
+        "in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups",
+        "bias", "over",
+    )  # fmt: skip
     _derived = Module._derived | {"_packed", "_transposed"}
     _transposed: tuple[int, _core.Convolution] | None = None  # for the way back: of which version
 
@@ -120,11 +126,6 @@ class Conv1d(Module):
             bias=self.bias and not backward,
             backward=backward,
         )
-
-    @property
-    def config(self) -> dict[str, Any]:
-        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
-        return {name: getattr(self, name) for name in (*names, "groups", "bias", "over")}
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from fastrnn.nn.composite import Composite
 from fastrnn.nn.embedding import Embedding, check_shape
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import once
+from fastrnn.nn.registry import registered
 
 
 def draw_mask(generator: np.random.Generator, p: float, shape: tuple[int, ...]) -> FloatArray:
@@ -37,19 +38,18 @@ def locked_shape(x: FloatArray, batch_first: bool = False) -> tuple[int, ...]:
     return (1, *x.shape[1:])
 
 
+@registered
 class Dropout(Module):
     """In training, zeroes every value with probability p and divides the others by 1 - p.
 
     x (*) -> (*); the call returns x. Source: torch.nn.Dropout; Srivastava et al. 2014.
     """
 
+    _options: ClassVar[tuple[str, ...]] = ("p",)
+
     def __init__(self, p: float = 0.5) -> None:
         self.p = as_probability(p, "p")
         self._allocate([])
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"p": self.p}
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """There is nothing to draw."""
@@ -74,6 +74,7 @@ class Dropout(Module):
         return x.shape
 
 
+@registered
 class LockedDropout(Dropout):
     """Dropout with one mask per row and feature for all time steps of a call.
 
@@ -82,13 +83,11 @@ class LockedDropout(Dropout):
     neural networks, 2016.
     """
 
+    _options = ("p", "batch_first")
+
     def __init__(self, p: float = 0.5, batch_first: bool = False) -> None:
         self.batch_first = as_flag(batch_first, "batch_first")
         super().__init__(p)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"p": self.p, "batch_first": self.batch_first}
 
     def _mask_shape(self, x: FloatArray) -> tuple[int, ...]:
         if x.ndim not in (2, 3):
@@ -96,6 +95,7 @@ class LockedDropout(Dropout):
         return locked_shape(x, self.batch_first)
 
 
+@registered
 class EmbeddingDropout(Composite):
     """In training, zeroes whole words of an embedding's table, all their occurrences at once.
 
@@ -103,18 +103,13 @@ class EmbeddingDropout(Composite):
     Merity et al., Regularizing and optimizing LSTM language models, 2018.
     """
 
+    _options = ("p",)
+    _modules = ("embedding",)
+
     def __init__(self, embedding: Embedding, p: float = 0.1) -> None:
         self.embedding = embedding
         self.p = as_probability(p, "p")
         self._assemble()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"embedding": self.embedding.config, "p": self.p}
-
-    @property
-    def _parts(self) -> dict[str, Module]:
-        return {"embedding": self.embedding}
 
     def __call__(self, indices: ArrayLike) -> FloatArray:
         """The vectors at `indices`, none of them dropped."""

@@ -21,17 +21,21 @@ from fastrnn._arrays import (
 )
 from fastrnn.nn.module import Module, one_after_another
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.registry import registered
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@registered
 class ScaleShift(Module):
     """y = x weight + bias for every channel: x (*, num_features) -> (*, num_features).
 
     What a batch normalisation is once its statistics are fixed: see `from_batch_norm`. Parameters:
     weight (num_features,), which starts at 1, and bias (num_features,), which starts at 0.
     """
+
+    _options = ("num_features",)
 
     def __init__(self, num_features: int) -> None:
         self.num_features = as_size(num_features, "num_features", MAX_SIZE)
@@ -65,10 +69,6 @@ class ScaleShift(Module):
         made.load_state_dict({"weight": scale, "bias": shift - mean * scale})
         return made
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"num_features": self.num_features}
-
     def reset_parameters(self, seed: int | None = None) -> None:
         """Set weight to 1 and bias to 0."""
         self.parameters["weight"].fill(1.0)
@@ -98,11 +98,14 @@ class ScaleShift(Module):
         return y, once(pullback, "a ScaleShift")
 
 
+@registered
 class PReLU(Module):
     """y = x where x > 0, else weight x: x (*, C), weight (1,) for all channels or (C,).
 
     Channels come last, unlike torch.nn.PReLU's second axis. Source: torch.nn.PReLU.
     """
+
+    _options = ("num_parameters", "init")
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         count = as_size(num_parameters, "num_parameters", MAX_SIZE)
@@ -111,10 +114,6 @@ class PReLU(Module):
             raise ValueError(f"init is {shown(init)}, expected a finite number of float32")
         self._allocate(one_after_another([("weight", (count,))]))
         self._fill()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"num_parameters": self.num_parameters, "init": self.init}
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Set weight to `init`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -20,13 +19,17 @@ from fastrnn._arrays import (
 )
 from fastrnn.nn.module import Module, one_after_another
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.registry import registered
 
 
+@registered
 class Embedding(Module):
     """A table of vectors: indices (*) ints from 0 to num-1 -> (*, dim).
 
     Starts as standard normal draws. Source: torch.nn.Embedding.
     """
+
+    _options = ("num", "dim")
 
     def __init__(self, num: int, dim: int) -> None:
         self.num = as_size(num, "num")
@@ -38,10 +41,6 @@ class Embedding(Module):
     def weight(self) -> FloatArray:
         """The table (num, dim), a view."""
         return self.parameters["weight"]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"num": self.num, "dim": self.dim}
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastrnn._arrays import FloatArray
+import numpy as np
+
+from fastrnn._arrays import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class GradientFlow:
                 f"norm and saturated have shapes {self.norm.shape} and {self.saturated.shape}, "
                 f"expected (layers*D, T) for both"
             )
+
+    @classmethod
+    def of(cls, observed: FloatArray, gates: IntArray, directions: int) -> GradientFlow:
+        """The flow of (layers*D, T, 2): squared norms and saturated gates, of `gates` (T,) each."""
+        share = observed[..., 1] / np.maximum(gates, 1)
+        return cls(np.sqrt(observed[..., 0]), share.astype(np.float32), directions)
 
     @property
     def names(self) -> list[str]:

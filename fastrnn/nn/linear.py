@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -19,20 +18,22 @@ from fastrnn._arrays import (
 from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.module import Module, fill_uniform, one_after_another
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.registry import registered
 
 
+@registered
 class Linear(Module):
     """y = x W^T + b: x (*, in_features) -> (*, out_features).
 
     Starts uniform in +-1/sqrt(in_features). Source: torch.nn.Linear.
     """
 
-    _derived = Module._derived | {"_dense", "_packed_version", "_transposed"}
-    _owner: Module | None = None  # of the weight, if that is tied
-    _packed_version = 0  # the owner's, when its weight was packed
-    _transposed: tuple[tuple[int, int], _core.Dense] | None = (
-        None  # for the way back: of which version
-    )
+    _derived = Module._derived | {"_dense", "_packed", "_transposed"}
+    _packed: tuple[int, ...] = ()  # versions of what was packed
+    # For the backward pass, and the versions that it is made of.
+    _transposed: tuple[tuple[int, ...], _core.Dense] | None = None
+
+    _options = ("in_features", "out_features", "bias")
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         self.in_features = as_size(in_features, "in_features", MAX_SIZE)
@@ -44,52 +45,29 @@ class Linear(Module):
         self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
         self._fill()
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return {
-            "in_features": self.in_features,
-            "out_features": self.out_features,
-            "bias": self.bias,
-        }
-
     def reset_parameters(self, seed: int | None = None) -> None:
-        """Draw all parameters anew."""
+        """Draw all parameters anew; a tied weight is left to its owner."""
         fill_uniform(self.flat, self.in_features**-0.5, seed)
         self.repack()
 
+    def _reset_tied(self, seed: int | None) -> None:
+        if "weight" in self._tied:
+            fill_uniform(self.parameters["weight"], self.in_features**-0.5, seed)
+            self.repack()
+
     def repack(self) -> None:
-        self._pack()
         super().repack()
+        self._pack()
 
     def _pack(self) -> None:
-        version = 0 if self._owner is None else self._owner._version
+        versions = self._versions()
         weight, bias = self.parameters["weight"], self.parameters.get("bias")
         self._dense = self._dense.renewed(weight, bias)  # streams and calls keep the old one
-        self._packed_version = version
-
-    def tie(self, owner: Module) -> None:
-        """From now on use the weight (out_features, in_features) of `owner`.
-
-        What changes it there and calls `owner.repack()` changes it here. Among the parts of a model
-        the owner comes first, so that its tensors have moved when this module's do.
-        """
-        bias, dbias = self.parameters.get("bias"), self.grads.get("bias")
-        self._owner = owner
-        self._allocate(one_after_another([] if bias is None else [("bias", bias.shape)]))
-        if bias is not None and dbias is not None:
-            self.parameters["bias"][...] = bias
-            self.grads["bias"][...] = dbias
-        self.repack()
-
-    def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
-        super()._live_in(flat, flat_grad)
-        if self._owner is not None:
-            self.parameters = {"weight": self._owner.parameters["weight"], **self.parameters}
-            self.grads = {"weight": self._owner.grads["weight"], **self.grads}
+        self._packed = versions
 
     def _follow(self) -> None:
-        """Pack a tied weight anew if its owner was changed by itself."""
-        if self._owner is not None and self._packed_version != self._owner._version:
+        """Pack tied parameters anew if they were changed through their owner."""
+        if self._tied and self._packed != self._versions():
             self._pack()
 
     def _restore(self, parameters: dict[str, FloatArray], gradients: dict[str, FloatArray]) -> None:
@@ -143,7 +121,7 @@ class Linear(Module):
     def _back(self) -> _core.Dense:
         """The map y -> y W, packed."""
         self._follow()
-        version, found = (self._version, self._packed_version), self._transposed
+        version, found = self._packed, self._transposed
         if found is None or found[0] != version:
             self._dense.store.trained = True
             blank = _core.Dense(self.out_features, self.in_features) if found is None else found[1]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
-from inspect import Parameter, signature
 from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from weakref import ReferenceType
 
 import numpy as np
 
 from fastrnn._arrays import (
+    AnyArray,
     ArrayLike,
     FloatArray,
     aligned_zeros,
@@ -26,75 +25,16 @@ from fastrnn._arrays import (
     with_article,
 )
 from fastrnn._names import listed, other_prefix
+from fastrnn.nn.declared import Declared
+from fastrnn.nn.making import is_unfilled, take
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-Made = TypeVar("Made")
 TensorSpec = tuple[str, tuple[int, ...], int]  # name, shape, offset in the flat buffer in floats
 
 
 _versions = count(1)  # of all modules: no two threads get the same one
-
-_unfilled: ContextVar[bool] = ContextVar("unfilled", default=False)
-
-
-_FEW = 1 << 16  # numbers that any file may ask for, and be told in detail that they do not fit
-
-# How many numbers a file holds, while a module is made of what the file says.
-_at_hand: ContextVar[int | None] = ContextVar("at_hand", default=None)
-
-
-@contextmanager
-def only_from(tensors: Mapping[str, ArrayLike]) -> Iterator[None]:
-    """No layer made inside may have more parameters than there are numbers in these tensors.
-
-    So a description of a few bytes cannot ask for more memory than the tensors take themselves,
-    times the layers that one model is made of; what fits no better is told when it is loaded.
-    """
-    token = _at_hand.set(sum(int(np.size(tensor)) for tensor in tensors.values()))
-    try:
-        yield
-    finally:
-        _at_hand.reset(token)
-
-
-def check_at_hand(kind: str, specs: Iterable[TensorSpec]) -> None:
-    """ValueError for a layer that is larger than what it is made from, before it takes memory."""
-    at_hand = _at_hand.get()
-    if at_hand is None:
-        return
-    sizes = [(math.prod(shape), name, shape) for name, shape, _ in specs]
-    count = sum(size for size, _, _ in sizes)
-    if count > max(at_hand, _FEW):
-        _, name, shape = max(sizes)
-        raise ValueError(
-            f"cannot allocate the {count} numbers of {with_article(kind)}, {name} {shape} and "
-            f"others: these parameters do not fit a file that holds {at_hand} in all"
-        )
-
-
-@contextmanager
-def unfilled() -> Iterator[None]:
-    """Modules made inside keep zeros, unpacked, because they are about to be loaded."""
-    token = _unfilled.set(True)
-    try:
-        yield
-    finally:
-        _unfilled.reset(token)
-
-
-def made(make: Callable[..., Made], arguments: Mapping[str, Any], what: str) -> Made:
-    """make(**arguments), where the arguments come from a file.
-
-    ValueError says what is wrong with `what`: an unknown or a missing name, or a value.
-    """
-    try:
-        signature(make).bind(**arguments)
-        return make(**arguments)
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        raise ValueError(f"{what}: {error}") from error
-
 
 _forks = [0]  # how many forks lie between this process and the one that imported fastrnn
 
@@ -149,7 +89,19 @@ def with_shapes(mapping: Mapping[str, ArrayLike]) -> dict[str, Any]:
     return {str(k): v if hasattr(v, "shape") else as_array(v, str(k)) for k, v in mapping.items()}
 
 
-class Module:
+def aliases(parameters: Mapping[str, AnyArray]) -> dict[str, str]:
+    """For each name whose tensor has an earlier name as well, as tied weights have: that name."""
+    first: dict[tuple[Any, ...], str] = {}
+    found: dict[str, str] = {}
+    for name, tensor in parameters.items():
+        place = tensor.ctypes.data, tensor.dtype, tensor.shape, tensor.strides
+        known = first.setdefault(place, name)
+        if known != name and tensor.size:
+            found[name] = known
+    return found
+
+
+class Module(Declared):
     """Named float32 parameters, which live in one buffer.
 
     `parameters`: names and shapes as in `state_dict()`, but views to read and write, not copies.
@@ -165,6 +117,8 @@ class Module:
     Copies and pickles have all that was set, the generator's position too, and share nothing.
     """
 
+    _is_packed_whole: ClassVar[bool] = False  # whether kernels read `flat`, not tensors
+
     flat: FloatArray
     flat_grad: FloatArray
     parameters: dict[str, FloatArray]
@@ -172,30 +126,111 @@ class Module:
     _version: int = 0
     # Attributes that are made anew from the others, and from the tensors, in a copy.
     _derived: ClassVar[frozenset[str]] = frozenset(
-        ("flat", "flat_grad", "parameters", "grads", "_version", "_fingerprint")
+        ("flat", "flat_grad", "parameters", "grads", "_version", "_fingerprint", "_home")
     )
+    # By the name of a parameter that is another module's: that module, and the name there.
+    _tied: Mapping[str, tuple[Module, str]] = MappingProxyType({})
+    _home: ReferenceType[Module] | None = None  # the module in whose buffer this one lives
     _generator: np.random.Generator | None = None
     _seed: int | None = None  # what the generator began with, if that was said
     _fingerprint: tuple[tuple[int, ...], bytes] | None = None
 
     def _allocate(self, specs: list[TensorSpec]) -> None:
         """Own zeroed buffers with the given tensors in them; gradients cost memory once used."""
-        check_at_hand(type(self).__name__, specs)
+        take(type(self).__name__, specs)
         self._specs = specs
         size = sum(int(np.prod(shape)) for _, shape, _ in specs)
         self._live_in(aligned_zeros(size), aligned_zeros(size))
 
     def _move_to(self, flat: FloatArray, flat_grad: FloatArray) -> None:
-        """Live in `flat`, part of a larger model's buffer, from now on; the values come along."""
+        """Live in `flat`, part of a larger model's buffer, from now on; the values come along.
+
+        Names have their tensors again after `_bind`.
+        """
         flat[...] = self.flat
         if self.flat_grad.any():  # else nothing is touched, and takes no memory
             flat_grad[...] = self.flat_grad
-        self._live_in(flat, flat_grad)
+        self._place(flat, flat_grad)
 
     def _live_in(self, flat: FloatArray, flat_grad: FloatArray) -> None:
+        self._place(flat, flat_grad)
+        self._bind()
+
+    def _place(self, flat: FloatArray, flat_grad: FloatArray) -> None:
         self.flat, self.flat_grad = flat, flat_grad
-        self.parameters = self._views(flat)
-        self.grads = self._views(flat_grad)
+
+    def _bind(self) -> None:
+        """Give every name its tensor: a view of the own buffer, or what it is tied to."""
+        self._bind_own()
+        self._bind_tied()
+
+    def _bind_own(self) -> None:
+        self.parameters, self.grads = self._views(self.flat), self._views(self.flat_grad)
+
+    def _bind_tied(self) -> None:
+        """What is tied, once all that it may be tied to has its own."""
+        if self._tied:
+            owners = {name: self._owner_of(name) for name in self._tied}
+            tied = {name: owner.parameters[of] for name, (owner, of) in owners.items()}
+            self.parameters = {**tied, **self._own(self.parameters)}
+            tied = {name: owner.grads[of] for name, (owner, of) in owners.items()}
+            self.grads = {**tied, **self._own(self.grads)}
+
+    def _owner_of(self, name: str) -> tuple[Module, str]:
+        """The module in whose buffer a parameter is, and its name there."""
+        if name not in self._tied:
+            return self, name
+        owner, of = self._tied[name]
+        return owner._owner_of(of)
+
+    def tie(self, owner: Module, name: str = "weight", of: str | None = None) -> None:
+        """Use the parameter `of` of `owner`, by default `name`: one tensor, one gradient.
+
+        What writes it through either module, and calls `repack()` there, changes both; copies,
+        pickles and files keep the tie. Tie modules before a model is made of them. ValueError for
+        another shape, for a name that is not there, for modules that would own each other's, and
+        for a recurrent layer, whose weights are packed together; it may be an owner.
+        """
+        of = name if of is None else of
+        self._check_tie(owner, name, of)
+        home = self._home and self._home()
+        if home is not None:
+            raise ValueError(
+                f"this {type(self).__name__} is part of {with_article(type(home).__name__)} "
+                f"already, expected a tie by the whole of it: model.tie(model, name, of)"
+            )
+        self._tie(owner, name, of)
+
+    def _tie(self, owner: Module, name: str, of: str) -> None:
+        kept = {key: (self.parameters[key], self.grads[key]) for key, _, _ in self._specs}
+        del kept[name]
+        self._tied = {**self._tied, name: owner._owner_of(of)}
+        self._allocate(one_after_another((key, p.shape) for key, (p, _) in kept.items()))
+        for key, (parameter, gradient) in kept.items():
+            self.parameters[key][...], self.grads[key][...] = parameter, gradient
+        self.repack()
+
+    def _check_tie(self, owner: Module, name: str, of: str) -> None:
+        kind = type(self).__name__
+        if not isinstance(owner, Module):
+            raise TypeError(f"owner is {with_article(type(owner).__name__)}, expected a module")
+        if self._is_packed_whole:
+            raise ValueError(f"the parameters of this {kind} are packed together, none can be tied")
+        if name not in {key for key, _, _ in getattr(self, "_specs", ())}:
+            raise ValueError(f"name is {name!r}, which is no parameter of this {kind}'s own")
+        if of not in owner.parameters:
+            raise ValueError(f"of is {of!r}, expected one of {listed(owner.parameters)}")
+        if owner is self or any(one is self for one in owner._owners()):
+            raise ValueError(f"owner is {kind}, which would own a parameter that is its own")
+        shape, wanted = owner.parameters[of].shape, self.parameters[name].shape
+        if shape != wanted:
+            raise ValueError(f"owner has {of} of shape {shape}, this {kind} expects {wanted}")
+
+    def _owners(self) -> Iterator[Module]:
+        """The modules whose parameters this one uses, and those that they use."""
+        for owner, _ in self._tied.values():
+            yield owner
+            yield from owner._owners()
 
     def _views(self, flat: FloatArray) -> dict[str, FloatArray]:
         return {
@@ -228,26 +263,31 @@ class Module:
         """Draw all parameters anew, the same for the same `seed` (an int of 0 or more)."""
         raise NotImplementedError
 
+    def _reset_tied(self, seed: int | None) -> None:
+        """Draw the parameters that are tied, where they should start as this module's do."""
+
     def _fill(self) -> None:
         """The first values, unless others are about to come."""
-        if not _unfilled.get():
+        if not is_unfilled():
             self.reset_parameters()
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """What tells architectures apart; for a layer, its constructor's arguments."""
-        raise NotImplementedError
+    def _fill_tied(self) -> None:
+        if not is_unfilled():
+            self._reset_tied(None)
 
     @property
     def num_parameters(self) -> int:
         """How many numbers there are to learn; tied tensors count once."""
-        return sum({id(p): p.size for p in self.parameters.values()}.values())
+        twins = self._twins()
+        return sum(p.size for name, p in self.parameters.items() if name not in twins)
 
     def repack(self) -> None:
         """Bring the kernels' copy up to date after writing into `parameters` or `flat`.
 
         Streams that were made before keep the old values.
         """
+        for owner, _ in self._tied.values():
+            owner.repack()
         self._version = next(_versions)
 
     def trim(self) -> None:
@@ -260,7 +300,9 @@ class Module:
 
     def _versions(self) -> tuple[int, ...]:
         """Numbers that grow whenever the parameters change."""
-        return (self._version,)
+        if not self._tied:
+            return (self._version,)
+        return (self._version, *(v for owner, _ in self._tied.values() for v in owner._versions()))
 
     def fingerprint(self) -> bytes:
         """16 bytes that differ between architectures and between parameter values."""
@@ -285,10 +327,11 @@ class Module:
         """Copy parameters from `mapping`, whose names start with `prefix`; all of them or none.
 
         With `strict`, a missing or an unexpected name under the prefix is a ValueError; a wrong
-        shape always is. Source: torch.nn.Module.load_state_dict.
+        shape always is. One name of a tied tensor is enough, and its names must not differ.
+        Source: torch.nn.Module.load_state_dict.
         """
         strict = as_flag(strict, "strict")
-        given = _under_prefix(mapping, as_prefix(prefix))
+        given = self._with_twins(_under_prefix(mapping, as_prefix(prefix)), prefix)
         found = {name: as_float32(given[name], name) for name in self.parameters if name in given}
         missing = [name for name in self.parameters if name not in given]
         unexpected = [name for name in given if name not in self.parameters]
@@ -306,21 +349,33 @@ class Module:
         self.repack()
         return LoadReport(missing, unexpected)
 
+    def _is_tied(self) -> bool:
+        """Whether a parameter of this module, or of a part of it, is another module's."""
+        return next(self._owners(), None) is not None
+
+    def _twins(self) -> dict[str, str]:
+        """The second names of tensors that are tied within this module."""
+        return aliases(self.parameters) if self._is_tied() else {}
+
+    def _with_twins(self, given: dict[str, ArrayLike], prefix: str) -> dict[str, ArrayLike]:
+        """With every name of a tied tensor of which one name is there."""
+        for name, twin in self._twins().items():
+            if name in given and twin in given:
+                if not np.array_equal(as_float32(given[name], name), as_float32(given[twin], twin)):
+                    raise ValueError(
+                        f"{prefix}{twin} and {prefix}{name} differ, but this model ties them"
+                    )
+            elif name in given or twin in given:
+                value = given.get(twin, given.get(name))
+                given = {**given, name: value, twin: value}
+        return given
+
     def _misfits(self, found: Mapping[str, FloatArray]) -> list[str]:
         return [
             f"{name} has shape {tensor.shape}, expected {self.parameters[name].shape}"
             for name, tensor in found.items()
             if tensor.shape != self.parameters[name].shape
         ]
-
-    def __repr__(self) -> str:
-        config, usual = self.config, _defaults(type(self), self.config)
-        shown = [
-            repr(value) if usual[name] is Parameter.empty else f"{name}={value!r}"
-            for name, value in config.items()
-            if value != usual[name]
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __getstate__(self) -> dict[str, Any]:
         """All that a copy has: attributes, values, gradients where there are any.
@@ -334,6 +389,8 @@ class Module:
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         parameters, gradients = state.pop("parameters"), state.pop("grads")
+        if "_owner" in state:  # of fastrnn 0.1, where only a linear map's weight could be tied
+            state["_tied"] = {"weight": (state.pop("_owner"), "weight")}
         vars(self).update(state)
         self._restore(parameters, gradients)
 
@@ -353,15 +410,6 @@ class Module:
     def __copy__(self) -> Self:
         """Shares nothing with the original: two modules over one buffer would train each other."""
         return deepcopy(self)
-
-
-def _defaults(kind: type[Module], names: Iterable[str]) -> dict[str, Any]:
-    """The usual values of a constructor's arguments; of its base's, if a subclass has others."""
-    for owner in kind.__mro__:
-        parameters = signature(owner).parameters
-        if all(name in parameters for name in names):
-            return {name: parameters[name].default for name in names}
-    return dict.fromkeys(names, object())  # nothing is usual
 
 
 def _under_prefix(mapping: Mapping[str, ArrayLike], prefix: str) -> dict[str, ArrayLike]:

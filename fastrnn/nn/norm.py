@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -12,14 +11,18 @@ from fastrnn._arrays import MAX_SIZE, ArrayLike, FloatArray, as_float, as_float3
 from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.module import Module, one_after_another
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.registry import registered
 
 
+@registered
 class LayerNorm(Module):
     """y = (x - mean) / sqrt(variance + eps) * weight + bias over the last axis: (*, size).
 
     Means and variances are summed in float64. Starts with weight 1 and bias 0.
     Source: torch.nn.LayerNorm; Ba, Kiros and Hinton 2016.
     """
+
+    _options = ("size", "eps")
 
     def __init__(self, size: int, eps: float = 1e-5) -> None:
         self.size = as_size(size, "size", MAX_SIZE)
@@ -28,10 +31,6 @@ class LayerNorm(Module):
             raise ValueError(f"eps is {shown(eps)}, expected a number between 0 and 1")
         self._allocate(one_after_another([("weight", (self.size,)), ("bias", (self.size,))]))
         self._fill()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"size": self.size, "eps": self.eps}
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Set weight to 1 and bias to 0."""

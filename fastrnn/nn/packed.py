@@ -80,7 +80,7 @@ def is_packed(x: object) -> TypeGuard[PackedSequence]:
 def checked(sequence: Any) -> PackedSequence:
     """The packed batch as NumPy arrays, its fields consistent with each other."""
     packed = PackedSequence(*sequence)
-    data, sizes = packed.data, packed.batch_sizes
+    data, sizes = packed.data, packed.batch_sizes.copy()  # nobody may change it after the check
     if sizes.ndim != 1 or sizes.size == 0 or sizes[-1] < 1 or np.any(np.diff(sizes) > 0):
         raise ValueError("batch_sizes of a packed sequence must be a falling list of sizes >= 1")
     if data.ndim == 0 or len(data) != int(sizes.sum()):
@@ -92,7 +92,7 @@ def checked(sequence: Any) -> PackedSequence:
         order = getattr(packed, name)
         if order is not None and not np.array_equal(np.sort(order), np.arange(sizes[0])):
             raise ValueError(f"{name} of a packed sequence must order its {int(sizes[0])} rows")
-    return packed
+    return packed._replace(batch_sizes=sizes)
 
 
 def sorted_lengths(batch_sizes: IntArray) -> IntArray:

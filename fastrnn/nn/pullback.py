@@ -1,4 +1,4 @@
-"""The way back through a layer, which is walked once, and gradients that several threads add to."""
+"""Pullbacks that are callable once, and gradients that several threads add to."""
 
 from __future__ import annotations
 

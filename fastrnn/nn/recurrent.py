@@ -12,63 +12,20 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, either
-from fastrnn.nn._cell import Cell
-from fastrnn.nn._layer import Recurrent
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag
 from fastrnn.nn.packed import PackedSequence
+from fastrnn.nn.recurrent_base import Cell, Recurrent
+from fastrnn.nn.registry import registered
 
 _NONLINEARITIES = ("tanh", "relu", "sigmoid", "identity")
 _RESETS = {"after": "gru", "before": "gru_reset_before"}
 _PEEPHOLES = {False: "lstm", True: "lstm_peephole"}
 
 
-class RNN(Recurrent):
-    """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
+class _HiddenLayer(Recurrent):
+    """A layer whose state is h alone."""
 
-    RNN(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
-    num_layers: L layers on top of each other, 1 to 1024. nonlinearity: the name of act.
-    bias: whether there are b_ih and b_hh. batch_first: x and y are (N, T, *), not (T, N, *).
-    dropout: the share of every layer's y but the last's that is zeroed, in training only.
-    bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
-    learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
-
-    y, h_n = rnn(x, h_0=None, *, lengths=None)
-    x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
-    h_0: (L * D, N, H), (L * D, H) for one row, zeros by default; PyTorch's name hx= is taken too.
-    lengths: (N,) ints from 0 to T in any order; steps past a row's end are skipped, y is 0 there.
-    y: laid out like x, with D * H features (H if merge="sum"); h_n: shaped like h_0, each row's
-    own last state. Wrong shapes are a ValueError, wrong types a TypeError.
-
-    `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
-    Source: torch.nn.RNN; sigmoid, identity, `merge` and `learned_state` are ours.
-    """
-
-    _family = "RNN"
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        merge: str = "concat",
-        learned_state: bool = False,
-    ) -> None:
-        self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
-        cell = f"rnn_{nonlinearity}"
-        super().__init__(
-            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            merge, learned_state=learned_state,
-        )  # fmt: skip
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(nonlinearity=self.nonlinearity)
+    _state_name = "h_0"
 
     @overload
     def __call__(
@@ -97,9 +54,57 @@ class RNN(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
+        return self._forward(x, h_0, lengths, hx)
 
 
+@registered
+class RNN(_HiddenLayer):
+    """h = act(W_ih x + b_ih + W_hh h' + b_hh); act: tanh, relu, sigmoid or identity.
+
+    RNN(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
+    num_layers: L layers on top of each other, 1 to 1024. nonlinearity: the name of act.
+    bias: whether there are b_ih and b_hh. batch_first: x and y are (N, T, *), not (T, N, *).
+    dropout: the share of every layer's y but the last's that is zeroed, in training only.
+    bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
+    learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
+
+    y, h_n = rnn(x, h_0=None, *, lengths=None)
+    x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
+    h_0: (L * D, N, H), (L * D, H) for one row, zeros by default; PyTorch's name hx= is taken too.
+    lengths: (N,) ints from 0 to T in any order; steps past a row's end are skipped, y is 0 there.
+    y: laid out like x, with D * H features (H if merge="sum"); h_n: shaped like h_0, each row's
+    own last state. Wrong shapes are a ValueError, wrong types a TypeError.
+
+    `parameters`: the tensors by PyTorch's names, views into `flat`; after writing, call `repack()`.
+    Source: torch.nn.RNN; sigmoid, identity, `merge` and `learned_state` are ours.
+    """
+
+    _family = "RNN"
+    _options = (*Recurrent._options, "nonlinearity")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        merge: str = "concat",
+        learned_state: bool = False,
+    ) -> None:
+        self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
+        cell = f"rnn_{nonlinearity}"
+        super().__init__(
+            cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            merge, learned_state=learned_state,
+        )  # fmt: skip
+
+
+@registered
 class LSTM(Recurrent):
     """Long short-term memory: gates i f g o, c = f c' + i g, h = o tanh(c), or W_hr times that.
 
@@ -128,6 +133,8 @@ class LSTM(Recurrent):
 
     has_cell = True
     _family = "LSTM"
+    _options = ("input_size", "hidden_size", "proj_size", *Recurrent._options[2:], "peephole")
+    _state_name = "state"
     _num_saturable = 3
 
     def __init__(
@@ -151,10 +158,6 @@ class LSTM(Recurrent):
             cell, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
             merge, proj_size, learned_state,
         )  # fmt: skip
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(peephole=self.peephole)
 
     @overload
     def __call__(
@@ -183,10 +186,11 @@ class LSTM(Recurrent):
         hx: ArrayLike | None = None,
     ) -> Any:
         """y and (h_n, c_n) of a whole sequence, started from state, the pair (h_0, c_0)."""
-        return self._run(x, state if hx is None else either(state, hx, "state"), lengths)
+        return self._forward(x, state, lengths, hx)
 
 
-class GRU(Recurrent):
+@registered
+class GRU(_HiddenLayer):
     """Gated recurrent unit: gates r z n, h = (1 - z) n + z h'.
 
     GRU(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
@@ -210,6 +214,7 @@ class GRU(Recurrent):
     """
 
     _family = "GRU"
+    _options = (*Recurrent._options, "reset")
     _num_saturable = 2
 
     def __init__(
@@ -233,44 +238,26 @@ class GRU(Recurrent):
             merge, learned_state=learned_state,
         )  # fmt: skip
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(reset=self.reset)
 
-    @overload
+class _HiddenCell(Cell):
+    """A cell whose state is h alone."""
+
+    _state_name = "h"
+
     def __call__(
-        self,
-        x: PackedSequence,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[PackedSequence, FloatArray]: ...
-    @overload
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> tuple[FloatArray, FloatArray]: ...
-    def __call__(
-        self,
-        x: ArrayLike,
-        h_0: ArrayLike | None = None,
-        *,
-        lengths: ArrayLike | None = None,
-        hx: ArrayLike | None = None,
-    ) -> Any:
-        """y and h_n of a whole sequence, started from h_0; shapes as the class says."""
-        return self._run(x, h_0 if hx is None else either(h_0, hx, "h_0"), lengths)
+        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
+    ) -> FloatArray:
+        """The next h; PyTorch's name hx= for h is taken too."""
+        h_n: FloatArray = self._forward(x, h, None, hx)
+        return h_n
 
 
-class RNNCell(Cell):
+@registered
+class RNNCell(_HiddenCell):
     """One step of an RNN: x (N, I) or (I,), h (N, H) or (H,) -> h. Source: torch.nn.RNNCell."""
 
     _family = "RNNCell"
+    _options = (*Cell._options, "nonlinearity")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh"
@@ -278,21 +265,11 @@ class RNNCell(Cell):
         self.nonlinearity = as_choice(nonlinearity, "nonlinearity", _NONLINEARITIES)
         super().__init__(f"rnn_{nonlinearity}", input_size, hidden_size, bias)
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(nonlinearity=self.nonlinearity)
-
     def __repr__(self) -> str:
         return super().__repr__().replace("'", "")  # as torch.nn.RNNCell's, without quotes
 
-    def __call__(
-        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
-    ) -> FloatArray:
-        """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
-        return h_n
 
-
+@registered
 class LSTMCell(Cell):
     """One step of an LSTM: x (N, I) or (I,), (h, c) each (N, H) or (H,) -> (h, c).
 
@@ -301,6 +278,8 @@ class LSTMCell(Cell):
 
     has_cell = True
     _family = "LSTMCell"
+    _options = (*Cell._options, "peephole")
+    _state_name = "state"
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, peephole: bool = False
@@ -308,40 +287,26 @@ class LSTMCell(Cell):
         self.peephole = as_flag(peephole, "peephole")
         super().__init__(_PEEPHOLES[self.peephole], input_size, hidden_size, bias)
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(peephole=self.peephole)
-
     def __call__(
         self, x: ArrayLike, state: ArrayLike | None = None, *, hx: ArrayLike | None = None
     ) -> tuple[FloatArray, FloatArray]:
         """The next (h, c); PyTorch's name hx= for the state is taken too."""
-        state = state if hx is None else either(state, hx, "state")
-        h, c = self._stack.step(x, state, self)
+        h, c = self._forward(x, state, None, hx)
         return h, c
 
 
-class GRUCell(Cell):
+@registered
+class GRUCell(_HiddenCell):
     """One step of a GRU: x (N, I) or (I,), h (N, H) or (H,) -> h.
 
     Source: torch.nn.GRUCell; `reset` as in `GRU`.
     """
 
     _family = "GRUCell"
+    _options = (*Cell._options, "reset")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, *, reset: str = "after"
     ) -> None:
         self.reset = as_choice(reset, "reset", tuple(_RESETS))
         super().__init__(_RESETS[reset], input_size, hidden_size, bias)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self._config(reset=self.reset)
-
-    def __call__(
-        self, x: ArrayLike, h: ArrayLike | None = None, *, hx: ArrayLike | None = None
-    ) -> FloatArray:
-        """The next h; PyTorch's name hx= for h is taken too."""
-        h_n: FloatArray = self._stack.step(x, h if hx is None else either(h, hx, "h"), self)
-        return h_n

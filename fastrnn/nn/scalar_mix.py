@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,10 @@ from fastrnn._arrays import MAX_LAYERS, ArrayLike, FloatArray, as_float32, as_si
 from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.module import Module, one_after_another
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.registry import registered
 
 
+@registered
 class ScalarMix(Module):
     """y = gamma * sum_k softmax(weight)_k x_k: `size` arrays of one shape (*) -> (*).
 
@@ -25,14 +26,12 @@ class ScalarMix(Module):
     _derived = Module._derived | {"_factors"}
     _factors: tuple[int, list[float]] | None = None  # of which version
 
+    _options = ("size",)
+
     def __init__(self, size: int) -> None:
         self.size = as_size(size, "size", MAX_LAYERS + 1)
         self._allocate(one_after_another([("weight", (self.size,)), ("gamma", (1,))]))
         self._fill()
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"size": self.size}
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Set weight to 0 and gamma to 1."""

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_float32, as_prefix, with_article
 from fastrnn._names import listed, renamed
+from fastrnn.nn.architecture import Architecture, find_layer, find_states
+from fastrnn.nn.layer_names import NameIndex
 from fastrnn.nn.module import with_shapes
 
-if TYPE_CHECKING:
-    from fastrnn.formats import Architecture
-    from fastrnn.nn._layer import Recurrent
-
-__all__ = ["agreed", "layer_arguments", "read_layer", "refuse_states_around"]
+__all__ = ["agreed", "read_layer", "refuse_states_around"]
 
 
 def read_layer(
     mapping: Mapping[str, ArrayLike], prefix: str, rename: Mapping[str, str] | None, family: str
-) -> tuple[Architecture, dict[str, FloatArray]]:
-    """The layer under `prefix`, of one of our families, and its tensors by our names.
+) -> tuple[dict[str, Any], dict[str, FloatArray]]:
+    """The constructor arguments that `mapping` tells of a layer or cell, and its tensors by name.
 
     ValueError for the parameters of another family, and for names under `prefix` that such a layer
     does not have.
     """
-    from fastrnn.formats._architecture import find_layer
-    from fastrnn.formats._layer_names import NameIndex
-
     mapping = renamed(with_shapes(mapping), rename, as_prefix(prefix))
     index = NameIndex(mapping)
     found = find_layer(mapping, index, prefix)
@@ -43,12 +38,15 @@ def read_layer(
         kind, places = with_article(family), [p for p in index.recurrent if p != prefix]
         hint = f"; did you mean prefix={listed(places)}?" if len(places) == 1 else ""
         raise ValueError(f"these parameters do not fit {kind}: unexpected {listed(unused)}{hint}")
-    return layer, {
+    tensors = {
         key: np.zeros(found.shapes[key], np.float32)
         if name is None
         else as_float32(mapping[name], name).reshape(found.shapes[key])
         for key, name in found.sources.items()
     }
+    if not family.endswith("Cell"):
+        return _layer_arguments(layer), tensors
+    return _cell_arguments(layer, family), {n.removesuffix("_l0"): t for n, t in tensors.items()}
 
 
 def agreed(told: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +61,7 @@ def agreed(told: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, A
     return arguments
 
 
-def layer_arguments(found: Architecture) -> dict[str, Any]:
+def _layer_arguments(found: Architecture) -> dict[str, Any]:
     """The constructor arguments that the names and shapes of a layer's parameters tell."""
     told: dict[str, Any] = {
         "input_size": found.input_size,
@@ -80,20 +78,32 @@ def layer_arguments(found: Architecture) -> dict[str, Any]:
     return told
 
 
-def refuse_states_around(mapping: Mapping[str, ArrayLike], prefix: str, layer: Recurrent) -> None:
-    """ValueError where a module around `prefix` holds an initial state that `layer` would lose."""
-    from fastrnn.formats._architecture import Architecture, find_states
-    from fastrnn.formats._layer_names import NameIndex
+def _cell_arguments(found: Architecture, family: str) -> dict[str, Any]:
+    """The same of a cell; ValueError for what is more than one layer's step."""
+    steps = found.num_layers, found.bidirectional, found.proj_size, found.learned_state
+    if steps != (1, False, 0, False):
+        raise ValueError(
+            f"mapping has the parameters of {found.constructor()}, expected those of "
+            f"{with_article(family)}: one layer, one direction, no projection, no learned initial "
+            f"state"
+        )
+    every = _layer_arguments(found)
+    kept = ("input_size", "hidden_size", "bias", "peephole")
+    return {name: every[name] for name in kept if name in every}
 
+
+def refuse_states_around(
+    mapping: Mapping[str, ArrayLike], prefix: str, layer: tuple[Any, int, int, int, bool, int]
+) -> None:
+    """ValueError where a module around `prefix` holds an initial state that a layer would lose.
+
+    layer: its family, input and hidden size, layers, whether bidirectional, projected size.
+    """
     mapping = with_shapes(mapping)
     index = NameIndex(mapping)
     if index.states(prefix):
         return  # right there, where they are unexpected like any other name
-    known = Architecture(
-        "LSTM" if layer.has_cell else "RNN", layer.input_size, layer.hidden_size, layer.num_layers,
-        layer.bidirectional, layer.proj_size,
-    )  # fmt: skip
-    states = find_states(mapping, index, prefix, known)
+    states = find_states(mapping, index, prefix, Architecture(*layer))
     if states:
         raise ValueError(
             f"mapping has the learned initial state {listed(states.values())}, expected a layer "

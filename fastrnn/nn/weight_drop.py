@@ -7,13 +7,15 @@ from copy import deepcopy
 from typing import Any
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_probability, with_article
-from fastrnn.nn._layer import Recurrent
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.dropout import draw_mask
-from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import adding_to, once
+from fastrnn.nn.recurrent_base import Recurrent
+from fastrnn.nn.registry import registered
+from fastrnn.nn.stream import Stream
 
 
+@registered
 class WeightDrop(Composite):
     """In training, drops entries of a recurrent layer's weight_hh, one mask for all time steps.
 
@@ -25,6 +27,10 @@ class WeightDrop(Composite):
     _derived = Composite._derived | {"_spare"}
     _spare: list[Recurrent]  # twins between calls
 
+    _options = ("p",)
+    _modules = ("rnn",)
+    _names_parts = False
+
     def __init__(self, rnn: Recurrent, p: float = 0.5) -> None:
         if not isinstance(rnn, Recurrent):
             kind = with_article(type(rnn).__name__)
@@ -33,19 +39,32 @@ class WeightDrop(Composite):
         self.p = as_probability(p, "p")
         self._assemble()
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"rnn": (type(self.rnn).__name__, self.rnn.config), "p": self.p}
-
-    @property
-    def _parts(self) -> dict[str, Module]:
-        return {"rnn": self.rnn}
-
-    def _name_parameters(self) -> None:
-        self.parameters, self.grads = dict(self.rnn.parameters), dict(self.rnn.grads)
-
     def _forget(self) -> None:
         self._spare = []
+
+    @property
+    def input_size(self) -> int:
+        """The layer's."""
+        return self.rnn.input_size
+
+    @property
+    def output_size(self) -> int:
+        """The layer's."""
+        return self.rnn.output_size
+
+    @property
+    def batch_first(self) -> bool:
+        """The layer's."""
+        return self.rnn.batch_first
+
+    @property
+    def bidirectional(self) -> bool:
+        """The layer's."""
+        return self.rnn.bidirectional
+
+    def stream(self, batch_size: int = 1) -> Stream:
+        """A stream of `rnn`, with its raw weights."""
+        return self.rnn.stream(batch_size)
 
     def __call__(self, x: ArrayLike, state: ArrayLike | None = None, **options: Any) -> Any:
         """What `rnn` gives, with its raw weights."""

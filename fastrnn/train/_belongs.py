@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastrnn._arrays import shown
+from fastrnn.nn.module import aliases
 
 from ._protocols import Model, Source
 
@@ -93,7 +94,5 @@ def _seeds(trainer: Trainer, source: Source) -> dict[str, int | None]:
 
 def parameters_of(model: Model) -> dict[str, Any]:
     """Parameters by name; tied ones, which are the same memory, once."""
-    found: dict[tuple[int, int], str] = {}
-    for name, tensor in model.parameters.items():
-        found.setdefault((tensor.ctypes.data, tensor.size), name)
-    return {name: model.parameters[name] for name in found.values()}
+    twins = aliases(model.parameters)
+    return {name: p for name, p in model.parameters.items() if name not in twins}

@@ -63,7 +63,7 @@ def save_best(path: Path, model: Model, about: dict[str, Any]) -> None:
 
 
 def _write(path: Path, arrays: dict[str, AnyArray], about: dict[str, Any]) -> None:
-    from fastrnn.formats._write_safetensors import write_safetensors
+    from fastrnn.formats.safetensors import write_safetensors
 
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {_KEY: json.dumps(about), "format": "np"}
@@ -223,7 +223,7 @@ def _read(path: Path) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     """The arrays and the rest of a file that is whole and that `save_training` wrote."""
     from safetensors import SafetensorError, safe_open
 
-    from fastrnn.formats._write_safetensors import is_whole
+    from fastrnn.formats.safetensors import is_whole
 
     whole = is_whole(path)  # first: what is damaged may say anything
     try:
