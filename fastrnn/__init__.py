@@ -23,13 +23,17 @@ from fastrnn.nn import (
     RNN,
     SELU,
     Abs,
+    Add,
     Attention,
     Clip,
+    Concatenate,
     Conv1d,
     Dropout,
     Embedding,
     EmbeddingDropout,
     Exp,
+    Flip,
+    Graph,
     GRUCell,
     HardSigmoid,
     Hardswish,
@@ -44,12 +48,18 @@ from fastrnn.nn import (
     LSTMCell,
     Magnitude,
     Mish,
+    Multiply,
     PackedSequence,
+    Pool,
     PReLU,
     ReLU,
+    Reshape,
+    Residual,
     RNNCell,
     ScalarMix,
     ScaleShift,
+    Select,
+    Sequential,
     Shortlist,
     Sigmoid,
     SiLU,
@@ -65,6 +75,7 @@ from fastrnn.nn import (
     pack_sequence,
     pad_packed_sequence,
     pad_sequence,
+    registry,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +87,14 @@ if TYPE_CHECKING:
     from fastrnn.nn.gates import from_gates
     from fastrnn.optim import schedules
 
+
+def _save(module: Any, path: Any) -> None:
+    from fastrnn.io import save
+
+    save(module, path)
+
+
+registry.write_with(_save)
 _renamed.install()
 _startup.start()
 
@@ -89,15 +108,19 @@ __all__ = [
     "RNN",
     "SELU",
     "Abs",
+    "Add",
     "Attention",
     "Clip",
+    "Concatenate",
     "Conv1d",
     "Dropout",
     "Embedding",
     "EmbeddingDropout",
     "Exp",
+    "Flip",
     "GRUCell",
     "Generation",
+    "Graph",
     "HardSigmoid",
     "Hardswish",
     "Hardtanh",
@@ -111,12 +134,18 @@ __all__ = [
     "LogSoftmax",
     "Magnitude",
     "Mish",
+    "Multiply",
     "PReLU",
     "PackedSequence",
+    "Pool",
     "RNNCell",
     "ReLU",
+    "Reshape",
+    "Residual",
     "ScalarMix",
     "ScaleShift",
+    "Select",
+    "Sequential",
     "Shortlist",
     "SiLU",
     "Sigmoid",

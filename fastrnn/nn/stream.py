@@ -135,8 +135,6 @@ def _checksum(body: bytes) -> bytes:
     return blake2b(body, digest_size=_CHECKSUM_BYTES).digest()
 
 
-
-
 def stack_operation(
     stack: _core.Stack, place: int, first_state: Sequence[FloatArray] = (), **options: Any
 ) -> Operation:
@@ -188,9 +186,7 @@ def as_state(parts: list[FloatArray]) -> Any:
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 
-def state_arrays(
-    value: Any, shapes: list[tuple[int, int, int]], name: str
-) -> list[FloatArray]:
+def state_arrays(value: Any, shapes: list[tuple[int, int, int]], name: str) -> list[FloatArray]:
     """The parts of a state (h, or h and c) as arrays of these shapes, copies."""
     if len(shapes) == 1:
         if isinstance(value, (tuple, list)):
