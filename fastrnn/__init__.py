@@ -18,6 +18,7 @@ from fastrnn._version import __version__
 from fastrnn.config import get_num_threads, num_threads, set_num_threads, show_config
 from fastrnn.nn import *  # noqa: F403  # all of nn.__all__ is public here, too
 from fastrnn.nn import __all__ as _modules
+from fastrnn.nn import registry
 
 if TYPE_CHECKING:
     from fastrnn import data, decode, losses, models, nn, optim, plot, train
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from fastrnn.nn.gates import from_gates
     from fastrnn.optim import schedules
 
+
+def _save(module: Any, path: Any) -> None:
+    from fastrnn.io import save
+
+    save(module, path)
+
+
+registry.write_with(_save)
 _renamed.install()
 
 __all__ = [

@@ -36,7 +36,6 @@ cdef extern from "include/fastrnn.h" nogil:
         size_t offset
 
     ctypedef struct fr_model
-    ctypedef struct fr_state
     ctypedef struct fr_linear
 
     ctypedef struct fr_tape
@@ -85,12 +84,6 @@ cdef extern from "include/fastrnn.h" nogil:
 
     size_t fr_workspace_size(const fr_model *model, int64_t steps, int64_t rows, int32_t threads)
     void fr_forward(const fr_model *model, const fr_sequence *sequence, void *workspace, int32_t threads)
-
-    size_t fr_state_size(const fr_model *model, int64_t rows)
-    fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory)
-    void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c)
-    void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c)
-    int64_t fr_state_rows(const fr_state *state)
 
     size_t fr_table_size(const fr_model *model, int64_t tokens)
     void fr_table_fill(const fr_model *model, int64_t tokens, const float *embedding, float *table)
@@ -170,33 +163,66 @@ cdef extern from "include/fastrnn.h" nogil:
         float *dscore
         float *workspace
 
-    ctypedef struct fr_look:
-        const fr_linear *query
-        const fr_linear *combine
-        fr_attention attention
-        int32_t units, fed_size
-        int64_t *sources
-        int64_t *spare_sources
-        float *queries
-        float *joined
-        float *hidden
-        float *spare_weights
-        float *inputs
+    ctypedef struct fr_network
+    ctypedef struct fr_slots
+    ctypedef struct fr_conv
 
-    ctypedef struct fr_network:
+    enum:
+        FR_OP_INPUT, FR_OP_TOKENS, FR_OP_EMBED, FR_OP_RECURRENT, FR_OP_LINEAR, FR_OP_CONV, FR_OP_CONV_TIME, FR_OP_ACTIVATE, FR_OP_CHANNELS, FR_OP_LAYER_NORM
+        FR_OP_ADD, FR_OP_MULTIPLY, FR_OP_CONCATENATE, FR_OP_SELECT, FR_OP_RESHAPE, FR_OP_PREVIOUS, FR_OP_ATTEND
+        FR_OP_LISTED, FR_OP_POOL, FR_OP_FLIP
+
+    ctypedef struct fr_operation:
+        int32_t kind, num_inputs
+        const int32_t *inputs
+        int32_t length, channels, first, function
+        float alpha, beta
+        double eps
         const fr_model *model
-        fr_state *state
+        const fr_linear *linear
+        const fr_conv *conv
         const float *table
-        const float *embedding
-        fr_look *look
-        const fr_linear *head
-        int32_t outputs, num_listed
+        const float *h0
+        const float *c0
+        const float *scale
+        const float *shift
+        const fr_attention *attention
         const int64_t *listed
-        float *short_outputs
 
-    void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens, float *y)
-    void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens)
-    void fr_network_reorder(const fr_network *network, const int64_t *indices, int64_t rows)
+    ctypedef struct fr_graph:
+        int32_t num_operations, num_outputs
+        const fr_operation *operations
+        const int32_t *outputs
+
+    ctypedef struct fr_run:
+        int64_t steps, rows, step_stride, row_stride
+        const int64_t *lengths
+        const void *const *inputs
+        float *const *outputs
+
+    size_t fr_network_size(const fr_graph *graph)
+    const char *fr_network_create(const fr_graph *graph, void *memory, fr_network **network)
+    int fr_network_shape(const fr_network *network, int32_t operation, int32_t *length, int32_t *channels)
+    const char *fr_network_step_error(const fr_network *network)
+    const char *fr_network_run_error(const fr_network *network)
+    int fr_network_part(const fr_network *network, int32_t operation, int32_t part, int64_t *states, int64_t *width)
+    size_t fr_slots_size(const fr_network *network, int64_t capacity)
+    fr_slots *fr_slots_create(const fr_network *network, int64_t capacity, void *memory)
+    void fr_slots_reset(const fr_network *network, fr_slots *slots, int64_t rows, const int64_t *slot)
+    void fr_slots_reorder(fr_slots *slots, const int64_t *indices, int64_t rows)
+    int64_t fr_slots_rows(const fr_slots *slots)
+    void fr_slots_read(const fr_network *network, const fr_slots *slots, int32_t operation, int32_t part,
+                       int64_t rows, const int64_t *slot, float *values)
+    void fr_slots_write(const fr_network *network, fr_slots *slots, int32_t operation, int32_t part,
+                        int64_t rows, const int64_t *slot, const float *values)
+    void fr_slots_look(const fr_network *network, fr_slots *slots, int32_t operation, int64_t rows,
+                       const int64_t *slot, const int64_t *sources)
+    void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows, const int64_t *slot,
+                         const void *const *inputs, float *const *outputs)
+    void fr_network_read(const fr_network *network, fr_slots *slots, int64_t steps, const int64_t *tokens)
+    size_t fr_run_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads)
+    void fr_network_run(const fr_network *network, fr_slots *slots, const fr_run *run, void *workspace,
+                        int32_t threads)
 
     void fr_attend(const fr_attention *attention, int32_t threads)
     void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients, int32_t threads)
@@ -274,7 +300,6 @@ cdef extern from "ops/conv.h" nogil:
     ctypedef struct fr_conv_shape:
         int32_t inputs, outputs, kernel, stride, dilation, groups, before, after
 
-    ctypedef struct fr_conv
     ctypedef struct fr_conv_back
 
     ctypedef struct fr_conv_call:
@@ -470,37 +495,47 @@ cdef class Table:
     cdef readonly size_t nbytes
 
 
-cdef class Look:
-    cdef fr_look look
-    cdef Arrays memory, buffers
-    cdef Dense query, combine
-    cdef readonly int64_t capacity
-    cdef bint ready
-    cdef float *_buffer(self, int64_t width) except NULL
+cdef class Network:
+    cdef fr_network *network
+    cdef void *memory
+    cdef readonly str kind
+    cdef readonly list kinds, weights  # of the operations
+    cdef readonly list ports, outputs, places  # of inputs and outputs
+    cdef readonly dict memories  # of attention: how many rows they have
+    cdef list kept
+    cdef readonly int64_t vocabulary
+    cdef readonly size_t num_bytes
+    cdef int32_t num_inputs, num_outputs, length_in, channels_in, length_out, channels_out
+    cdef int64_t width_out
+    cdef double work  # about how many multiply-adds a step of one row takes
+
+
+cdef class Slots:
+    cdef fr_slots *slots
+    cdef readonly Network network
+    cdef readonly int64_t rows, capacity
+    cdef readonly size_t num_bytes
 
 
 cdef class Stream:
-    cdef fr_state *state
-    cdef readonly Stack stack
-    cdef readonly Table table
-    cdef readonly Dense head
+    cdef const fr_network *core
+    cdef fr_slots *state
+    cdef readonly Network network
+    cdef Slots slots
     cdef readonly int64_t rows, capacity, vocabulary
-    cdef readonly size_t num_state_bytes
-    cdef fr_network network
-    cdef readonly Look look
-    cdef Arrays embedding, listed
     cdef int busy
     cdef bint small
     cdef int _refuse(self, cnp.ndarray x) except -1
-    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows)
+    cdef object _advance(self, const void *x, object out, bint flat, int64_t rows)
+    cdef object _new_output(self, bint flat)
     cdef tuple _y_shape(self, bint flat)
+    cdef int _take_rows(self) except -1
     cdef int _check(self) except -1
     cdef int _enter(self) except -1
+    cdef int _enter_rows(self, int64_t rows) except -1
     cdef object _step_tokens(self, object x, object out)
     cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes,
                            int64_t outputs) except -1
-    cdef tuple _h_shape(self)
-    cdef tuple _c_shape(self)
 
 
 cdef class Attended:
@@ -521,50 +556,41 @@ cdef extern from "include/fastrnn_train.h" nogil:
 
 cdef extern from "include/fastrnn.h" nogil:
     ctypedef struct fr_sampling:
-        int64_t rows, classes
-        const float *logits
-        const float *raw
-        const int64_t *keys
-        const int64_t *positions
-        int64_t *tokens
-        float *logprobs
         float temperature, min_p
         double top_p, typical_p
         int64_t top_k
 
-    ctypedef struct fr_choice:
-        int64_t groups, classes, k, branches
-        const int64_t *first
-        const int64_t *last
-        const float *logprobs
-        const double *scores
-        double *best
-        int64_t *best_rows
-        int64_t *tokens
+    ctypedef struct fr_sampler_plan:
+        fr_sampling how
+        int64_t classes, capacity, steps
+        int32_t threads, has_processors
+        const uint8_t *ends
 
-    ctypedef struct fr_draws:
-        const fr_network *network
-        fr_sampling *sampling
+    ctypedef struct fr_sampled:
         float *raw
-        const uint8_t *ends
-        int64_t capacity
-        int64_t *tokens
-        float *logprobs
-        int64_t *positions
-
-    ctypedef struct fr_search:
-        const fr_network *network
-        fr_choice *choice
         float *logits
-        int64_t *first
-        int64_t *last
+        int64_t *keys
+        int64_t *positions
+        const int64_t *tokens
+        const float *logprobs
+
+    ctypedef struct fr_search_plan:
+        int64_t classes, capacity, steps, groups, k, beams, branches
+        int32_t threads
         const uint8_t *ends
-        int64_t beams, capacity
-        int64_t *tokens
-        int64_t *parents
+
+    ctypedef struct fr_searched:
+        float *logits
         double *scores
-        float *logprobs
-        int64_t nan_row
+        const double *best
+        const int64_t *rows
+        const int64_t *candidates
+        const int64_t *tokens
+        const int64_t *parents
+        const float *logprobs
+
+    ctypedef struct fr_sampler
+    ctypedef struct fr_search
 
     ctypedef struct fr_grammar:
         int64_t rows, classes
@@ -576,39 +602,37 @@ cdef extern from "include/fastrnn.h" nogil:
         const int64_t *needed
 
     double fr_uniform(int64_t key, int64_t position)
-    size_t fr_sample_size(int64_t classes, int32_t threads)
-    void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads)
-    void fr_choose(const fr_choice *choice, int32_t threads)
-    int64_t fr_draw_steps(const fr_draws *draws, int64_t steps, void *workspace, int32_t threads)
-    int64_t fr_search_steps(fr_search *search, int64_t steps, int32_t threads)
-    int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads)
+    size_t fr_sampler_size(const fr_sampler_plan *plan)
+    fr_sampler *fr_sampler_create(const fr_sampler_plan *plan, void *memory)
+    fr_sampled fr_sampler_arrays(fr_sampler *sampler)
+    void fr_sampler_draw(fr_sampler *sampler, int64_t rows)
+    int64_t fr_sampler_run(fr_sampler *sampler, const fr_network *network, fr_slots *slots,
+                           const int64_t *tokens, int64_t steps)
+    size_t fr_search_size(const fr_search_plan *plan)
+    fr_search *fr_search_create(const fr_search_plan *plan, void *memory)
+    fr_searched fr_search_arrays(fr_search *search)
+    int64_t fr_search_normalize(fr_search *search, int64_t rows)
+    void fr_search_choose(fr_search *search, int64_t groups, const int64_t *first, const int64_t *last)
+    int64_t fr_search_run(fr_search *search, const fr_network *network, fr_slots *slots, const int64_t *tokens,
+                          int64_t groups, int64_t steps, int64_t *nan_row)
     void fr_constrain(const fr_grammar *grammar)
     int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit)
 
 
 cdef class Sampler:
-    cdef fr_sampling sampling
-    cdef fr_draws draws
-    cdef const uint8_t[::1] ends
-    cdef readonly object tokens, logprobs
-    cdef int64_t steps
-    cdef Arrays arrays
+    cdef fr_sampler *sampler
     cdef Memory memory
-    cdef int64_t capacity
-    cdef int32_t threads
+    cdef readonly object raw, logits, keys, positions, tokens, logprobs
+    cdef int64_t classes, capacity, steps
+    cdef bint has_processors
     cdef int busy
 
 
 cdef class Chooser:
-    cdef fr_choice choice
-    cdef fr_search search
-    cdef Arrays arrays
-    cdef double[:, ::1] score_view, best_view
-    cdef const uint8_t[::1] ends
-    cdef readonly object first, last, best, best_rows, best_tokens, tokens, parents, scores, logprobs
-    cdef const int64_t *given_first
-    cdef const int64_t *given_last
-    cdef int64_t capacity, rows, steps
+    cdef fr_search *search
+    cdef Memory memory
+    cdef readonly object logits, first, last, best, best_rows, best_tokens, tokens, parents, scores, logprobs
+    cdef int64_t classes, capacity, rows, steps, beams
     cdef int busy
 
 

@@ -33,6 +33,7 @@ cdef enum:
     RELEASE_GIL = 16384
     ACTIVATION_WORK = 8  # of one activated value
     MAX_DIMENSIONS = 64  # of a NumPy array
+    MAX_PORTS = 16  # inputs or outputs of a network
     SPARE_BYTES = 32 << 20  # the largest workspace, and all tapes, kept from one call to the next
 
 cdef extern from *:
@@ -211,6 +212,7 @@ include "_bindings/linear.pxi"
 include "_bindings/rows.pxi"
 include "_bindings/activations.pxi"
 include "_bindings/convolutions.pxi"
+include "_bindings/network.pxi"
 include "_bindings/streams.pxi"
 include "_bindings/losses.pxi"
 include "_bindings/attention.pxi"

@@ -6,14 +6,6 @@ cdef int check_rows(Py_buffer *view, str name) except -1:
     return 0
 
 
-cdef int put_tokens(int64_t *to, list tokens) except -1:
-    """Copies tokens, for which there is room."""
-    cdef Arrays arrays = Arrays()
-    values = <const int64_t *>arrays.take(numpy.array(tokens, int64), "feed", (len(tokens),), True, False)
-    memcpy(to, values, len(tokens) * sizeof(int64_t))
-    return 0
-
-
 cdef int claim(int *busy, str kind) except -1:
     """Its memory is for one call at a time; indices in it would lead anywhere if two wrote them."""
     if not fr_enter(busy):
@@ -21,78 +13,92 @@ cdef int claim(int *busy, str kind) except -1:
     return 0
 
 
-cdef class Sampler:
-    """Draws a token for every row of logits (N, V), whose arrays it keeps; see fr_sample, fr_draw_steps.
+cdef object view_of(object owner, const void *data, tuple shape, int kind, bint writable):
+    """An array over memory that belongs to `owner`."""
+    cdef cnp.npy_intp[2] sizes
+    cdef cnp.ndarray array
+    sizes[0], sizes[1] = shape[0], shape[1] if len(shape) > 1 else 0
+    array = cnp.PyArray_SimpleNewFromData(len(shape), sizes, kind, <void *>data)
+    cnp.set_array_base(array, owner)
+    if not writable:
+        array.flags.writeable = False
+    return array
 
-    raw (N, V) are the logits before processors, perhaps the same array; keys, positions (N,) say which
-    random number a row uses (a position below 0: none, the row is skipped); ends (V,) marks the tokens
-    that may end a text. tokens, logprobs (steps + 1, N) are its own: what was fed and drawn. One thread at a time.
+
+cdef object copy_of_feed(list feed):
+    """Tokens, one for every row, as the core takes them."""
+    return numpy.array(feed, int64)
+
+
+cdef class Sampler:
+    """Draws a token for every row of logits; see fr_sampler in fastrnn_decode.h. One thread at a time.
+
+    classes: V; capacity: N rows; ends (V,) marks the tokens that may end a text; steps: of the record. Its arrays:
+    raw (N, V), what the model gave, and logits, the same or, if there are `processors`, what they made of it;
+    keys, positions (N,) say which random number a row uses (a position below 0: none, the row is skipped);
+    tokens, logprobs (steps + 1, N): what was fed and drawn.
     """
 
-    def __init__(self, logits, raw, keys, positions, const uint8_t[::1] ends not None, int64_t steps, *,
-                 double temperature=1.0, int64_t top_k=0, double top_p=1.0, double min_p=0.0, double typical_p=1.0):
-        cdef fr_sampling *s = &self.sampling
-        cdef fr_draws *d = &self.draws
-        cdef Arrays arrays = Arrays()
-        cdef Py_buffer *view
-        claim(&self.busy, "Sampler")
-        try:
-            self.arrays = None  # until all is checked
-            view = arrays.add(logits, "logits", False, False)
-            check_rows(view, "logits")
-            if steps < 1 or not temperature >= 0:
-                raise ValueError(f"steps is {steps} and temperature {temperature}, expected 1 or more and 0 or more")
-            self.capacity, s.classes, s.logits = view.shape[0], view.shape[1], <const float *>view.buf
-            d.raw = <float *>arrays.take(raw, "raw", shape_of(view), False, True)
-            s.keys = <const int64_t *>arrays.take(keys, "keys", (self.capacity,), True, False)
-            d.positions = <int64_t *>arrays.take(positions, "positions", (self.capacity,), True, True)
-            if d.raw is NULL or s.keys is NULL or d.positions is NULL:
-                raise TypeError("raw, keys and positions must be arrays, got None")
-            check_shape("ends", (ends.shape[0],), (s.classes,))
-            self.steps, record = steps, (steps + 1, self.capacity)
-            self.tokens, self.logprobs = numpy.zeros(record, int64), numpy.zeros(record, float32)
-            d.tokens = <int64_t *>arrays.take(self.tokens, "tokens", record, True, True)
-            d.logprobs = <float *>arrays.take(self.logprobs, "logprobs", record, False, True)
-            self.tokens.flags.writeable = False  # they are fed
-            s.raw, s.positions, s.tokens = d.raw, d.positions, d.tokens + self.capacity
-            s.logprobs = d.logprobs + self.capacity
-            s.temperature, s.top_k, s.top_p, s.min_p, s.typical_p = temperature, top_k, top_p, min_p, typical_p
-            self.ends, d.ends, d.sampling, d.capacity = ends, &ends[0], s, self.capacity
-            self.threads = num_threads()
-            self.memory = Memory()
-            self.memory.data = allocate(fr_sample_size(s.classes, self.threads))
-            self.arrays = arrays
-        finally:
-            fr_leave(&self.busy)
+    def __init__(self, int64_t classes, int64_t capacity, const uint8_t[::1] ends not None, int64_t steps, *,
+                 bint processors=False, double temperature=1.0, int64_t top_k=0, double top_p=1.0, double min_p=0.0,
+                 double typical_p=1.0):
+        cdef fr_sampler_plan plan
+        cdef fr_sampled a
+        cdef Memory memory = Memory()
+        if self.sampler is not NULL:
+            raise RuntimeError("a Sampler is initialised once")
+        if classes < 1 or capacity < 1 or steps < 1 or not temperature >= 0:
+            raise ValueError(f"classes is {classes}, capacity {capacity}, steps {steps} and temperature {temperature}, "
+                             f"expected 1 or more and a temperature from 0")
+        check_shape("ends", (ends.shape[0],), (classes,))
+        plan.how = fr_sampling(temperature, min_p, top_p, typical_p, top_k)
+        plan.classes, plan.capacity, plan.steps = classes, capacity, steps
+        plan.threads, plan.has_processors, plan.ends = num_threads(), processors, &ends[0]
+        memory.size = fr_sampler_size(&plan)
+        if memory.size == 0:
+            raise MemoryError(f"{capacity} rows of {classes} logits need more memory than there can be")
+        memory.data = allocate(memory.size)
+        self.memory, self.sampler = memory, fr_sampler_create(&plan, memory.data)
+        self.classes, self.capacity, self.steps, self.has_processors = classes, capacity, steps, processors
+        a = fr_sampler_arrays(self.sampler)
+        logits, record = (capacity, classes), (steps + 1, capacity)
+        self.raw = view_of(memory, a.raw, logits, cnp.NPY_FLOAT, True)
+        self.logits = view_of(memory, a.logits, logits, cnp.NPY_FLOAT, True)
+        self.keys = view_of(memory, a.keys, (capacity,), cnp.NPY_INT64, True)
+        self.positions = view_of(memory, a.positions, (capacity,), cnp.NPY_INT64, True)
+        self.tokens = view_of(memory, a.tokens, record, cnp.NPY_INT64, False)  # they are fed
+        self.logprobs = view_of(memory, a.logprobs, record, cnp.NPY_FLOAT, False)
 
     def draw(self, int64_t rows):
         """Draws for the first `rows` rows, into row 1 of the record."""
         claim(&self.busy, "Sampler")
         try:
-            if self.arrays is None or not 0 <= rows <= self.capacity:
+            if self.sampler is NULL or not 0 <= rows <= self.capacity:
                 raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
-            self.sampling.rows = rows
-            if rows * self.sampling.classes < 1024:
-                fr_sample(&self.sampling, self.memory.data, 1)
+            if rows * self.classes < 1024:
+                fr_sampler_draw(self.sampler, rows)
             else:
                 with nogil:
-                    fr_sample(&self.sampling, self.memory.data, self.threads)
+                    fr_sampler_draw(self.sampler, rows)
         finally:
             fr_leave(&self.busy)
 
     def run(self, Stream stream not None, list feed not None, int64_t steps):
-        """Feeds a token to every row and goes on; returns the decided steps, see fr_draw_steps."""
+        """Feeds a token to every row and goes on; returns the decided steps, see fr_sampler_run."""
         cdef int64_t rows = len(feed)
+        cdef const int64_t *tokens
         claim(&self.busy, "Sampler")
         try:
-            if self.arrays is None or not 0 <= rows <= self.capacity or not 0 <= steps <= self.steps:
-                raise ValueError(f"feed has {rows} rows and steps is {steps}, expected up to {self.capacity} and {self.steps}")
-            put_tokens(self.draws.tokens, feed)
-            stream._enter_tokens(self.draws.tokens, rows, rows, self.sampling.classes, self.sampling.classes)
-            self.draws.network = &stream.network
+            if (self.sampler is NULL or self.has_processors or not 0 <= rows <= self.capacity
+                    or not 0 <= steps <= self.steps):
+                raise ValueError(f"feed has {rows} rows and steps is {steps}, expected up to {self.capacity} and "
+                                 f"{self.steps}")
+            given = copy_of_feed(feed)
+            tokens = <const int64_t *>cnp.PyArray_DATA(given)
+            stream._enter_tokens(tokens, rows, rows, self.classes, self.classes)
             try:
                 with nogil:
-                    steps = fr_draw_steps(&self.draws, steps, self.memory.data, self.threads)
+                    steps = fr_sampler_run(self.sampler, stream.core, stream.state, tokens, steps)
             finally:
                 fr_leave(&stream.busy)
             return steps
@@ -101,113 +107,103 @@ cdef class Sampler:
 
 
 cdef class Chooser:
-    """Chooses the best continuations of groups of rows of logprobs (N, V); see fr_choose, fr_search_steps.
+    """Chooses the best continuations of groups of rows; see fr_search in fastrnn_decode.h. One thread at a time.
 
-    All other arrays are its own: first, last (G,), group g has the rows first[g] to last[g] - 1; best (G, k)
-    float64, best_rows, best_tokens (G, k), the results; tokens, parents, scores (float64), logprobs (steps +
-    1, N), what was fed and taken, with the scores of all rows in row 0. ends (V,) marks the tokens that may
-    end a text; beams <= k; a row offers at most `branches` tokens (0: any number).
+    classes: V; rows: N; groups, k, beams, branches, ends (V,) and steps as there. Its arrays: logits (N, V), what
+    the model gave; first, last (G,), group g has the rows first[g] to last[g] - 1; best (G, k) float64, best_rows,
+    best_tokens (G, k), the results; tokens, parents, scores (float64), logprobs (steps + 1, N), what was fed and
+    taken, with the scores of all rows in row 0.
     """
 
-    def __init__(self, logprobs, int64_t groups, int64_t k, const uint8_t[::1] ends not None, int64_t steps,
-                 int64_t beams, int64_t branches=0):
-        cdef fr_choice *c = &self.choice
-        cdef fr_search *s = &self.search
-        cdef Arrays arrays = Arrays()
-        cdef Py_buffer *view
-        claim(&self.busy, "Chooser")
-        try:
-            self.arrays = None  # until all is checked
-            view = arrays.add(logprobs, "logprobs", False, True)
-            check_rows(view, "logprobs")
-            self.rows, c.classes, s.logits = view.shape[0], view.shape[1], <float *>view.buf
-            if groups < 1 or steps < 1 or not 1 <= beams <= k or branches < 0:
-                raise ValueError(f"groups is {groups}, steps {steps}, k {k}, beams {beams} and branches {branches}")
-            check_shape("ends", (ends.shape[0],), (c.classes,))
-            self.capacity, c.k, self.steps, record = groups, k, steps, (steps + 1, self.rows)
-            self.first, self.last = numpy.zeros((2, groups), int64)
-            self.best_rows, self.best_tokens = numpy.zeros((2, groups, k), int64)
-            self.tokens, self.parents = numpy.zeros((2, *record), int64)
-            self.best = self.best_view = numpy.zeros((groups, k))
-            self.scores = self.score_view = numpy.zeros(record)
-            self.logprobs = numpy.zeros(record, float32)
-            self.given_first = <const int64_t *>arrays.take(self.first, "first", (groups,), True, True)
-            self.given_last = <const int64_t *>arrays.take(self.last, "last", (groups,), True, True)
-            s.first = <int64_t *>arrays.take(numpy.zeros(groups, int64), "first", (groups,), True, True)
-            s.last = <int64_t *>arrays.take(numpy.zeros(groups, int64), "last", (groups,), True, True)
-            c.best_rows = <int64_t *>arrays.take(self.best_rows, "best_rows", (groups, k), True, True)
-            c.tokens = <int64_t *>arrays.take(self.best_tokens, "best_tokens", (groups, k), True, True)
-            s.tokens = <int64_t *>arrays.take(self.tokens, "tokens", record, True, True)
-            s.parents = <int64_t *>arrays.take(self.parents, "parents", record, True, True)
-            s.logprobs = <float *>arrays.take(self.logprobs, "logprobs", record, False, True)
-            self.best_rows.flags.writeable = self.best_tokens.flags.writeable = False  # indices that are used
-            self.tokens.flags.writeable = self.parents.flags.writeable = False
-            self.ends, s.ends, s.choice, s.beams, s.capacity = ends, &ends[0], c, beams, self.rows
-            s.scores, c.best, c.branches = &self.score_view[0, 0], &self.best_view[0, 0], branches
-            c.logprobs, c.first, c.last = s.logits, s.first, s.last
-            self.arrays = arrays
-        finally:
-            fr_leave(&self.busy)
+    def __init__(self, int64_t classes, int64_t rows, int64_t groups, int64_t k, const uint8_t[::1] ends not None,
+                 int64_t steps, int64_t beams, int64_t branches=0):
+        cdef fr_search_plan plan
+        cdef fr_searched a
+        cdef Memory memory = Memory()
+        if self.search is not NULL:
+            raise RuntimeError("a Chooser is initialised once")
+        if classes < 1 or rows < 1 or groups < 1 or steps < 1 or not 1 <= beams <= k or branches < 0:
+            raise ValueError(f"rows is {rows}, groups {groups}, steps {steps}, k {k}, beams {beams} and branches {branches}")
+        check_shape("ends", (ends.shape[0],), (classes,))
+        plan.classes, plan.capacity, plan.steps, plan.groups = classes, rows, steps, groups
+        plan.k, plan.beams, plan.branches, plan.threads, plan.ends = k, beams, branches, num_threads(), &ends[0]
+        memory.size = fr_search_size(&plan)
+        if memory.size == 0:
+            raise MemoryError(f"{rows} rows of {classes} logits need more memory than there can be")
+        memory.data = allocate(memory.size)
+        self.memory, self.search = memory, fr_search_create(&plan, memory.data)
+        self.classes, self.capacity, self.rows, self.steps, self.beams = classes, groups, rows, steps, beams
+        a = fr_search_arrays(self.search)
+        record, best = (steps + 1, rows), (groups, k)
+        self.first, self.last = numpy.zeros((2, groups), int64)
+        self.logits = view_of(memory, a.logits, (rows, classes), cnp.NPY_FLOAT, True)
+        self.scores = view_of(memory, a.scores, record, cnp.NPY_DOUBLE, True)
+        self.best = view_of(memory, a.best, best, cnp.NPY_DOUBLE, False)
+        self.best_rows = view_of(memory, a.rows, best, cnp.NPY_INT64, False)  # indices that are used
+        self.best_tokens = view_of(memory, a.candidates, best, cnp.NPY_INT64, False)
+        self.tokens = view_of(memory, a.tokens, record, cnp.NPY_INT64, False)
+        self.parents = view_of(memory, a.parents, record, cnp.NPY_INT64, False)
+        self.logprobs = view_of(memory, a.logprobs, record, cnp.NPY_FLOAT, False)
 
     def normalize(self, int64_t rows):
-        """Log-softmax of the first `rows` rows of logprobs; returns the first row with NaN, or rows."""
-        cdef int32_t threads = num_threads()
+        """Log-softmax of the first `rows` rows of logits; returns the first row with NaN, or rows."""
         claim(&self.busy, "Chooser")
         try:
-            if self.arrays is None or not 0 <= rows <= self.rows:
+            if self.search is NULL or not 0 <= rows <= self.rows:
                 raise ValueError(f"rows is {rows}, expected 0 to {self.rows}")
-            if rows * self.choice.classes < 1024:
-                return fr_normalize(rows, self.choice.classes, self.search.logits, 1)
+            if rows * self.classes < 1024:
+                return fr_search_normalize(self.search, rows)
             with nogil:
-                rows = fr_normalize(rows, self.choice.classes, self.search.logits, threads)
+                rows = fr_search_normalize(self.search, rows)
             return rows
         finally:
             fr_leave(&self.busy)
 
     def choose(self, int64_t groups):
         """Chooses for the first `groups` groups."""
-        cdef int32_t threads = num_threads()
+        cdef const int64_t *first
+        cdef const int64_t *last
         claim(&self.busy, "Chooser")
         try:
-            if self.arrays is None or not 0 <= groups <= self.capacity:
+            if self.search is NULL or not 0 <= groups <= self.capacity:
                 raise ValueError(f"groups is {groups}, expected 0 to {self.capacity}")
-            memcpy(self.search.first, self.given_first, groups * sizeof(int64_t))  # nobody may change them after
-            memcpy(self.search.last, self.given_last, groups * sizeof(int64_t))  # the check
-            if (fr_first_outside(self.choice.first, groups, self.rows) < groups
-                    or fr_first_outside(self.choice.last, groups, self.rows + 1) < groups):
+            ends = numpy.array((self.first[:groups], self.last[:groups]))  # nobody may change them after the check
+            first = <const int64_t *>cnp.PyArray_DATA(ends)
+            last = first + groups
+            if (fr_first_outside(first, groups, self.rows) < groups
+                    or fr_first_outside(last, groups, self.rows + 1) < groups):
                 raise ValueError(f"first and last must lie in the {self.rows} rows")
-            self.choice.groups, self.choice.scores = groups, self.search.scores
-            if groups * self.choice.classes < 1024:
-                fr_choose(&self.choice, 1)
+            if groups * self.classes < 1024:
+                fr_search_choose(self.search, groups, first, last)
             else:
                 with nogil:
-                    fr_choose(&self.choice, threads)
+                    fr_search_choose(self.search, groups, first, last)
         finally:
             fr_leave(&self.busy)
 
     def run(self, Stream stream not None, list feed not None, int64_t groups, int64_t steps):
-        """Feeds a token to every row of `groups` groups and goes on; see fr_search_steps.
+        """Feeds a token to every row of `groups` groups and goes on; see fr_search_run.
 
         Returns the decided steps and the first row with NaN of the one that waits, or -1.
         """
-        cdef int32_t threads = num_threads()
-        cdef int64_t rows = len(feed)
+        cdef int64_t rows = len(feed), nan_row = -1
+        cdef const int64_t *tokens
         claim(&self.busy, "Chooser")
         try:
-            if (self.arrays is None or not 1 <= groups <= self.capacity or not 0 <= steps <= self.steps
-                    or (rows != groups and rows != groups * self.search.beams) or groups * self.search.beams > self.rows
+            if (self.search is NULL or not 1 <= groups <= self.capacity or not 0 <= steps <= self.steps
+                    or (rows != groups and rows != groups * self.beams) or groups * self.beams > self.rows
                     or self.rows > stream.capacity):
                 raise ValueError(f"feed has {rows} rows for {groups} groups and {steps} steps, which do not fit")
-            put_tokens(self.search.tokens, feed)
-            stream._enter_tokens(self.search.tokens, rows, rows, self.choice.classes, self.choice.classes)
-            self.search.network, self.choice.groups = &stream.network, groups
+            given = copy_of_feed(feed)
+            tokens = <const int64_t *>cnp.PyArray_DATA(given)
+            stream._enter_tokens(tokens, rows, rows, self.classes, self.classes)
             try:
                 with nogil:
-                    steps = fr_search_steps(&self.search, steps, threads)
-                stream.rows = fr_state_rows(stream.state)
+                    steps = fr_search_run(self.search, stream.core, stream.state, tokens, groups, steps, &nan_row)
+                stream._take_rows()
             finally:
                 fr_leave(&stream.busy)
-            return steps, self.search.nan_row
+            return steps, nan_row
         finally:
             fr_leave(&self.busy)
 

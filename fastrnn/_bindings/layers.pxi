@@ -25,6 +25,11 @@ cdef class Stack:
         self.model = fr_model_create(&self.shape, self.store.block(&self.store.weights, self.num_packed_bytes))
 
     @property
+    def input_size(self):
+        """I."""
+        return self.shape.input_size
+
+    @property
     def num_layers(self):
         """L."""
         return self.shape.num_layers

@@ -1,4 +1,4 @@
-# One step at a time, with what comes before and behind the layers. Part of _core.pyx.
+# Live streams through a network, and whole sequences. Part of _core.pyx.
 
 cdef class Table:
     """A folded embedding: the x part of a stack's first layer for every token."""
@@ -24,182 +24,250 @@ cdef class Table:
         free(self.rows)
 
 
-cdef class Look:
-    """Attention between a stream's layers and its head, for one step at a time; see fr_look.
+cdef tuple shape_of_row(tuple shape):
+    """(length, channels) of a value, or (channels,) of a single vector."""
+    return shape if shape[0] > 1 else shape[1:]
 
-    keys (S, B, A), values (S, B, M), score (A,), lengths (B,) are kept; sources (N,): which of the B
-    memories each row of the stream looks at. fed_size: E, with input feeding.
-    """
 
-    def __init__(self, Dense query not None, Dense combine not None, keys, values, score, lengths, sources,
-                 float scale=1.0, fed_size=None):
-        cdef fr_look *l = &self.look
-        cdef fr_attention *a = &l.attention
-        cdef Arrays memory = Arrays()
-        cdef Py_buffer *view = memory.add(keys, "keys", False, False)
-        cdef Py_buffer *other = memory.add(values, "values", False, False)
-        if self.ready:
-            raise RuntimeError("a Look is initialised once")
-        if view.ndim != 3 or other.ndim != 3 or 0 in shape_of(view) or 0 in shape_of(other):
-            raise ValueError("keys and values must be (S, B, A) and (S, B, M), none of them 0")
-        a.steps, a.positions, a.memory_rows, a.size = 1, view.shape[0], view.shape[1], view.shape[2]
-        a.features, l.units, a.scale = other.shape[2], query.in_features, scale
-        check_shape("values", shape_of(other), (a.positions, a.memory_rows, a.features))
-        if (query.out_features, combine.in_features, combine.out_features) != (a.size, a.features + l.units, l.units):
-            raise ValueError("query and combine do not fit the memory")
-        sources = copy_of_indices(sources, "sources", 0, a.memory_rows)
-        lengths = None if lengths is None else copy_of_indices(lengths, "lengths", 0, a.positions + 1)
-        self.capacity = rows = len(sources)
-        a.keys, a.values = <const float *>view.buf, <const float *>other.buf
-        a.score = <const float *>memory.take(score, "score", (a.size,), False, False)
-        a.lengths = <const int64_t *>memory.take(lengths, "lengths", (a.memory_rows,), True, False)
-        a.sources = l.sources = <int64_t *>memory.take(sources, "sources", (rows,), True, True)
-        self.memory, self.buffers, self.query, self.combine = memory, Arrays(), query, combine
-        l.query, l.combine = query.linear, combine.linear
-        l.spare_sources = <int64_t *>self.buffers.take(sources.copy(), "sources", (rows,), True, True)
-        l.queries, l.joined = self._buffer(a.size), self._buffer(a.features + l.units)
-        a.queries = l.queries
-        l.hidden, a.context = self._buffer(l.units), self._buffer(a.features)
-        a.weights, l.spare_weights = self._buffer(a.positions), self._buffer(a.positions)
-        if fed_size is not None:
-            l.fed_size = fed_size
-            l.inputs = self._buffer(l.fed_size + l.units)
-        self.ready = True
+cdef class Slots:
+    """What the rows of a network carry from step to step, in one block; see fr_slots."""
 
-    cdef float *_buffer(self, int64_t width) except NULL:
-        shape = (self.capacity, width)
-        return <float *>self.buffers.take(numpy.zeros(shape, float32), "buffer", shape, False, True)
+    def __cinit__(self, Network network not None, int64_t rows):
+        if network.network is NULL:
+            raise ValueError("this network was not initialised")
+        if rows < 0 or rows > 0x7fffffff:
+            raise ValueError(f"a batch has 0 to {0x7fffffff} rows, got {rows}")
+        self.network, self.rows, self.capacity = network, rows, rows
+        self.num_bytes = fr_slots_size(network.network, rows)
+        if self.num_bytes == 0:
+            raise MemoryError(f"a stream of {rows} rows needs more memory than there can be")
+        self.slots = fr_slots_create(network.network, rows, allocate(self.num_bytes))
 
-    def read(self, weights not None):
-        """Copies where the first rows looked in the last step to weights (N, S)."""
+    def __dealloc__(self):
+        free(self.slots)
+
+    def read(self, int32_t place, int32_t part):
+        """A part (states, N, width) of what the rows carry for an operation, a copy."""
+        cdef int64_t states, width
+        cdef cnp.npy_intp[3] shape
+        cdef cnp.ndarray values
+        if not fr_network_part(self.network.network, place, part, &states, &width):
+            raise ValueError(f"operation {place} has no part {part}")
+        shape[0], shape[1], shape[2] = states, self.rows, width
+        values = new_floats(3, shape)
+        fr_slots_read(self.network.network, self.slots, place, part, self.rows, NULL, data_of(values))
+        return values
+
+    def write(self, int32_t place, int32_t part, values):
+        """Sets such a part; None: as after a reset."""
         cdef Arrays arrays = Arrays()
-        cdef fr_attention *a = &self.look.attention
-        cdef Py_buffer *view = arrays.add(weights, "weights", False, True)
-        if not self.ready or view.ndim != 2 or view.shape[0] > self.capacity or view.shape[1] != a.positions:
-            raise ValueError(f"weights has shape {shape_of(view)}, expected (N, {a.positions})")
-        memcpy(view.buf, a.weights, view.len)
+        cdef int64_t states, width
+        if not fr_network_part(self.network.network, place, part, &states, &width):
+            raise ValueError(f"operation {place} has no part {part}")
+        data = <const float *>arrays.take(values, "values", (states, self.rows, width), False, False)
+        fr_slots_write(self.network.network, self.slots, place, part, self.rows, NULL, data)
+
+    def look(self, int32_t place, sources):
+        """Which rows (N,) of the memory of an attention the rows look at."""
+        cdef Arrays arrays = Arrays()
+        if place not in self.network.memories:
+            raise ValueError(f"operation {place} has no memory")
+        sources = copy_of_indices(sources, "sources", 0, self.network.memories[place])
+        data = <const int64_t *>arrays.take(sources, "sources", (self.rows,), True, False)
+        fr_slots_look(self.network.network, self.slots, place, self.rows, NULL, data)
+
+    def run(self, list x, lengths, bint batch_first):
+        """Whole sequences of all rows; returns the list of outputs, new arrays.
+
+        x: for every input (T, N, ...) or, if batch_first, (N, T, ...), checked float32 or int64; lengths (N,).
+        """
+        cdef fr_run run
+        cdef const void *inputs[MAX_PORTS]
+        cdef float *outputs[MAX_PORTS]
+        cdef int32_t threads = num_threads()
+        cdef Memory memory = Memory()
+        cdef Network network = self.network
+        cdef int i = 0
+        cdef Arrays arrays = Arrays()
+        error = network.run_error()
+        if error is not None:
+            raise ValueError(error)
+        memset(&run, 0, sizeof(run))
+        run.steps, run.rows = x[0].shape[batch_first], x[0].shape[not batch_first]
+        run.step_stride = 1 if batch_first else run.rows
+        run.row_stride = run.steps if batch_first else 1
+        if run.steps < 1 or run.rows != self.rows or len(x) != network.num_inputs:
+            raise ValueError("x does not fit the rows and inputs")
+        for port in network.ports:
+            if type(port) is int:
+                tokens = x[i].copy()  # nobody may change it after the check
+                check_range("x", "token", <const int64_t *>cnp.PyArray_DATA(tokens), tokens.size, "the vocabulary is", port)
+                x[i] = tokens
+            elif x[i].size != run.steps * run.rows * network._size(port):
+                raise ValueError("x does not fit the inputs")
+            inputs[i] = cnp.PyArray_DATA(x[i])
+            i += 1
+        if lengths is not None:
+            lengths = copy_of_lengths(lengths, run.rows, run.steps)
+            run.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
+        i, y, lead = 0, [], x[0].shape[:2]
+        for place, shape in zip(network.places, network.outputs):
+            at_end = network.shape_of(place)[2]
+            sizes = ((run.rows,) if at_end else lead) + shape_of_row(shape)
+            y.append(new_array(sizes, float32))
+            outputs[i] = data_of(y[i])
+            i += 1
+        memory.size = fr_run_size(network.network, run.steps, run.rows, threads)
+        if memory.size == 0:
+            raise MemoryError(f"{run.steps} steps of {run.rows} rows need more memory than there can be")
+        memory.data = allocate(memory.size)
+        run.inputs, run.outputs = inputs, outputs
+        if network.work * <double>(run.steps * run.rows) < RELEASE_GIL:
+            fr_network_run(network.network, self.slots, &run, memory.data, 1)
+        else:
+            with nogil:
+                fr_network_run(network.network, self.slots, &run, memory.data, threads)
+        return y
 
 
 cdef class Stream:
-    """The state of one stream (batch of streams) through a stack, and the step that advances it."""
+    """The rows of a batch of streams through a network, and the step that advances them."""
 
-    def __init__(self, Stack stack not None, int64_t rows, Table table=None, Dense head=None, embedding=None,
-                 Look look=None, listed=None, outputs=None):
-        if self.state is not NULL:
+    def __init__(self, Network network not None, int64_t rows):
+        if self.slots is not None:
             raise RuntimeError("a stream is initialised once")
-        num_threads()  # here for all its steps, which take one thread, and kernels
-        if stack.shape.num_directions != 1:
-            raise ValueError("a bidirectional layer cannot stream: its backward direction needs the end of the sequence")
+        if network.network is NULL:
+            raise ValueError("this network was not initialised")
+        error = network.step_error()
+        if error is not None:
+            raise ValueError(f"a {network.kind} cannot stream: {error}")
         if rows < 1 or rows > 0x7fffffff:
             raise ValueError(f"a stream has at least 1 row, got {rows}")
-        if table is not None and (table.stack is not stack or embedding is not None):
-            raise ValueError("table was folded for another stack, or there is an embedding beside it")
-        if look is not None and (not look.ready or look.look.units != stack.h_size or look.capacity != rows or head is None):
-            raise ValueError("look does not fit these layers and rows, or there is no head behind it")
-        if head is not None and head.in_features != stack.h_size:
-            raise ValueError(f"head expects {head.in_features} features, the stack has {stack.h_size}")
-        self.stack, self.rows, self.capacity, self.table, self.head = stack, rows, rows, table, head
-        memset(&self.network, 0, sizeof(fr_network))  # an __init__ that failed may have come before
-        self.look, self.network.look = look, NULL if look is None else &look.look
-        self._take_tokens(embedding)
-        self.network.model = stack.model
-        self.network.outputs = stack.h_size if head is None else head.out_features
-        self.network.head = NULL if head is None else head.linear
-        if listed is not None:
-            self._take_list(listed, outputs)
-        self.num_state_bytes = fr_state_size(stack.model, rows)
-        if self.num_state_bytes == 0:
-            raise MemoryError(f"a stream of {rows} rows needs more memory than there can be")
-        self.state = self.network.state = fr_state_create(stack.model, rows, allocate(self.num_state_bytes))
-        work = <double>stack.num_parameters
-        if head is not None:
-            work += <double>head.in_features * <double>head.out_features
-        self.small = look is None and work * <double>rows < RELEASE_GIL
+        slots = Slots(network, rows)
+        self.network, self.core, self.state = network, network.network, (<Slots>slots).slots
+        self.rows, self.capacity, self.vocabulary = rows, rows, network.vocabulary
+        self.small = network.work * <double>rows < RELEASE_GIL
+        self.slots = slots
 
-    def __dealloc__(self):
-        free(self.state)
-
-    def _take_tokens(self, embedding):
-        """What turns tokens into the first layer's input: the table, or an embedding (V, E), which is kept."""
-        cdef Py_buffer *view
-        size, self.vocabulary = self.stack.shape.input_size, 0
-        if self.look is not None and self.look.look.inputs is not NULL:
-            size -= self.stack.h_size
-            if embedding is None or self.look.look.fed_size != size:
-                raise ValueError("look feeds the layers, which does not fit their inputs and the embedding")
-        if self.table is not None:
-            self.vocabulary, self.network.table = self.table.tokens, self.table.rows
-        if embedding is None:
-            return
-        self.embedding = Arrays()
-        view = self.embedding.add(embedding, "embedding", False, False)
-        self.vocabulary = view.shape[0] if view.ndim else 0
-        check_shape("embedding", shape_of(view), (self.vocabulary, size))
-        self.network.embedding = <const float *>view.buf
-
-    def _take_list(self, listed, int32_t outputs):
-        """The head's outputs are those numbered `listed` (K,) among `outputs`."""
-        listed = copy_of_indices(listed, "listed", 0, outputs)
-        spread = new_array((self.rows, len(listed)), float32)
-        self.listed = Arrays()
-        self.network.listed = <const int64_t *>self.listed.take(listed, "listed", (self.head.out_features,), True, False)
-        self.network.short_outputs = <float *>self.listed.take(spread, "spread", spread.shape, False, True)
-        self.network.num_listed, self.network.outputs = self.head.out_features, outputs
+    @property
+    def num_state_bytes(self):
+        """Bytes of what the rows carry, and of the memory of a step."""
+        return self.slots.num_bytes
 
     def step(self, x, out=None):
         """Advances by one time step: x (I,) or (N, I), or token ids () or (N,) -> y (F,) or (N, F).
 
-        out: a float32 array that receives y; then nothing is allocated. The state changes only when
-        every argument was right.
+        Frames are (L, C) or (N, L, C) instead. Several inputs are a tuple, several outputs as well. out: a
+        float32 array (or a tuple of them) that receives y; then nothing is allocated. The state changes only
+        when every argument was right.
         """
         cdef cnp.ndarray a
         cdef cnp.npy_intp *shape
         cdef bint flat
+        cdef int axes
         self._check()
+        if self.network.num_inputs != 1 or self.network.num_outputs != 1:
+            return self._step_ports(x, out)
         if self.vocabulary:
             return self._step_tokens(x, out)
         a = floats(x, "x")
-        shape = cnp.PyArray_DIMS(a)
-        flat = a.ndim == 1 and self.rows == 1
-        if not ((flat or a.ndim == 2 and shape[0] == self.rows) and shape[a.ndim - 1] == self.stack.shape.input_size):
+        shape, axes = cnp.PyArray_DIMS(a), 1 + (self.network.length_in > 1)
+        flat = a.ndim == axes and self.rows == 1
+        if (not (flat or a.ndim == axes + 1 and shape[0] == self.rows)
+                or shape[a.ndim - 1] != self.network.channels_in
+                or (axes == 2 and shape[a.ndim - 2] != self.network.length_in)):
             self._refuse(a)
-        return self._advance(data_of(a), NULL, out, flat, 1 if flat else shape[0])
+        return self._advance(data_of(a), out, flat, 1 if flat else shape[0])
 
     cdef int _refuse(self, cnp.ndarray x) except -1:
-        size, shape = self.stack.shape.input_size, (<object>x).shape
+        size, shape = self.network.channels_in, (<object>x).shape
         if 0 < x.ndim < 3 and shape[x.ndim - 1] != size:
-            raise ValueError(f"x has {shape[x.ndim - 1]} features, this {self.stack.kind} expects {size}")
-        expected = f"({self.rows}, {size})" + (f" or ({size},)" if self.rows == 1 else "")
+            raise ValueError(f"x has {shape[x.ndim - 1]} features, this {self.network.kind} expects {size}")
+        one = shape_of_row(self.network.ports[0])
+        expected = f"{(self.rows, *one)}" + (f" or {one}" if self.rows == 1 else "")
         raise ValueError(f"x has shape {shape}, this stream expects {expected}")
 
-    cdef object _advance(self, const float *x, const int64_t *tokens, object out, bint flat, int64_t rows):
+    cdef object _advance(self, const void *x, object out, bint flat, int64_t rows):
         """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
         cdef Py_buffer target
-        cdef cnp.npy_intp[2] shape
+        cdef float *y
+        cdef bint frame = self.network.length_out > 1
         if out is None:
-            shape[0], shape[1] = self.rows, self.network.outputs
-            out = new_floats(1, shape + 1) if flat else new_floats(2, shape)
+            out = self._new_output(flat)
         acquire(&target, out, "out", False, True)
         try:
-            if (target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.network.outputs
+            if (frame or target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.network.channels_out
                     or (not flat and target.shape[0] != self.rows)):
                 check_shape("out", shape_of(&target), self._y_shape(flat))
-            self._enter()
-            if self.rows != rows:
-                fr_leave(&self.busy)
-                raise RuntimeError("this stream is being reordered by another thread; make one stream per thread")
+            y = <float *>target.buf
+            self._enter_rows(rows)
             if self.small:
-                fr_network_step(&self.network, x, tokens, <float *>target.buf)
+                fr_network_step(self.core, self.state, rows, NULL, &x, &y)
             else:
                 with nogil:
-                    fr_network_step(&self.network, x, tokens, <float *>target.buf)
+                    fr_network_step(self.core, self.state, rows, NULL, &x, &y)
             fr_leave(&self.busy)
         finally:
             PyBuffer_Release(&target)
         return out
 
+    cdef object _new_output(self, bint flat):
+        cdef cnp.npy_intp[3] shape
+        shape[0], shape[1], shape[2] = self.rows, self.network.length_out, self.network.channels_out
+        if self.network.length_out > 1:
+            return new_floats(2, shape + 1) if flat else new_floats(3, shape)
+        shape[1] = shape[2]
+        return new_floats(1, shape + 1) if flat else new_floats(2, shape)
+
+    cdef tuple _y_shape(self, bint flat):
+        shape = shape_of_row(self.network.outputs[0])
+        return shape if flat else (self.rows, *shape)
+
+    def _step_ports(self, x, out):
+        """A step with several inputs or outputs."""
+        cdef Arrays arrays = Arrays()
+        cdef const void *inputs[MAX_PORTS]
+        cdef float *outputs[MAX_PORTS]
+        cdef int64_t rows = self.rows
+        cdef int i = 0
+        given = x if isinstance(x, (tuple, list)) and self.network.num_inputs != 1 else (x,)
+        if len(given) != self.network.num_inputs:
+            raise ValueError(f"x holds {len(given)} inputs, this {self.network.kind} expects {self.network.num_inputs}")
+        flat, kept = False, []
+        for port in self.network.ports:
+            a, flat = self._port(given[i], port, rows)
+            kept.append(a)
+            inputs[i] = cnp.PyArray_DATA(a)
+            i += 1
+        results = out if isinstance(out, (tuple, list)) else (out,) if out is not None else None
+        if results is not None and len(results) != self.network.num_outputs:
+            raise ValueError(f"out holds {len(results)} arrays, this {self.network.kind} gives {self.network.num_outputs}")
+        i, made = 0, []
+        for shape in self.network.outputs:
+            sizes = (() if flat else (rows,)) + shape_of_row(shape)
+            made.append(new_array(sizes, float32) if results is None else results[i])
+            outputs[i] = <float *>arrays.take(made[i], "out", sizes, False, True)
+            i += 1
+        self._enter_rows(rows)
+        with nogil:
+            fr_network_step(self.core, self.state, rows, NULL, inputs, outputs)
+        fr_leave(&self.busy)
+        return tuple(made) if len(made) > 1 else made[0]
+
+    def _port(self, x, port, int64_t rows):
+        """One input of several, and whether it has no axis of rows."""
+        tokens = type(port) is int
+        a = numpy.array(as_int64(x, "x")) if tokens else floats(x, "x")
+        shape = () if tokens else shape_of_row(port)
+        flat = rows == 1 and a.shape == shape
+        if not flat and a.shape != (rows, *shape):
+            raise ValueError(f"x has shape {a.shape}, this stream expects {(rows, *shape)}")
+        if tokens:
+            check_range("x", "token", <const int64_t *>cnp.PyArray_DATA(a), rows, "the vocabulary is", port)
+        return a, flat
+
     cdef int _check(self) except -1:
-        if self.state is NULL:
+        if self.slots is None:
             raise RuntimeError("this stream was not initialised")
         return 0
 
@@ -208,10 +276,13 @@ cdef class Stream:
             raise RuntimeError("this stream is in use by another thread; make one stream per thread")
         return 0
 
-    cdef tuple _y_shape(self, bint flat):
-        if flat:
-            return (self.network.outputs,)
-        return (self.rows, self.network.outputs)
+    cdef int _enter_rows(self, int64_t rows) except -1:
+        """Claims the stream, if it still has as many rows as when the arguments were looked at."""
+        self._enter()
+        if self.rows != rows:
+            fr_leave(&self.busy)
+            raise RuntimeError("this stream is being reordered by another thread; make one stream per thread")
+        return 0
 
     cdef object _step_tokens(self, object x, object out):
         cdef Arrays arrays
@@ -233,7 +304,7 @@ cdef class Stream:
             x = numpy.array(x, int64)  # a copy: nobody may change it after the check
             tokens = <const int64_t *>arrays.take(x, "x", (rows,), True, False)
             check_range("x", "token", tokens, rows, "the vocabulary is", self.vocabulary)
-        return self._advance(NULL, tokens, out, flat, rows)
+        return self._advance(tokens, out, flat, rows)
 
     def read(self, tokens):
         """Advances over tokens (T, N) without outputs."""
@@ -243,10 +314,10 @@ cdef class Stream:
         cdef const int64_t *data = <const int64_t *>view.buf
         cdef int64_t steps = view.shape[0] if view.ndim else 0, rows = self.rows
         check_shape("tokens", shape_of(view), (steps, rows))
-        self._enter_tokens(data, steps * rows, rows, 1, self.network.outputs)
+        self._enter_tokens(data, steps * rows, rows, 1, self.network.width_out)
         try:
             with nogil:
-                fr_network_read(&self.network, steps, data)
+                fr_network_read(self.core, self.state, steps, data)
         finally:
             fr_leave(&self.busy)
 
@@ -254,9 +325,9 @@ cdef class Stream:
                            int64_t outputs) except -1:
         """Claims the stream for many steps, if it takes all of `classes` tokens and gives such logits."""
         self._check()
-        if self.vocabulary < classes or self.network.outputs != outputs:
+        if self.vocabulary < classes or self.network.width_out != outputs or self.network.num_outputs != 1:
             raise ValueError(f"the stream takes {self.vocabulary or 'floats, no'} tokens and gives "
-                             f"{self.network.outputs} outputs, expected {classes} and {outputs}")
+                             f"{self.network.width_out} outputs, expected {classes} and {outputs}")
         check_range("tokens", "token", tokens, count, "the vocabulary is", self.vocabulary)
         self._enter()
         if self.rows != rows:
@@ -280,44 +351,49 @@ cdef class Stream:
         self._enter()
         try:
             check_range("indices", "row", <const int64_t *>view.buf, count, "the rows are", self.rows)
-            fr_network_reorder(&self.network, <const int64_t *>view.buf, count)
-            self.rows = count
+            fr_slots_reorder(self.state, <const int64_t *>view.buf, count)
+            self._take_rows()
         finally:
             fr_leave(&self.busy)
 
+    cdef int _take_rows(self) except -1:
+        """Takes note of how many rows there are now."""
+        self.rows = self.slots.rows = fr_slots_rows(self.state)
+        return 0
+
     def reset(self):
-        """Sets the state to zeros and the rows to as many as the stream was made with."""
+        """Returns to the first state with as many rows as the stream was made with."""
         self._check()
         if self.rows != self.capacity:
             self.reorder(numpy.zeros(self.capacity, numpy.int64))
-        self.set_state(None, None)
+        self._enter()
+        fr_slots_reset(self.core, self.state, self.rows, NULL)
+        fr_leave(&self.busy)
 
-    def get_state(self, h=None, c=None):
-        """Fills h (L, N, R) and c (L, N, H), as far as given."""
-        cdef Arrays arrays = Arrays()
+    def read_part(self, int32_t place, int32_t part):
+        """A copy of a part (states, N, width) of what the rows carry for an operation; see Slots."""
         self._check()
         self._enter()
         try:
-            h_out = <float *>arrays.take(h, "h", self._h_shape(), False, True)
-            c_out = <float *>arrays.take(c, "c", self._c_shape(), False, True)
-            fr_state_get(self.stack.model, self.state, h_out, c_out)
+            return self.slots.read(place, part)
         finally:
             fr_leave(&self.busy)
 
-    def set_state(self, h=None, c=None):
-        """Sets the state from h (L, N, R) and c (L, N, H); None means zeros."""
-        cdef Arrays arrays = Arrays()
+    def write_parts(self, list parts):
+        """Sets parts: tuples (place, part, values (states, N, width))."""
         self._check()
         self._enter()
         try:
-            h_in = <const float *>arrays.take(h, "h", self._h_shape(), False, False)
-            c_in = <const float *>arrays.take(c, "c", self._c_shape(), False, False)
-            fr_state_set(self.stack.model, self.state, h_in, c_in)
+            for place, part, values in parts:
+                self.slots.write(place, part, values)
         finally:
             fr_leave(&self.busy)
 
-    cdef tuple _h_shape(self):
-        return (self.stack.shape.num_layers, self.rows, self.stack.h_size)
-
-    cdef tuple _c_shape(self):
-        return (self.stack.shape.num_layers, self.rows, self.stack.shape.hidden_size)
+    def look(self, int32_t place, sources):
+        """Which rows (N,) of the memory of an attention the rows look at."""
+        self._check()
+        self._enter()
+        try:
+            self.slots.look(place, sources)
+        finally:
+            fr_leave(&self.busy)

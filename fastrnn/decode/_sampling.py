@@ -16,7 +16,7 @@ from fastrnn import _core
 from fastrnn.decode._generation import Generation, length_penalty_of
 from fastrnn.decode._options import Options
 from fastrnn.decode._rules import Rules, refuse_row
-from fastrnn.decode._stepper import RUN_STEPS, Decodable, Stepper
+from fastrnn.decode._stepper import RUN_STEPS, Decodable, Stepper, check_model
 
 
 @dataclass(slots=True)
@@ -51,28 +51,27 @@ class Sampling:
 
     def __init__(self, model: Decodable, prompts: list[list[int]], o: Options) -> None:
         self.options, self.wanted = o, o.num_return_sequences
-        self.stepper = Stepper(model, len(prompts), len(prompts) * self.wanted)
-        raw = self.stepper.logits
-        self.rules = Rules(o, raw.shape[1])
-        self.logits = np.empty_like(raw) if self.rules.change_logits else raw
+        vocab_size, capacity = check_model(model), len(prompts) * self.wanted
+        self.rules = Rules(o, vocab_size)
+        self.sampler = self._sampler(o, vocab_size, capacity)
+        self.stepper = Stepper(model, len(prompts), self.sampler.raw)
+        self.logits = self.sampler.logits
+        self.keys, self.positions = self.sampler.keys, self.sampler.positions
         self.rules.bind(self.logits)
         self.rows = [_Row(prompt, i, 0, self.rules.start) for i, prompt in enumerate(prompts)]
         self.finished: list[_Row] = []
-        self.keys, self.positions = np.zeros((2, len(raw)), np.int64)
-        self.sampler = self._sampler(o)
         self.drawn = 1  # the row of the sampler's record that waits to be dealt with
         self.core = None if self.rules.change_logits else self.stepper.core
         # With a seed, a prompt alone gives what it gives in a batch: its place is not in the key.
         self.seeds = [secrets.randbits(64) if o.seed is None else o.seed for _ in prompts]
 
-    def _sampler(self, o: Options) -> _core.Sampler:
+    def _sampler(self, o: Options, vocab_size: int, capacity: int) -> _core.Sampler:
         return _core.Sampler(
-            self.logits,
-            self.stepper.logits,
-            self.keys,
-            self.positions,
-            self.rules.ending.marks(self.logits.shape[1]),
+            vocab_size,
+            capacity,
+            self.rules.ending.marks(vocab_size),
             RUN_STEPS,
+            processors=self.rules.change_logits,
             temperature=o.temperature if o.do_sample else 0.0,
             top_k=o.top_k,
             top_p=o.top_p,

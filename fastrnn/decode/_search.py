@@ -15,7 +15,7 @@ from fastrnn.decode._coverage import Coverage
 from fastrnn.decode._generation import Generation
 from fastrnn.decode._options import Options
 from fastrnn.decode._rules import Entry, Rules, refuse_row
-from fastrnn.decode._stepper import RUN_STEPS, Decodable, Stepper
+from fastrnn.decode._stepper import RUN_STEPS, Decodable, Stepper, check_model
 
 
 @dataclass(slots=True)
@@ -43,12 +43,17 @@ class Search:
 
     def __init__(self, model: Decodable, prompts: list[list[int]], o: Options) -> None:
         self.options, G = o, o.num_beam_groups
-        self.stepper = Stepper(model, len(prompts), len(prompts) * o.num_beams)
-        self.logits = self.stepper.logits
-        capacity, V = self.logits.shape
+        V, capacity = check_model(model), len(prompts) * o.num_beams
         self.rules = Rules(o, V)
-        self.rules.bind(self.logits)
         ending = self.rules.ending
+        # A beam has at most `final_tokens` ways to end, so that enough candidates do not.
+        k = o.num_beams // G * min(1 + ending.final_tokens, V)
+        self.chooser = _core.Chooser(
+            V, capacity, len(prompts), k, ending.marks(V), RUN_STEPS, o.num_beams // G, o.top_k
+        )
+        self.logits = self.chooser.logits
+        self.stepper = Stepper(model, len(prompts), self.logits)
+        self.rules.bind(self.logits)
         self.coverage = Coverage(self.stepper, o.coverage_penalty) if o.coverage_penalty else None
         missed = self.coverage.missed if self.coverage else _nothing
         self.prompts = [
@@ -57,11 +62,6 @@ class Search:
         ]
         self.active = self.prompts
         self.same = list(range(capacity))
-        # A beam has at most `final_tokens` ways to end, so that enough candidates do not.
-        k = o.num_beams // G * min(1 + ending.final_tokens, V)
-        self.chooser = _core.Chooser(
-            self.logits, len(prompts), k, ending.marks(V), RUN_STEPS, o.num_beams // G, o.top_k
-        )
         runs = not (self.rules.change_logits or self.coverage or G > 1)
         self.core = self.stepper.core if runs else None
         # Per prompt: where the results of its choice are.

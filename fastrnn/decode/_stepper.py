@@ -65,12 +65,11 @@ def core_of(stream: Any) -> _core.Stream | None:
 
 
 class Stepper:
-    """The stream of one call, and the logits it wrote last: (capacity, V), the first N valid."""
+    """The stream of one call, and the logits it writes: (capacity, V), the first N valid."""
 
-    def __init__(self, model: Decodable, rows: int, capacity: int) -> None:
-        self.vocab_size = check_model(model)
-        self.rows, self.capacity = rows, capacity
-        self.logits = np.empty((capacity, self.vocab_size), np.float32)
+    def __init__(self, model: Decodable, rows: int, logits: FloatArray) -> None:
+        self.rows, self.logits = rows, logits
+        self.capacity = capacity = len(logits)
         self.stream: Any = model.stream(capacity)
         self.core = core_of(self.stream)
         self._view()

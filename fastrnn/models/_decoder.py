@@ -75,14 +75,6 @@ class Decoder(Composite):
         hidden, weights = self.look(y, memory)
         return self.head(hidden), weights
 
-    def look_at(self, source: Encoded, rows: IntArray) -> _core.Look | None:
-        """What stands between layers and head of a stream whose row n has source rows[n]."""
-        if self.attention is None or self.combine is None or source.memory is None:
-            return None
-        memory = self.attention.prepare(source.memory, source.lengths)
-        fed_size = self.embedding.dim if self.feeds else None
-        return self.attention.look(memory, rows, self.combine, fed_size)
-
     def look(
         self, y: FloatArray, memory: Memory, sources: IntArray | None = None
     ) -> tuple[FloatArray, FloatArray]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastrnn import _core
 from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
@@ -17,7 +18,7 @@ from fastrnn._arrays import (
 from fastrnn.models._bridge import as_list
 from fastrnn.models._decoder import Decoder, Encoded
 from fastrnn.nn.shortlist import Shortlist
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Operation, Stream, stack_operation, stack_parts
 
 
 class DecoderStream:
@@ -39,8 +40,7 @@ class DecoderStream:
         count = as_list(encoded.state)[0].shape[1]
         capacity = count if batch_size is None else as_size(batch_size, "batch_size")
         sources = np.minimum(np.arange(capacity), count - 1)
-        self._positions = 0 if encoded.memory is None else len(encoded.memory)
-        self.core = _stream_of(decoder, encoded, sources, shortlist)
+        self.core, self._looks = _stream_of(decoder, encoded, sources, shortlist)
 
     @property
     def rows(self) -> int:
@@ -55,10 +55,9 @@ class DecoderStream:
     @property
     def weights(self) -> FloatArray | None:
         """(N, S) of the last step, zeros before the first; None without attention."""
-        if self.core.look is None:
+        if self._looks is None:
             return None
-        weights = np.empty((self.rows, self._positions), np.float32)
-        self.core.look.read(weights)
+        weights: FloatArray = self.core.read_part(self._looks, 0)[0]
         return weights
 
     def step(self, tokens: ArrayLike) -> FloatArray:
@@ -82,23 +81,52 @@ class DecoderStream:
 
 def _stream_of(
     decoder: Decoder, encoded: Encoded, sources: IntArray, shortlist: Shortlist | None
-) -> Stream:
-    """All of the decoder, from tokens to logits, in the states of its sources."""
-    table = None if decoder.feeds else decoder._folded()
-    embedding = decoder.embedding.weight.copy() if table is None else None
-    stream = Stream.over(
-        decoder.rnn._shared_stack() if table is None else table.stack,
-        len(sources),
-        bytes(16),  # a fingerprint: no snapshot will be asked for
-        table=table,
-        head=decoder.head._shared_dense() if shortlist is None else shortlist.dense,
-        embedding=embedding,
-        look=decoder.look_at(encoded, sources),
-        shortlist=shortlist,
-    )
+) -> tuple[Stream, int | None]:
+    """All of the decoder, from tokens to logits, in the states of its sources.
+
+    Also the place of its attention among the network's operations.
+    """
+    operations, layers = _layers(decoder)
+    stack, last, looks = operations[layers][2]["weights"], layers, None
+    if decoder.attention is not None and decoder.combine is not None and encoded.memory is not None:
+        memory = decoder.attention.prepare(encoded.memory, encoded.lengths)
+        looks = layers + 2
+        operations += decoder.attention.operations(memory, decoder.combine, layers, layers + 1)
+        last = len(operations) - 1
+    head = decoder.head._shared_dense() if shortlist is None else shortlist.dense
+    operations.append(("linear", (last,), {"weights": head}))
+    if shortlist is not None:
+        listed = {"listed": shortlist.ids, "channels": shortlist.out_features}
+        operations.append(("listed", (last + 1,), listed))
+    network = _core.Network(stack.kind, operations, [len(operations) - 1])
+    nobody = bytes(16)  # a fingerprint: no snapshot will be asked for
+    stream = Stream.over(network, len(sources), nobody, stack_parts(stack, layers))
     state = [np.take(part, sources, axis=1) for part in as_list(encoded.state)]
     stream.state = state[0] if len(state) == 1 else (state[0], state[1])
-    return stream
+    if looks is not None:
+        stream.look(looks, sources)
+    return stream, looks
+
+
+def _layers(decoder: Decoder) -> tuple[list[Operation], int]:
+    """From tokens to the recurrent layers' output, and the place of that.
+
+    With input feeding the layers read [embedding; h~], where h~ is what comes out of the attention
+    behind them, in the step before.
+    """
+    table = None if decoder.feeds else decoder._folded()
+    operations: list[Operation] = [("tokens", (), {"vocabulary": decoder.embedding.num})]
+    if table is not None:
+        operations.append(stack_operation(table.stack, 0, table=table))
+        return operations, 1
+    operations.append(("embed", (0,), {"embedding": decoder.embedding.weight.copy()}))
+    if decoder.feeds:
+        h_size, behind = decoder.rnn.state_size, 4 + 5  # the layers' place, and its operations
+        operations.append(("previous", (behind,), {"channels": h_size}))
+        operations.append(("concatenate", (1, 2), {}))
+    place = len(operations)
+    operations.append(stack_operation(decoder.rnn._shared_stack(), place - 1))
+    return operations, place
 
 
 class Conditioned:

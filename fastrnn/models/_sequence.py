@@ -30,7 +30,7 @@ from fastrnn.models._parts import Sizes, embedding_of, given_embedding, is_recur
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.dropout import dropped, locked_shape
 from fastrnn.nn.recurrent_base import Recurrent
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 from fastrnn.nn.tape import Tokens
 from fastrnn.nn.weight_drop import dropped_vjp
 
@@ -190,7 +190,8 @@ class SequenceModel(Model):
         self.rnn._check_streams()
         embedding = None if self.embedding is None else self.embedding.weight.copy()
         head = self.head._shared_dense()
-        return Stream.over(
+        return stack_stream(
+            Stream,
             self.rnn._shared_stack(),
             batch_size,
             self.fingerprint(),

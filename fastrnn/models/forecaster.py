@@ -29,7 +29,7 @@ from fastrnn.nn import Linear
 from fastrnn.nn.dropout import dropped
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 
 
 @registered
@@ -116,7 +116,8 @@ class Forecaster(Forecasts):
         """
         stream: Any
         if is_recurrent(self.rnn):
-            stream = ForecastStream.over(
+            stream = stack_stream(
+                ForecastStream,
                 self.rnn._shared_stack(),
                 batch_size,
                 self.fingerprint(),

@@ -31,7 +31,7 @@ from fastrnn.nn.making import unfilled
 from fastrnn.nn.module import with_shapes
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 
 
 @registered
@@ -191,12 +191,12 @@ class LanguageModel(SequenceModel):
         head = self.head._shared_dense()
         if self._folds():
             table = self._folded()
-            return Stream.over(table.stack, *arguments, table=table, head=head)
+            return stack_stream(Stream, table.stack, *arguments, table=table, head=head)
         versions, rows = self._versions(), self._rows
         if rows is None or rows[0] != versions:
             rows = self._rows = versions, self.embedding.weight.copy()
         stack = self.rnn._shared_stack()
-        return Stream.over(stack, *arguments, head=head, embedding=rows[1])
+        return stack_stream(Stream, stack, *arguments, head=head, embedding=rows[1])
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""

@@ -35,6 +35,8 @@ from fastrnn.nn.conv import Conv1d
 from fastrnn.nn.dropout import Dropout, EmbeddingDropout, LockedDropout
 from fastrnn.nn.elementwise import PReLU, ScaleShift
 from fastrnn.nn.embedding import Embedding
+from fastrnn.nn.graph import Graph
+from fastrnn.nn.joins import Add, Concatenate, Multiply, Reshape, Select
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.norm import LayerNorm
 from fastrnn.nn.packed import (
@@ -47,6 +49,7 @@ from fastrnn.nn.packed import (
 from fastrnn.nn.pooling import Flip, Pooling
 from fastrnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.scalar_mix import ScalarMix
+from fastrnn.nn.sequential import Residual, Sequential
 from fastrnn.nn.shortlist import Shortlist
 from fastrnn.nn.stream import Stream
 from fastrnn.nn.weight_drop import WeightDrop
@@ -59,8 +62,10 @@ __all__ = [
     "RNN",
     "SELU",
     "Abs",
+    "Add",
     "Attention",
     "Clip",
+    "Concatenate",
     "Conv1d",
     "Dropout",
     "Embedding",
@@ -68,6 +73,7 @@ __all__ = [
     "Exp",
     "Flip",
     "GRUCell",
+    "Graph",
     "HardSigmoid",
     "Hardswish",
     "Hardtanh",
@@ -81,13 +87,18 @@ __all__ = [
     "LogSoftmax",
     "Magnitude",
     "Mish",
+    "Multiply",
     "PReLU",
     "PackedSequence",
     "Pooling",
     "RNNCell",
     "ReLU",
+    "Reshape",
+    "Residual",
     "ScalarMix",
     "ScaleShift",
+    "Select",
+    "Sequential",
     "Shortlist",
     "SiLU",
     "Sigmoid",

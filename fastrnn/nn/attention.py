@@ -30,6 +30,7 @@ from fastrnn.nn.linear import Linear
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import adding_to, once
 from fastrnn.nn.registry import registered
+from fastrnn.nn.stream import Operation
 
 KINDS = ("additive", "multiplicative", "scaled_dot")
 
@@ -107,25 +108,26 @@ class Attention(Composite):
         attended = self._run(self.query(q), memory, rows)
         return attended.context, attended.weights
 
-    def look(
-        self, memory: Memory, sources: IntArray, combine: Linear, fed_size: int | None
-    ) -> _core.Look:
-        """The attention of a stream, with what combines its context with the queries.
+    def operations(self, memory: Memory, combine: Linear, h: int, at: int) -> list[Operation]:
+        """tanh(combine [context; h]) of operation `h` as operations of a network, from place `at`.
 
-        fed_size: the features before them in the stream's inputs, with input feeding.
+        The second one is the attention itself, whose weights the network carries.
         """
-        score, scale = self._score()
-        return _core.Look(
-            self.query._shared_dense(),
-            combine._shared_dense(),
-            memory.keys,
-            memory.values,
-            None if score is None else score.copy(),
-            memory.lengths,
-            sources,
-            scale,
-            fed_size,
-        )
+        score, factor = self._score()
+        attend = {
+            "keys": memory.keys,
+            "values": memory.values,
+            "score": None if score is None else score.copy(),
+            "lengths": memory.lengths,
+            "factor": factor,
+        }
+        return [
+            ("linear", (h,), {"weights": self.query._shared_dense()}),
+            ("attend", (at,), attend),
+            ("concatenate", (at + 1, h), {}),
+            ("linear", (at + 2,), {"weights": combine._shared_dense()}),
+            ("activate", (at + 3,), {"weights": _core.Activation("tanh")}),
+        ]
 
     def _score(self) -> tuple[FloatArray | None, float]:
         """v of the additive score, and the factor of a product."""

@@ -1,4 +1,7 @@
-"""From a sequence to one vector, and sequences in reverse: x (T, N, F), or (T, F) for one row."""
+"""From a sequence to one value, and sequences in reverse: x (T, N, *), or (T, *) for one row.
+
+The same bits as in a network, whose values may have several axes behind the rows.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fastrnn._arrays import ArrayLike, FloatArray, IntArray, as_choice, as_float32, as_lengths
+from fastrnn._arrays import (
+    AnyArray,
+    ArrayLike,
+    FloatArray,
+    IntArray,
+    as_choice,
+    as_float32,
+    as_lengths,
+)
 from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import once
@@ -19,44 +30,50 @@ Back = Callable[[FloatArray], FloatArray]
 def last(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
     """A row's own last step, 0 for a row without any."""
     if lengths is None:
-        places = np.full((1, *x.shape[1:-1], 1), len(x) - 1)
-    else:
-        places = np.maximum(lengths - 1, 0)[None, :, None]
-    return _taken(x, places, lengths)
+        return _taken(x, np.full((1,) * x.ndim, len(x) - 1), lengths)
+    return _taken(x, _against(np.maximum(lengths - 1, 0)[None], x), lengths)
 
 
 def mean(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-    """The mean over a row's own steps, 0 for a row without any; x is finite after them."""
-    if lengths is None:
-        weights = np.full((len(x), *[1] * (x.ndim - 1)), 1 / len(x), np.float32)
-    else:
-        inside = np.arange(len(x))[:, None] < lengths
-        weights = (inside / np.maximum(lengths, 1)).astype(np.float32)[..., None]
-    return (x * weights).sum(axis=0), lambda dy: weights * dy
+    """The mean over a row's own steps, summed in float64; 0 for a row without any."""
+    inside, weights = x, np.full((len(x),) + (1,) * (x.ndim - 1), 1 / len(x), np.float32)
+    counts: Any = len(x)
+    if lengths is not None:
+        alive = np.arange(len(x))[:, None] < lengths
+        inside = np.where(_against(alive, x), x, np.float32(0))
+        counts = _against(np.maximum(lengths, 1)[None], x)[0]
+        weights = _against((alive / np.maximum(lengths, 1)).astype(np.float32), x)
+    sums = np.cumsum(inside, axis=0, dtype=np.float64)[-1]  # one step after the other
+    return (sums / counts).astype(np.float32), lambda dy: weights * dy
 
 
 def maximum(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
     """The largest value of every feature over a row's own steps, 0 for a row without any."""
     seen = x
     if lengths is not None:
-        inside = np.arange(len(x))[:, None] < lengths
-        seen = np.where(inside[..., None], x, np.float32(-np.inf))
+        alive = np.arange(len(x))[:, None] < lengths
+        seen = np.where(_against(alive, x), x, np.float32(-np.inf))
     return _taken(x, seen.argmax(axis=0)[None], lengths)
 
 
-def _taken(
-    x: FloatArray, places: np.ndarray[Any, Any], lengths: IntArray | None
-) -> tuple[FloatArray, Back]:
-    """The values at one place in time, for rows that have steps, and the way back to them."""
+def _against(mask: AnyArray, x: AnyArray) -> AnyArray:
+    """(T, N) or (1, N) beside x (T, N, *)."""
+    return mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
+
+
+def _taken(x: FloatArray, places: AnyArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
+    """The values at one place in time, for rows that have steps, and the pullback to x."""
     shape = x.shape
-    empty = None if lengths is None else (lengths == 0)[:, None]
+    empty = None if lengths is None else _against((lengths == 0)[None], x)[0]
 
     def kept(values: FloatArray) -> FloatArray:
         return values if empty is None else np.where(empty, np.float32(0), values)
 
+    places = np.broadcast_to(places, (1, *shape[1:]))
+
     def back(dy: FloatArray) -> FloatArray:
         dx = np.zeros(shape, np.float32)
-        np.put_along_axis(dx, np.broadcast_to(places, (1, *shape[1:])), kept(dy)[None], axis=0)
+        np.put_along_axis(dx, places, kept(dy)[None], axis=0)
         return dx
 
     return kept(np.take_along_axis(x, places, axis=0)[0]), back
@@ -65,7 +82,7 @@ def _taken(
 _KINDS = {"last": last, "mean": mean, "max": maximum}
 
 
-class _OverTime(Module):
+class OverTime(Module):
     """No parameters; sequences with lengths in, whatever the subclass makes of them out."""
 
     def __init__(self) -> None:
@@ -94,9 +111,9 @@ class _OverTime(Module):
 
     def _forward(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[FloatArray, Back]:
         x = as_float32(x, "x")
-        if x.ndim not in (2, 3):
+        if x.ndim < 2:
             kind = type(self).__name__
-            raise ValueError(f"x has {x.ndim} dimensions, this {kind} expects 2 or 3")
+            raise ValueError(f"x has {x.ndim} dimensions, this {kind} expects 2 or more")
         if not len(x):
             raise ValueError(f"x has 0 steps, this {type(self).__name__} expects at least 1")
         if lengths is None:
@@ -110,7 +127,7 @@ class _OverTime(Module):
 
 
 @registered
-class Pooling(_OverTime):
+class Pooling(OverTime):
     """x (T, N, F) -> (N, F): the `kind` "last", "mean" or "max" over a row's own steps.
 
     A row without steps gives 0.
@@ -127,7 +144,7 @@ class Pooling(_OverTime):
 
 
 @registered
-class Flip(_OverTime):
+class Flip(OverTime):
     """x (T, N, F) -> (T, N, F), the steps in reverse: a row's own ones, what follows them stays.
 
     Source: torch.flip along time, for rows of one length.
@@ -137,6 +154,6 @@ class Flip(_OverTime):
         if lengths is None:
             return x[::-1].copy(), lambda dy: dy[::-1].copy()
         steps = np.arange(len(x))[:, None]
-        order = np.where(steps < lengths, lengths - 1 - steps, steps)[..., None]
+        order = _against(np.where(steps < lengths, lengths - 1 - steps, steps), x)
         flipped: FloatArray = np.take_along_axis(x, order, axis=0)
         return flipped, lambda dy: np.take_along_axis(dy, order, axis=0)

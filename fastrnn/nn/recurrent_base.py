@@ -30,7 +30,7 @@ from fastrnn.nn.gradient_flow import GradientFlow
 from fastrnn.nn.making import check_at_hand, unfilled
 from fastrnn.nn.module import LoadReport, Module, TensorSpec, fill_uniform
 from fastrnn.nn.packed import PackedSequence, checked, sorted_lengths, starts
-from fastrnn.nn.stream import Stream
+from fastrnn.nn.stream import Stream, stack_stream
 from fastrnn.nn.tape import Pullback, Recording, Tokens, as_budget
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class Recurrent(RecurrentModule):
         A bidirectional layer cannot stream (ValueError): it would have to see the future.
         """
         self._check_streams()
-        return Stream.over(self._stack, batch_size, self.fingerprint(), self._first_state)
+        return stack_stream(Stream, self._stack, batch_size, self.fingerprint(), self._first_state)
 
     def _check_streams(self) -> None:
         """Refuse two directions."""

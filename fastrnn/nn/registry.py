@@ -6,14 +6,14 @@ nothing is called that is not listed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 from fastrnn._errors import shown, with_article
 from fastrnn.nn.module import Module
 
-__all__ = ["KINDS", "make", "registered", "unlisted"]
+__all__ = ["KINDS", "make", "registered", "unlisted", "write", "write_with"]
 
 Kind = TypeVar("Kind", bound=type[Module])
 
@@ -24,6 +24,19 @@ def registered(kind: Kind) -> Kind:
     """List a class, whose constructor takes all arguments that the class declares."""
     KINDS[kind.__name__] = kind
     return kind
+
+
+_writers: list[Callable[[Module, Any], None]] = []
+
+
+def write_with(writer: Callable[[Module, Any], None]) -> None:
+    """What `save` of a module calls: files are known above the modules."""
+    _writers[:] = [writer]
+
+
+def write(module: Module, path: Any) -> None:
+    """The module as a file from which `fastrnn.load` makes it again."""
+    _writers[-1](module, path)
 
 
 def make(kind: str, arguments: Mapping[str, Any], what: str) -> Module:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -20,12 +21,17 @@ from fastrnn._arrays import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from fastrnn.nn.shortlist import Shortlist
 
-# Snapshot: this header, h and c as little-endian float32, then a checksum of all before it.
-_HEADER = struct.Struct("<8sI16sIIII")  # magic, version, fingerprint, layers, rows, R, H (0: no c)
+# Snapshot: this header, the state's parts as little-endian float32, then a checksum of all before
+# it. Its sizes are layers, rows, R and H (0: no c) of recurrent layers; of a whole network parts,
+# rows and floats of a row.
+_HEADER = struct.Struct("<8sI16sIIII")  # magic, version, fingerprint, sizes
 _MAGIC, _VERSION = b"fastrnn\0", 1
 _CHECKSUM_BYTES = 16
+
+Operation = tuple[str, tuple[int, ...], dict[str, Any]]  # kind, places, options: see _core.Network
+Kind = TypeVar("Kind", bound="Stream")
+Part = tuple[int, int]  # an operation of the network, and which part of what it carries
 
 
 class Stream(_core.Stream):
@@ -42,97 +48,51 @@ class Stream(_core.Stream):
     """
 
     _fingerprint: bytes
-    _layers: int
-    _sizes_of_row: tuple[int, int]  # R, H (0: no c)
-    _first: list[FloatArray]  # learned h and, for an LSTM, c; empty: zeros
+    _parts: list[Part]
 
     @classmethod
     def over(
-        cls,
-        stack: _core.Stack,
-        batch_size: int,
-        fingerprint: bytes,
-        first_state: Sequence[FloatArray] = (),
-        *,
-        table: _core.Table | None = None,
-        head: _core.Dense | None = None,
-        embedding: FloatArray | None = None,
-        look: _core.Look | None = None,
-        shortlist: Shortlist | None = None,
+        cls, network: _core.Network, batch_size: int, fingerprint: bytes, parts: list[Part]
     ) -> Self:
-        """A stream through `stack`, with what stands before it (nothing, its table of tokens or
-        their embedding (V, I), which is kept) and behind it: attention, a head, a shortlist's head.
-
-        first_state: a learned h (L, R) and an LSTM's c (L, H), which are copied; zeros if empty.
-        """
-        rows = as_size(batch_size, "batch_size")
-        listed = () if shortlist is None else (shortlist.ids, shortlist.out_features)
-        stream = cls(stack, rows, table, head, embedding, look, *listed)
-        stream._fingerprint = fingerprint
-        stream._layers = stack.num_layers
-        stream._sizes_of_row = (stack.state_size, stack.hidden_size if stack.has_cell else 0)
-        stream._first = [np.repeat(part[:, None], rows, axis=1) for part in first_state]
-        if stream._first:
-            stream.reset()
+        """A stream through `network`, whose state is made of `parts`."""
+        stream = cls(network, as_size(batch_size, "batch_size"))
+        stream._fingerprint, stream._parts = fingerprint, parts
         return stream
 
-    def reset(self) -> None:
-        """Return to the first state, zeros or what the layer has learned, with all rows."""
-        super().reset()
-        if self._first:
-            self.set_state(*self._first)
+    @property
+    def _shapes(self) -> list[tuple[int, int, int]]:
+        """(states, N, width) of every part."""
+        sizes = [self.network.part_of(*part) for part in self._parts]
+        return [(size[0], self.rows, size[1]) for size in sizes if size is not None]
 
     @property
-    def _h_shape(self) -> tuple[int, int, int]:
-        return self._layers, self.rows, self._sizes_of_row[0]
-
-    @property
-    def _c_shape(self) -> tuple[int, int, int] | None:
-        size = self._sizes_of_row[1]
-        return (self._layers, self.rows, size) if size else None
-
-    @property
-    def state(self) -> FloatArray | tuple[FloatArray, FloatArray]:
+    def state(self) -> Any:
         """Copies of the state: h (layers, N, R), for an LSTM the pair of it and c (layers, N, H).
 
         Setting copies as well; with one row, states without the row dimension are taken too.
         """
-        h, c = self._read()
-        return h if c is None else (h, c)
+        return as_state(self._read())
 
     @state.setter
     def state(self, value: ArrayLike) -> None:
-        if self._c_shape is None:
-            if isinstance(value, (tuple, list)):
-                raise TypeError("state is a tuple, this stream expects one array h")
-            self.set_state(_shaped(value, self._h_shape, "state"), None)
-            return
-        if not isinstance(value, (tuple, list)) or len(value) != 2:
-            kind = with_article(type(value).__name__)
-            raise TypeError(f"state is {kind}, this stream expects a pair (h, c)")
-        h = _shaped(value[0], self._h_shape, "state[0]")
-        self.set_state(h, _shaped(value[1], self._c_shape, "state[1]"))
+        self._write(state_arrays(value, self._shapes, "state"))
 
     def snapshot(self) -> bytes:
         """The state as bytes, marked with the model they belong to."""
-        h, c = self._read()
-        body = self._header() + h.astype("<f4").tobytes()
-        body += b"" if c is None else c.astype("<f4").tobytes()
+        body = self._header() + b"".join(part.astype("<f4").tobytes() for part in self._read())
         return body + _checksum(body)
 
     def restore(self, snapshot: bytes) -> None:
         """Continue from a snapshot; damaged bytes or another model's are a ValueError."""
         if not isinstance(snapshot, (bytes, bytearray, memoryview)):
             raise TypeError(f"snapshot is {with_article(type(snapshot).__name__)}, expected bytes")
-        h_bytes = self._check(bytes(snapshot))
-        values = np.frombuffer(snapshot, "<f4", h_bytes // 4, _HEADER.size)
-        h = values.astype(np.float32).reshape(self._h_shape)
-        c = None
-        if self._c_shape is not None:
-            size = int(np.prod(self._c_shape))
-            values = np.frombuffer(snapshot, "<f4", size, _HEADER.size + h_bytes)
-            c = values.astype(np.float32).reshape(self._c_shape)
-        self.set_state(h, c)
+        self._check(bytes(snapshot))
+        start, parts = _HEADER.size, []
+        for shape in self._shapes:
+            values = np.frombuffer(snapshot, "<f4", math.prod(shape), start)
+            parts.append(values.astype(np.float32).reshape(shape))
+            start += values.nbytes
+        self._write(parts)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
@@ -140,8 +100,8 @@ class Stream(_core.Stream):
             f"bytes of snapshot() to restore() of another stream of the same model"
         )
 
-    def _check(self, snapshot: bytes) -> int:
-        """Refuse bytes that are not this stream's; returns how many of them hold h."""
+    def _check(self, snapshot: bytes) -> None:
+        """Refuse bytes that are not this stream's."""
         if len(snapshot) < _HEADER.size or not snapshot.startswith(_MAGIC):
             raise ValueError("snapshot does not hold a fastrnn stream")
         version, fingerprint, *sizes = _HEADER.unpack_from(snapshot)[1:]
@@ -152,17 +112,18 @@ class Stream(_core.Stream):
         if fingerprint != self._fingerprint:
             raise ValueError("snapshot was taken from another model or from other weights")
         if sizes != self._sizes():
-            raise ValueError(f"snapshot has {sizes[1]} rows, this stream has {self._h_shape[1]}")
-        return int(np.prod(self._h_shape)) * 4
+            raise ValueError(f"snapshot has {sizes[1]} rows, this stream has {self.rows}")
 
-    def _read(self) -> tuple[FloatArray, FloatArray | None]:
-        h = np.empty(self._h_shape, np.float32)
-        c = None if self._c_shape is None else np.empty(self._c_shape, np.float32)
-        self.get_state(h, c)
-        return h, c
+    def _read(self) -> list[FloatArray]:
+        return [self.read_part(*part) for part in self._parts]
+
+    def _write(self, parts: list[FloatArray]) -> None:
+        self.write_parts([(*at, part) for at, part in zip(self._parts, parts, strict=True)])
 
     def _sizes(self) -> list[int]:
-        return [*self._h_shape, self._sizes_of_row[1]]
+        """What a snapshot says about the parts."""
+        (layers, rows, width), *others = self._shapes
+        return [layers, rows, width, others[0][2] if others else 0]
 
     def _header(self) -> bytes:
         return _HEADER.pack(_MAGIC, _VERSION, self._fingerprint, *self._sizes())
@@ -172,6 +133,69 @@ def _checksum(body: bytes) -> bytes:
     from hashlib import blake2b  # loads OpenSSL: not at import
 
     return blake2b(body, digest_size=_CHECKSUM_BYTES).digest()
+
+
+def stack_operation(
+    stack: _core.Stack, place: int, first_state: Sequence[FloatArray] = (), **options: Any
+) -> Operation:
+    """A stack as an operation of a network, on the value of operation `place`.
+
+    first_state: a learned h (L, R) and an LSTM's c (L, H), which are copied; zeros if empty.
+    """
+    first = {name: part.copy() for name, part in zip(("h0", "c0"), first_state, strict=False)}
+    return "recurrent", (place,), {"weights": stack, **first, **options}
+
+
+def stack_parts(stack: _core.Stack, place: int) -> list[Part]:
+    """What a stack carries as operation `place`: h and, for an LSTM, c."""
+    return [(place, part) for part in range(1 + stack.has_cell)]
+
+
+def stack_stream(
+    kind: type[Kind],
+    stack: _core.Stack,
+    batch_size: int,
+    fingerprint: bytes,
+    first_state: Sequence[FloatArray] = (),
+    *,
+    table: _core.Table | None = None,
+    embedding: FloatArray | None = None,
+    head: _core.Dense | None = None,
+) -> Kind:
+    """A stream through `stack`, with what stands before it (nothing, its table of tokens or their
+    embedding (V, I), which is kept) and behind it (nothing, or a head).
+    """
+    operations: list[Operation] = []
+    if table is not None:
+        operations.append(("tokens", (), {"vocabulary": table.tokens}))
+    elif embedding is not None:
+        operations.append(("tokens", (), {"vocabulary": len(embedding)}))
+        operations.append(("embed", (0,), {"embedding": embedding}))
+    else:
+        operations.append(("input", (), {"channels": stack.input_size}))
+    place = len(operations)
+    operations.append(stack_operation(stack, place - 1, first_state, table=table))
+    if head is not None:
+        operations.append(("linear", (place,), {"weights": head}))
+    network = _core.Network(stack.kind, operations, [len(operations) - 1])
+    return kind.over(network, batch_size, fingerprint, stack_parts(stack, place))
+
+
+def as_state(parts: list[FloatArray]) -> Any:
+    """One part alone, several as a tuple."""
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def state_arrays(value: Any, shapes: list[tuple[int, int, int]], name: str) -> list[FloatArray]:
+    """The parts of a state (h, or h and c) as arrays of these shapes, copies."""
+    if len(shapes) == 1:
+        if isinstance(value, (tuple, list)):
+            raise TypeError(f"{name} is a tuple, this stream expects one array h")
+        return [_shaped(value, shapes[0], name)]
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        kind = with_article(type(value).__name__)
+        raise TypeError(f"{name} is {kind}, this stream expects a pair (h, c)")
+    return [_shaped(v, shape, f"{name}[{i}]") for i, (v, shape) in enumerate(zip(value, shapes))]
 
 
 def _shaped(value: ArrayLike, shape: tuple[int, ...], name: str) -> FloatArray:

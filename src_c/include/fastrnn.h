@@ -160,19 +160,12 @@ FR_API void fr_step(const fr_model *model, fr_state *state, const float *x, floa
 /* The same for tokens (N), each a row of the table. */
 FR_API void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
                            const int64_t *tokens, float *y);
-/* The same for tokens (N), each a row of the embedding (V, I). */
-FR_API void fr_step_embedded(const fr_model *model, fr_state *state, const float *embedding,
-                             const int64_t *tokens, float *y);
 /* N, the rows that are there now. */
 FR_API int64_t fr_state_rows(const fr_state *state);
-/* The last layer's newest h of row n, R floats; valid until the next step. */
-FR_API const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row);
-
 /* Row n becomes a copy of what was row indices[n] < N; `rows`, from 1 to the N that the state was
  * made for, is how many there are from now on: rows may be repeated, dropped and put in any order.
  */
-FR_API void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices,
-                             int64_t rows);
+FR_API void fr_state_reorder(fr_state *state, const int64_t *indices, int64_t rows);
 
 /* ---- folded embedding: the x part of the first layer, once per token --------------------- */
 
@@ -219,45 +212,132 @@ typedef struct fr_attention {
 
 FR_API void fr_attend(const fr_attention *attention, int32_t threads);
 
-/* ---- networks: a stream with what comes before and behind it ----------------------------- */
+/* ---- networks: a whole model ------------------------------------------------------------- */
 
-/* Attention behind the layers: h~ = tanh(combine [context; h]) goes on to the head. All memory is
- * the caller's, for as many rows as the state was made for; hidden and the weights start as zeros.
- */
-typedef struct fr_look {
-    const fr_linear *query, *combine; /* R -> A, M + R -> R */
-    fr_attention attention; /* of one step, with sources; its context (N, M) and weights (N, S) */
-    int32_t units;          /* R */
-    int32_t fed_size;       /* E, with input feeding */
-    int64_t *sources, *spare_sources; /* (N); sources are attention's */
-    float *queries, *joined, *hidden; /* (N, A), attention's; (N, M + R), (N, R) */
-    float *spare_weights;             /* (N, S) */
-    float *inputs; /* (N, E + R) for input feeding: a step reads [embedding; h~]; or NULL */
-} fr_look;
+/* A network is a list of operations, each of which gives one value: per row and step `length`
+ * vectors of `channels` floats, (length, channels). An operation is named by its place in the list
+ * and reads values of earlier ones. Packed weights and arrays are the caller's, shared and
+ * read-only, and outlive the network. */
+enum fr_operation_kind {
+    FR_OP_INPUT,       /* (length, channels) floats from the caller */
+    FR_OP_TOKENS,      /* one int64 from 0 to V - 1 from the caller */
+    FR_OP_EMBED,       /* a row of table (V, channels) for every token */
+    FR_OP_RECURRENT,   /* model; h0 (L * D, R), c0 (L * D, H): first state, NULL: zeros. Of tokens:
+                          table from fr_table_fill */
+    FR_OP_LINEAR,      /* linear, applied to every vector */
+    FR_OP_CONV,        /* conv along `length`, inside a step */
+    FR_OP_CONV_TIME,   /* conv along time; streams if it is causal with stride 1 */
+    FR_OP_ACTIVATE,    /* `function` (a line of activations.def) with its parameters alpha, beta */
+    FR_OP_CHANNELS,    /* `function` FR_SCALE_SHIFT: x * scale + shift, FR_PRELU; per channel */
+    FR_OP_LAYER_NORM,  /* over the channels, with eps, scale and shift */
+    FR_OP_ADD,         /* of two values of one shape; one channel or one vector stands for all */
+    FR_OP_MULTIPLY,    /* likewise */
+    FR_OP_CONCATENATE, /* channels, one after the other */
+    FR_OP_SELECT,      /* channels [first, first + channels) */
+    FR_OP_RESHAPE,     /* the same floats as (length, channels) */
+    FR_OP_PREVIOUS,    /* what any operation gave in the step before, later ones too; at first 0 */
+    FR_OP_ATTEND,      /* queries (A) -> context (M): `attention`, where each row has a source */
+    FR_OP_LISTED,      /* (K) -> (channels): x[k] at listed[k], -inf elsewhere */
+    FR_OP_POOL,        /* one value for the whole sequence: `function` FR_LAST, FR_MEAN, FR_MAX */
+    FR_OP_FLIP,        /* the steps of every row from its last to its first */
+    FR_OPS
+};
+typedef struct fr_conv fr_conv;
+enum { FR_LAST, FR_MEAN, FR_MAX };
+enum { FR_MAX_OPERATIONS = 1 << 12, FR_MAX_WIDTH = 1 << 26 }; /* floats of a value */
 
-/* Tokens come in through a table or an embedding (the other is NULL), floats if both are NULL; look
- * and head may be NULL. Nothing is owned. */
-typedef struct fr_network {
+typedef struct fr_operation {
+    int32_t kind;          /* enum fr_operation_kind; of what follows, what the kind names */
+    int32_t num_inputs;    /* 1 for most */
+    const int32_t *inputs; /* (num_inputs) places of operations */
+    int32_t length, channels;
+    int32_t first, function;
+    float alpha, beta;
+    double eps;
     const fr_model *model;
-    fr_state *state;
-    const float *table,
-        *embedding; /* see fr_step_tokens and fr_step_embedded; (V, E) with input feeding */
-    fr_look *look;
-    const fr_linear *head;
-    int32_t outputs;       /* F of the head, or R */
-    int32_t num_listed;    /* K: the head has only so many outputs, */
-    const int64_t *listed; /* (K): which those are among all F; or NULL */
-    float *short_outputs;  /* (N, K) */
-} fr_network;
+    const fr_linear *linear;
+    const fr_conv *conv;
+    const float *table, *h0, *c0, *scale, *shift;
+    const fr_attention *attention; /* keys, values, score, lengths, scale, and their sizes */
+    const int64_t *listed;
+} fr_operation;
 
-/* x (N, I) or tokens (N) -> y (N, F), what is wanted given and the other NULL. Never allocates,
- * locks or starts a thread. */
-FR_API void fr_network_step(const fr_network *network, const float *x, const int64_t *tokens,
-                            float *y);
-/* Reads tokens (T, N) without outputs. */
-FR_API void fr_network_read(const fr_network *network, int64_t steps, const int64_t *tokens);
-/* As fr_state_reorder, for all that belongs to a row. */
-FR_API void fr_network_reorder(const fr_network *network, const int64_t *indices, int64_t rows);
+typedef struct fr_graph {
+    int32_t num_operations, num_outputs;
+    const fr_operation *operations;
+    const int32_t *outputs; /* (num_outputs) places of operations */
+} fr_graph;
+
+typedef struct fr_network fr_network;
+
+/* 0 if there are no operations, too many, or no outputs. */
+FR_API size_t fr_network_size(const fr_graph *graph);
+/* Lays a network out; what the graph points to is copied, but not weights and arrays. NULL, or a
+ * sentence that says which operations do not fit each other; then there is no network. */
+FR_API const char *fr_network_create(const fr_graph *graph, void *memory, fr_network **network);
+/* The shape of an operation's value; returns 1 if it has one value for the whole sequence. */
+FR_API int fr_network_shape(const fr_network *network, int32_t operation, int32_t *length,
+                            int32_t *channels);
+/* Why the network cannot go step by step, a sentence, or NULL if it can; and the same for whole
+ * sequences. */
+FR_API const char *fr_network_step_error(const fr_network *network);
+FR_API const char *fr_network_run_error(const fr_network *network);
+
+/* What live streams carry: a slot each, of constant size, and memory for a step of all of them.
+ * `slot` (rows) picks slots by number, each at most once, in any order; NULL means the rows in
+ * their own order: at first slot n is row n, and fr_slots_reorder changes it. */
+typedef struct fr_slots fr_slots;
+
+FR_API size_t fr_slots_size(const fr_network *network, int64_t capacity);
+/* All slots are as after a reset. */
+FR_API fr_slots *fr_slots_create(const fr_network *network, int64_t capacity, void *memory);
+/* Returns slots to their first state: learned ones, else zeros. A source stays. */
+FR_API void fr_slots_reset(const fr_network *network, fr_slots *slots, int64_t rows,
+                           const int64_t *slot);
+/* `to` becomes a copy of `from`. */
+FR_API void fr_slots_copy(fr_slots *slots, int64_t from, int64_t to);
+/* Row n becomes a copy of what was row indices[n]; `rows`, from 1 to the capacity, is how many
+ * there are from now on. */
+FR_API void fr_slots_reorder(fr_slots *slots, const int64_t *indices, int64_t rows);
+FR_API int64_t fr_slots_rows(const fr_slots *slots);
+
+/* What a slot carries for an operation, in parts of (states, rows, width) floats: a stack's h and c
+ * (states: L * D), the inputs that a convolution along time still needs, oldest first, a previous
+ * value, the weights of attention (states: 1). 0 if there is no such part. */
+FR_API int fr_network_part(const fr_network *network, int32_t operation, int32_t part,
+                           int64_t *states, int64_t *width);
+FR_API void fr_slots_read(const fr_network *network, const fr_slots *slots, int32_t operation,
+                          int32_t part, int64_t rows, const int64_t *slot, float *values);
+/* NULL: as after a reset. */
+FR_API void fr_slots_write(const fr_network *network, fr_slots *slots, int32_t operation,
+                           int32_t part, int64_t rows, const int64_t *slot, const float *values);
+/* Which row of the memory rows look at; all slots begin with 0. */
+FR_API void fr_slots_look(const fr_network *network, fr_slots *slots, int32_t operation,
+                          int64_t rows, const int64_t *slot, const int64_t *sources);
+
+/* One step of some rows. inputs: for every FR_OP_INPUT and FR_OP_TOKENS, in the order of the
+ * operations, (rows, length * channels) floats or (rows) int64; outputs: (rows, width) for each, or
+ * NULL: not wanted. Never allocates, locks or starts a thread. */
+FR_API void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows,
+                            const int64_t *slot, const void *const *inputs, float *const *outputs);
+
+/* Steps over tokens (T, rows), the only input, of all rows in their order, without outputs. */
+FR_API void fr_network_read(const fr_network *network, fr_slots *slots, int64_t steps,
+                            const int64_t *tokens);
+
+/* Whole sequences of all rows, from what their slots carry, which they carry on. Step t of row n is
+ * element t * step_stride + n * row_stride of inputs and outputs; a pooled output is (rows, width).
+ */
+typedef struct fr_run {
+    int64_t steps, rows, step_stride, row_stride;
+    const int64_t *lengths; /* (rows) from 0 to steps, or NULL; outputs past them are 0 */
+    const void *const *inputs;
+    float *const *outputs;
+} fr_run;
+
+FR_API size_t fr_run_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads);
+FR_API void fr_network_run(const fr_network *network, fr_slots *slots, const fr_run *run,
+                           void *workspace, int32_t threads);
 
 /* ---- process ----------------------------------------------------------------------------- */
 

@@ -8,24 +8,20 @@
 extern "C" {
 #endif
 
-/* ---- decoding ---------------------------------------------------------------------------- */
+/* ---- sampling ---------------------------------------------------------------------------- */
 
-/* Draws one token per row from logits (rows, V), the first of equal ones coming before the others
- * wherever an order is needed. Row n is skipped if positions[n] < 0. In turn:
+/* How one token is drawn from a row of logits x (V), the first of equal ones coming before the
+ * others wherever an order is needed. In turn:
  *     temperature  w = exp((x - max x) / temperature); 0: the first largest x; infinity: w = 1
- * where x > -inf top_k        only the k largest x keep their w (0: all) top_p        only the
- * largest x whose w together reach this share of the sum (1: all) min_p        only w >= min_p (the
- * largest w is 1) typical_p    only those with the smallest | -ln p + sum p ln p | that together
- * reach this share (1: all) the draw     the first token, ids rising, up to which the sum of w
- * exceeds u * (sum of w) where u = fr_uniform(keys[n], positions[n]). Sums are in float64, ids
- * rising. tokens[n] is -1 if every x is -inf, -2 if `raw` holds a NaN or +inf; logprobs[n] is the
- * logarithm of the softmax of `raw`, with the bits of fr_log_softmax. */
+ *                  where x > -inf
+ *     top_k        only the k largest x keep their w (0: all)
+ *     top_p        only the largest x whose w together reach this share of the sum (1: all)
+ *     min_p        only w >= min_p (the largest w is 1)
+ *     typical_p    only those with the smallest | -ln p + sum p ln p | that together reach this
+ *                  share (1: all)
+ *     the draw     the first token, ids rising, up to which the sum of w exceeds u * (sum of w)
+ *                  where u = fr_uniform(key, position). Sums are in float64, ids rising. */
 typedef struct fr_sampling {
-    int64_t rows, classes;           /* V <= INT32_MAX */
-    const float *logits, *raw;       /* (rows, V); raw: before processors; may be logits */
-    const int64_t *keys, *positions; /* (rows) */
-    int64_t *tokens;                 /* (rows) */
-    float *logprobs;                 /* (rows) */
     float temperature, min_p;
     double top_p, typical_p;
     int64_t top_k;
@@ -34,64 +30,87 @@ typedef struct fr_sampling {
 /* The number in [0, 1), of 53 bits, that belongs to a position of the sequence `key`:
  * mix(mix(key) + (position + 1) 0x9e3779b97f4a7c15) / 2^64 with the mix of splitmix64. */
 FR_API double fr_uniform(int64_t key, int64_t position);
-FR_API size_t fr_sample_size(int64_t classes, int32_t threads); /* bytes of workspace */
-FR_API void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads);
 
-/* The best k of scores[row] + logprobs[row][token] (in float64) in each of G groups of rows: higher
- * sums, then lower rows, then lower tokens. Sums of -inf and NaN are not taken; what is missing at
- * the end of a group has row -1. With `branches` a row offers only so many, its most probable
- * tokens. */
-typedef struct fr_choice {
-    int64_t groups, classes, k;  /* G, V */
-    int64_t branches;            /* 0: any number */
-    const int64_t *first, *last; /* (G): rows of a group, first <= row < last */
-    const float *logprobs;       /* (rows, V) */
-    const double *scores;        /* (rows) */
-    double *best;                /* (G, k) sums, falling */
-    int64_t *best_rows, *tokens; /* (G, k) */
-} fr_choice;
+/* Draws for up to N rows, and a record of up to S steps. */
+typedef struct fr_sampler_plan {
+    fr_sampling how;
+    int64_t classes, capacity, steps; /* V <= INT32_MAX, N, S >= 1 */
+    int32_t threads;
+    int32_t has_processors; /* 1: `raw` and `logits` are two arrays */
+    const uint8_t *ends;    /* (V): whether a token may end a text; copied */
+} fr_sampler_plan;
 
-FR_API void fr_choose(const fr_choice *choice, int32_t threads);
-/* Every row of x (rows, V) becomes its log-softmax; returns the first that holds a NaN, or rows. */
-FR_API int64_t fr_normalize(int64_t rows, int64_t classes, float *x, int32_t threads);
+/* Arrays of a sampler, which are part of it. */
+typedef struct fr_sampled {
+    float *raw;            /* (N, V): what a network gave */
+    float *logits;         /* (N, V): what is drawn from, after processors */
+    int64_t *keys;         /* (N) */
+    int64_t *positions;    /* (N): of the next token in its sequence; < 0: the row is skipped */
+    const int64_t *tokens; /* (S + 1, N): row 0 what a run began with, row t + 1 drawn in step t */
+    const float *logprobs; /* (S + 1, N), row 0 unused */
+} fr_sampled;
 
-/* Sampling and beam search over the tokens of a network, for as long as nothing needs a decision:
- * until a token comes that may end a text, or a row that cannot go on. What was fed and found stays
- * in a record of (steps + 1, capacity) values: row 0 holds what to begin with, row t + 1 what step
- * t took. A run returns how many steps were decided. If these are fewer than `steps`, one more has
- * been made, and what it found (a draw in the next row, a search in its choice) waits: a caller
- * decides, reorders the state and begins anew. The network takes all of the V tokens that may be
- * found. */
-typedef struct fr_draws {
-    const fr_network *network;
-    fr_sampling *sampling; /* of all rows of the state; raw is where the network's logits go */
-    float *raw;            /* the same */
-    const uint8_t *ends;   /* (V): whether a token may end a text */
-    int64_t capacity;
-    int64_t *tokens;    /* (steps + 1, capacity); the last step's may be an end, or below 0 */
-    float *logprobs;    /* (steps + 1, capacity), row 0 unused */
-    int64_t *positions; /* sampling's; one more after every decided step */
-} fr_draws;
+typedef struct fr_sampler fr_sampler;
 
-FR_API int64_t fr_draw_steps(const fr_draws *draws, int64_t steps, void *workspace,
-                             int32_t threads);
+FR_API size_t fr_sampler_size(const fr_sampler_plan *plan);
+FR_API fr_sampler *fr_sampler_create(const fr_sampler_plan *plan, void *memory);
+FR_API fr_sampled fr_sampler_arrays(fr_sampler *sampler);
+/* One token for each of the first `rows` rows, into row 1 of the record: -1 if every x is -inf, -2
+ * if `raw` holds a NaN or +inf; logprobs is the logarithm of the softmax of `raw`, with the bits of
+ * fr_log_softmax. */
+FR_API void fr_sampler_draw(fr_sampler *sampler, int64_t rows);
+/* Feeds `tokens` (rows) to all rows of the slots and goes on for as long as nothing needs a
+ * decision: until a token comes that may end a text, or a row that cannot go on. Returns how many
+ * of `steps` <= S steps were decided. If these are fewer than `steps`, one more has been made, and
+ * what it drew waits in the next row of the record. The network takes all V tokens, its only
+ * input, and gives V logits, its only output; there are no processors. */
+FR_API int64_t fr_sampler_run(fr_sampler *sampler, const fr_network *network, fr_slots *slots,
+                              const int64_t *tokens, int64_t steps);
 
-/* G groups have one row each or `beams` rows each, group by group, and `beams` after every decided
- * step. */
-typedef struct fr_search {
-    const fr_network *network;
-    fr_choice *choice;     /* of the last step; its k is at least `beams` */
-    float *logits;         /* choice's logprobs */
-    int64_t *first, *last; /* choice's */
-    const uint8_t *ends;
-    int64_t beams, capacity;
-    int64_t *tokens, *parents; /* (steps + 1, capacity); parents: rows of the step before */
-    double *scores;            /* (steps + 1, capacity) sums of logprobs */
-    float *logprobs;           /* (steps + 1, capacity) */
-    int64_t nan_row; /* result: the first row of the waiting step that holds a NaN, or -1 */
-} fr_search;
+/* ---- beam search ------------------------------------------------------------------------- */
 
-FR_API int64_t fr_search_steps(fr_search *search, int64_t steps, int32_t threads);
+typedef struct fr_search_plan {
+    int64_t classes, capacity, steps; /* V, N rows of beams, S >= 1 */
+    int64_t groups;                   /* G: up to so many are searched in at once */
+    int64_t k;                        /* candidates of a group, at least `beams` */
+    int64_t beams;                    /* of every group in a run */
+    int64_t branches;                 /* a row offers only so many, its most probable; 0: all */
+    int32_t threads;
+    const uint8_t *ends; /* (V): whether a token may end a text; copied */
+} fr_search_plan;
+
+/* Arrays of a search, which are part of it. */
+typedef struct fr_searched {
+    float *logits;      /* (N, V): what a network gave, then their log-softmax */
+    double *scores;     /* (S + 1, N) sums of logprobs; row 0: of the rows that are there */
+    const double *best; /* (G, k) sums, falling */
+    const int64_t *rows,
+        *candidates;                 /* (G, k) of the best: their rows, -1: there is none; tokens */
+    const int64_t *tokens, *parents; /* (S + 1, N); parents: rows of the step before */
+    const float *logprobs;           /* (S + 1, N) */
+} fr_searched;
+
+typedef struct fr_search fr_search;
+
+FR_API size_t fr_search_size(const fr_search_plan *plan);
+FR_API fr_search *fr_search_create(const fr_search_plan *plan, void *memory);
+FR_API fr_searched fr_search_arrays(fr_search *search);
+/* The first `rows` rows of logits become their log-softmax; returns the first that holds a NaN, or
+ * rows. */
+FR_API int64_t fr_search_normalize(fr_search *search, int64_t rows);
+/* The best k of scores[row] + logprob (in float64) in each of `groups` groups of rows, group g
+ * being first[g] to last[g] - 1: higher sums, then lower rows, then lower tokens. Sums of -inf and
+ * NaN are not taken. */
+FR_API void fr_search_choose(fr_search *search, int64_t groups, const int64_t *first,
+                             const int64_t *last);
+/* As fr_sampler_run, for `groups` groups of one row each or of `beams` rows each, group by group,
+ * and `beams` after every decided step. If fewer than `steps` steps were decided, one more has been
+ * made, and its choice waits; *nan_row is its first row with a NaN, else -1. */
+FR_API int64_t fr_search_run(fr_search *search, const fr_network *network, fr_slots *slots,
+                             const int64_t *tokens, int64_t groups, int64_t steps,
+                             int64_t *nan_row);
+
+/* ---- constraints ------------------------------------------------------------------------- */
 
 /* Sets to -inf what an automaton does not allow: row n is in states[n] (< 0: free), whose tokens
  * stand, rising, from offsets[state] to offsets[state + 1], each with the number of tokens that are

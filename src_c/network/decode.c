@@ -1,6 +1,7 @@
 /* Decoding: from logits to tokens. One token is drawn per row, or the best continuations of several
  * rows are chosen; ties always go to the lower row, then to the lower token. */
-#include "../include/fastrnn_decode.h"
+#include "decode.h"
+
 #include "../kernels.h"
 #include "../time/team.h"
 
@@ -35,7 +36,7 @@ static size_t scratch_floats(int64_t classes) {
     return (size_t)(classes + FR_GROUP - 1) / FR_GROUP * FR_GROUP;
 }
 
-size_t fr_sample_size(int64_t classes, int32_t threads) {
+size_t fr_draw_size(int64_t classes, int32_t threads) {
     if (classes < 1 || classes > INT32_MAX || threads < 1) return 0;
     return 3 * sizeof(float) * scratch_floats(classes) *
            (size_t)(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS);
@@ -118,11 +119,12 @@ static void keep_first(const struct order *o, float *weights, int64_t V, int64_t
 }
 
 /* -ln p = ln(sum w) - d with d = ln w, so that | -ln p - entropy | = | mean d - d |. */
-static void keep_typical(const fr_sampling *s, const float *x, float max, struct scratch *scratch) {
+static void keep_typical(const struct fr_draw *s, const float *x, float max,
+                         struct scratch *scratch) {
     double sum = 0.0, mean = 0.0;
     for (int64_t i = 0; i < s->classes; i++) {
         if (!(scratch->weights[i] > 0.0f)) continue;
-        scratch->keys[i] = (x[i] - max) / s->temperature;
+        scratch->keys[i] = (x[i] - max) / s->how.temperature;
         sum += (double)scratch->weights[i];
         mean += (double)scratch->weights[i] * (double)scratch->keys[i];
     }
@@ -133,19 +135,19 @@ static void keep_typical(const fr_sampling *s, const float *x, float max, struct
         scratch->keys[i] = (float)(d < 0.0 ? d : -d);
     }
     const struct order order = {scratch->keys, 0.0f, 1.0f};
-    keep_first(&order, scratch->weights, s->classes, s->classes, s->typical_p, scratch->heap);
+    keep_first(&order, scratch->weights, s->classes, s->classes, s->how.typical_p, scratch->heap);
 }
 
-static void filter(const fr_sampling *s, const float *x, float max, struct scratch *scratch) {
+static void filter(const struct fr_draw *s, const float *x, float max, struct scratch *scratch) {
     const int64_t V = s->classes;
     float *weights = scratch->weights;
-    const struct order order = {x, max, s->temperature};
-    if (s->top_k > 0 && s->top_k < V)
-        keep_first(&order, weights, V, s->top_k, EVERYTHING, scratch->heap);
-    if (s->top_p < 1.0) keep_first(&order, weights, V, V, s->top_p, scratch->heap);
-    for (int64_t i = 0; s->min_p > 0.0f && i < V; i++)
-        weights[i] = weights[i] >= s->min_p ? weights[i] : 0.0f;
-    if (s->typical_p < 1.0) keep_typical(s, x, max, scratch);
+    const struct order order = {x, max, s->how.temperature};
+    if (s->how.top_k > 0 && s->how.top_k < V)
+        keep_first(&order, weights, V, s->how.top_k, EVERYTHING, scratch->heap);
+    if (s->how.top_p < 1.0) keep_first(&order, weights, V, V, s->how.top_p, scratch->heap);
+    for (int64_t i = 0; s->how.min_p > 0.0f && i < V; i++)
+        weights[i] = weights[i] >= s->how.min_p ? weights[i] : 0.0f;
+    if (s->how.typical_p < 1.0) keep_typical(s, x, max, scratch);
 }
 
 static int64_t draw(const float *weights, int64_t V, double u) {
@@ -162,16 +164,17 @@ static int64_t draw(const float *weights, int64_t V, double u) {
     return last;
 }
 
-static int64_t sample_row(const fr_sampling *s, const float *x, double u, struct scratch *scratch) {
+static int64_t sample_row(const struct fr_draw *s, const float *x, double u,
+                          struct scratch *scratch) {
     const struct fr_kernels *kernels = fr_active_kernels();
     const int64_t V = s->classes;
     float max = x[0];
     int64_t first = 0; /* of the largest ones */
     for (int64_t i = 0; (i = kernels->next_above(x, i, V, max)) < V;) max = x[first = i];
     if (!(max > -__builtin_inff())) return -1;
-    if (s->temperature == 0.0f) return first;
-    if (s->temperature < __builtin_inff()) {
-        kernels->weigh(x, scratch->weights, V, max, s->temperature);
+    if (s->how.temperature == 0.0f) return first;
+    if (s->how.temperature < __builtin_inff()) {
+        kernels->weigh(x, scratch->weights, V, max, s->how.temperature);
     } else {
         for (int64_t i = 0; i < V; i++)
             scratch->weights[i] = x[i] > -__builtin_inff() ? 1.0f : 0.0f;
@@ -181,13 +184,13 @@ static int64_t sample_row(const fr_sampling *s, const float *x, double u, struct
 }
 
 struct sample_call {
-    const fr_sampling *sampling;
+    const struct fr_draw *draw;
     float *memory;
 };
 
 static void sample_share(void *context, int share, int shares) {
     const struct sample_call *call = context;
-    const fr_sampling *s = call->sampling;
+    const struct fr_draw *s = call->draw;
     const size_t floats = scratch_floats(s->classes);
     float *memory = call->memory + (size_t)share * 3 * floats;
     struct scratch scratch = {memory, memory + floats, (int32_t *)(memory + 2 * floats)};
@@ -205,9 +208,9 @@ static void sample_share(void *context, int share, int shares) {
     }
 }
 
-void fr_sample(const fr_sampling *sampling, void *workspace, int32_t threads) {
-    struct sample_call call = {sampling, workspace};
-    fr_divide(sampling->rows * sampling->classes >= LEAST_WORK, threads, sample_share, &call);
+void fr_draw_rows(const struct fr_draw *draw, void *workspace, int32_t threads) {
+    struct sample_call call = {draw, workspace};
+    fr_divide(draw->rows * draw->classes >= LEAST_WORK, threads, sample_share, &call);
 }
 
 /* ---- beams ------------------------------------------------------------------------------- */
@@ -260,7 +263,7 @@ static int is_left_out(const struct branch *last, float value, int64_t token) {
 }
 
 /* Each round finds the next one; branches are few, as more than k of them leave nothing out. */
-static struct branch last_branch(const fr_choice *c, const float *x) {
+static struct branch last_branch(const struct fr_choice *c, const float *x) {
     const float all = -__builtin_inff();
     if (c->branches < 1 || c->branches >= c->k) return (struct branch){all, c->classes};
     struct branch last = {__builtin_inff(), c->classes};
@@ -275,7 +278,7 @@ static struct branch last_branch(const fr_choice *c, const float *x) {
 }
 
 /* Rows and tokens come in rising order, so that an equal sum never displaces what is there. */
-static int64_t enter_row(const fr_choice *c, const struct best *b, int64_t n, int64_t row) {
+static int64_t enter_row(const struct fr_choice *c, const struct best *b, int64_t n, int64_t row) {
     const struct fr_kernels *kernels = fr_active_kernels();
     const float *x = c->logprobs + row * c->classes;
     const double parent = c->scores[row];
@@ -294,7 +297,7 @@ static int64_t enter_row(const fr_choice *c, const struct best *b, int64_t n, in
 }
 
 static void choose_share(void *context, int share, int shares) {
-    const fr_choice *c = context;
+    const struct fr_choice *c = context;
     for (int64_t g = c->groups * share / shares; g < c->groups * (share + 1) / shares; g++) {
         const struct best b = {c->best + g * c->k, c->best_rows + g * c->k, c->tokens + g * c->k};
         int64_t n = 0;
@@ -307,7 +310,7 @@ static void choose_share(void *context, int share, int shares) {
     }
 }
 
-void fr_choose(const fr_choice *choice, int32_t threads) {
+void fr_choose(const struct fr_choice *choice, int32_t threads) {
     const int64_t work = choice->groups > 1 ? choice->groups * choice->classes : 0;
     fr_divide(work >= LEAST_WORK, threads, choose_share, (void *)choice);
 }

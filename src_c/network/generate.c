@@ -1,46 +1,182 @@
 /* Decoding over many steps: step, choose, go on, until a choice needs a decision that is not made
  * here. One call for many steps because whatever else runs between two of them finds the caches
  * full of weights. */
-#include "../include/fastrnn_decode.h"
+#include "decode.h"
+
+#include "../time/model.h"
+
+#include <string.h>
 
 /* ---- sampling ---------------------------------------------------------------------------- */
 
+struct fr_sampler {
+    fr_sampler_plan plan;
+    fr_sampled arrays;
+    uint8_t *ends;
+    int64_t *tokens;
+    float *logprobs;
+    void *workspace;
+};
+
+static fr_sampler *lay_out_sampler(const fr_sampler_plan *plan, struct fr_arena *arena) {
+    const size_t N = (size_t)plan->capacity, logits = fr_times(N, (size_t)plan->classes);
+    const size_t record = fr_times((size_t)plan->steps + 1, N);
+    fr_sampler *s = fr_take(arena, 1, sizeof *s), out = {.plan = *plan};
+    out.arrays.raw = fr_take(arena, logits, sizeof(float));
+    out.arrays.logits =
+        plan->has_processors ? fr_take(arena, logits, sizeof(float)) : out.arrays.raw;
+    out.arrays.keys = fr_take(arena, N, sizeof(int64_t));
+    out.arrays.positions = fr_take(arena, N, sizeof(int64_t));
+    out.arrays.tokens = out.tokens = fr_take(arena, record, sizeof *out.tokens);
+    out.arrays.logprobs = out.logprobs = fr_take(arena, record, sizeof *out.logprobs);
+    out.ends = fr_take(arena, (size_t)plan->classes, sizeof *out.ends);
+    out.workspace = fr_take(arena, fr_draw_size(plan->classes, plan->threads), 1);
+    if (s) *s = out;
+    return s;
+}
+
+size_t fr_sampler_size(const fr_sampler_plan *plan) {
+    if (fr_draw_size(plan->classes, plan->threads) == 0 || plan->capacity < 0 || plan->steps < 1)
+        return 0;
+    struct fr_arena arena = {NULL, 0};
+    lay_out_sampler(plan, &arena);
+    return fr_used(&arena);
+}
+
+fr_sampler *fr_sampler_create(const fr_sampler_plan *plan, void *memory) {
+    const size_t size = fr_sampler_size(plan);
+    if (size == 0) return NULL;
+    struct fr_arena arena = {memory, 0};
+    memset(memory, 0, size);
+    fr_sampler *s = lay_out_sampler(plan, &arena);
+    memcpy(s->ends, plan->ends, (size_t)plan->classes);
+    return s;
+}
+
+fr_sampled fr_sampler_arrays(fr_sampler *sampler) { return sampler->arrays; }
+
+/* Into row `at` of the record. */
+static void draw(fr_sampler *s, int64_t rows, int64_t at) {
+    const struct fr_draw call = {
+        .rows = rows,
+        .classes = s->plan.classes,
+        .logits = s->arrays.logits,
+        .raw = s->arrays.raw,
+        .keys = s->arrays.keys,
+        .positions = s->arrays.positions,
+        .tokens = s->tokens + at * s->plan.capacity,
+        .logprobs = s->logprobs + at * s->plan.capacity,
+        .how = s->plan.how,
+    };
+    fr_draw_rows(&call, s->workspace, s->plan.threads);
+}
+
+void fr_sampler_draw(fr_sampler *sampler, int64_t rows) { draw(sampler, rows, 1); }
+
 /* A row that was skipped has no token. */
-static int goes_on(const fr_draws *d, const int64_t *tokens, int64_t rows) {
+static int goes_on(const fr_sampler *s, int64_t at, int64_t rows) {
+    const int64_t *tokens = s->tokens + at * s->plan.capacity;
     for (int64_t n = 0; n < rows; n++) {
-        if (d->positions[n] < 0 || tokens[n] < 0 || d->ends[tokens[n]]) return 0;
+        if (s->arrays.positions[n] < 0 || tokens[n] < 0 || s->ends[tokens[n]]) return 0;
     }
     return 1;
 }
 
-int64_t fr_draw_steps(const fr_draws *d, int64_t steps, void *workspace, int32_t threads) {
-    const int64_t rows = fr_state_rows(d->network->state);
-    fr_sampling call = *d->sampling;
-    call.rows = rows;
+int64_t fr_sampler_run(fr_sampler *s, const fr_network *network, fr_slots *slots,
+                       const int64_t *tokens, int64_t steps) {
+    const int64_t rows = fr_slots_rows(slots);
+    float *const outputs[] = {s->arrays.raw};
+    memcpy(s->tokens, tokens, (size_t)rows * sizeof *tokens);
     for (int64_t t = 0; t < steps; t++) {
-        fr_network_step(d->network, NULL, d->tokens + t * d->capacity, d->raw);
-        call.tokens = d->tokens + (t + 1) * d->capacity;
-        call.logprobs = d->logprobs + (t + 1) * d->capacity;
-        fr_sample(&call, workspace, threads);
-        if (!goes_on(d, call.tokens, rows)) return t;
-        for (int64_t n = 0; n < rows; n++) d->positions[n]++;
+        const void *const inputs[] = {s->tokens + t * s->plan.capacity};
+        fr_network_step(network, slots, rows, NULL, inputs, outputs);
+        draw(s, rows, t + 1);
+        if (!goes_on(s, t + 1, rows)) return t;
+        for (int64_t n = 0; n < rows; n++) s->arrays.positions[n]++;
     }
     return steps;
 }
 
 /* ---- beam search ------------------------------------------------------------------------- */
 
+struct fr_search {
+    fr_search_plan plan;
+    fr_searched arrays;
+    struct fr_choice choice; /* of the last step */
+    uint8_t *ends;
+    int64_t *first, *last, *tokens, *parents;
+    float *logprobs;
+};
+
+static fr_search *lay_out_search(const fr_search_plan *plan, struct fr_arena *arena) {
+    const size_t N = (size_t)plan->capacity, G = (size_t)plan->groups;
+    const size_t record = fr_times((size_t)plan->steps + 1, N), best = fr_times(G, (size_t)plan->k);
+    fr_search *s = fr_take(arena, 1, sizeof *s), out = {.plan = *plan};
+    struct fr_choice *c = &out.choice;
+    fr_searched *a = &out.arrays;
+    c->classes = plan->classes, c->k = plan->k, c->branches = plan->branches;
+    c->logprobs = a->logits = fr_take(arena, fr_times(N, (size_t)plan->classes), sizeof(float));
+    c->scores = a->scores = fr_take(arena, record, sizeof(double));
+    a->best = c->best = fr_take(arena, best, sizeof(double));
+    a->rows = c->best_rows = fr_take(arena, best, sizeof(int64_t));
+    a->candidates = c->tokens = fr_take(arena, best, sizeof(int64_t));
+    c->first = out.first = fr_take(arena, G, sizeof(int64_t));
+    c->last = out.last = fr_take(arena, G, sizeof(int64_t));
+    a->tokens = out.tokens = fr_take(arena, record, sizeof(int64_t));
+    a->parents = out.parents = fr_take(arena, record, sizeof(int64_t));
+    a->logprobs = out.logprobs = fr_take(arena, record, sizeof(float));
+    out.ends = fr_take(arena, (size_t)plan->classes, sizeof *out.ends);
+    if (s) *s = out;
+    return s;
+}
+
+size_t fr_search_size(const fr_search_plan *plan) {
+    if (plan->classes < 1 || plan->classes > INT32_MAX || plan->capacity < 1 || plan->steps < 1 ||
+        plan->groups < 1 || plan->beams < 1 || plan->k < plan->beams || plan->branches < 0)
+        return 0;
+    struct fr_arena arena = {NULL, 0};
+    lay_out_search(plan, &arena);
+    return fr_used(&arena);
+}
+
+fr_search *fr_search_create(const fr_search_plan *plan, void *memory) {
+    const size_t size = fr_search_size(plan);
+    if (size == 0) return NULL;
+    struct fr_arena arena = {memory, 0};
+    memset(memory, 0, size);
+    fr_search *s = lay_out_search(plan, &arena);
+    memcpy(s->ends, plan->ends, (size_t)plan->classes);
+    return s;
+}
+
+fr_searched fr_search_arrays(fr_search *search) { return search->arrays; }
+
+int64_t fr_search_normalize(fr_search *s, int64_t rows) {
+    return fr_normalize(rows, s->plan.classes, s->arrays.logits, s->plan.threads);
+}
+
+static void choose(fr_search *s, int64_t groups, const double *scores) {
+    s->choice.groups = groups, s->choice.scores = scores;
+    fr_choose(&s->choice, s->plan.threads);
+}
+
+void fr_search_choose(fr_search *s, int64_t groups, const int64_t *first, const int64_t *last) {
+    memcpy(s->first, first, (size_t)groups * sizeof *first);
+    memcpy(s->last, last, (size_t)groups * sizeof *last);
+    choose(s, groups, s->arrays.scores);
+}
+
 /* The next rows are the first `beams` candidates of every group, if no choice is left to make: all
- * of them are there, and none may end its text. */
-static int take_candidates(const fr_search *s, int64_t *tokens, int64_t *parents, double *scores,
-                           float *logprobs) {
-    const fr_choice *c = s->choice;
-    int64_t n = 0;
+ * of them are there, and none may end its text. Into record row `at`. */
+static int take_candidates(fr_search *s, int64_t at) {
+    const struct fr_choice *c = &s->choice;
+    int64_t n = at * s->plan.capacity;
     for (int64_t g = 0; g < c->groups; g++) {
-        for (int64_t i = g * c->k; i < g * c->k + s->beams; i++, n++) {
+        for (int64_t i = g * c->k; i < g * c->k + s->plan.beams; i++, n++) {
             if (c->best_rows[i] < 0 || s->ends[c->tokens[i]]) return 0;
-            tokens[n] = c->tokens[i], parents[n] = c->best_rows[i], scores[n] = c->best[i];
-            logprobs[n] = c->logprobs[c->best_rows[i] * c->classes + c->tokens[i]];
+            s->tokens[n] = c->tokens[i], s->parents[n] = c->best_rows[i];
+            s->arrays.scores[n] = c->best[i];
+            s->logprobs[n] = c->logprobs[c->best_rows[i] * c->classes + c->tokens[i]];
         }
     }
     return 1;
@@ -52,28 +188,27 @@ static int is_same_order(const int64_t *indices, int64_t count, int64_t rows) {
     return n == count && count == rows;
 }
 
-int64_t fr_search_steps(fr_search *s, int64_t steps, int32_t threads) {
-    fr_choice *c = s->choice;
-    s->nan_row = -1;
+int64_t fr_search_run(fr_search *s, const fr_network *network, fr_slots *slots,
+                      const int64_t *tokens, int64_t groups, int64_t steps, int64_t *nan_row) {
+    float *const outputs[] = {s->arrays.logits};
+    *nan_row = -1;
+    memcpy(s->tokens, tokens, (size_t)fr_slots_rows(slots) * sizeof *tokens);
     for (int64_t t = 0; t < steps; t++) {
-        const int64_t at = t * s->capacity, next = at + s->capacity;
-        const int64_t rows = fr_state_rows(s->network->state), each = rows / c->groups,
-                      taken = c->groups * s->beams;
-        fr_network_step(s->network, NULL, s->tokens + at, s->logits);
-        const int64_t nan_row = fr_normalize(rows, c->classes, s->logits, threads);
-        if (nan_row < rows) {
-            s->nan_row = nan_row;
+        const int64_t at = t * s->plan.capacity, next = at + s->plan.capacity;
+        const int64_t rows = fr_slots_rows(slots), each = rows / groups,
+                      taken = groups * s->plan.beams;
+        const void *const inputs[] = {s->tokens + at};
+        fr_network_step(network, slots, rows, NULL, inputs, outputs);
+        const int64_t nan = fr_search_normalize(s, rows);
+        if (nan < rows) {
+            *nan_row = nan;
             return t;
         }
-        for (int64_t g = 0; g < c->groups; g++) s->first[g] = g * each, s->last[g] = (g + 1) * each;
-        c->scores = s->scores + at;
-        fr_choose(c, threads);
-        if (!take_candidates(s, s->tokens + next, s->parents + next, s->scores + next,
-                             s->logprobs + next))
-            return t;
-        if (!is_same_order(s->parents + next, taken, rows)) {
-            fr_network_reorder(s->network, s->parents + next, taken);
-        }
+        for (int64_t g = 0; g < groups; g++) s->first[g] = g * each, s->last[g] = (g + 1) * each;
+        choose(s, groups, s->arrays.scores + at);
+        if (!take_candidates(s, t + 1)) return t;
+        if (!is_same_order(s->parents + next, taken, rows))
+            fr_slots_reorder(slots, s->parents + next, taken);
     }
     return steps;
 }

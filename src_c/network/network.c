@@ -1,98 +1,193 @@
-/* A stream with what comes before and behind it: tokens, attention over a memory, a head. */
-#include "../include/fastrnn.h"
-#include "../ops/activation.h"
+/* Networks: operations laid out once, with a place for every value and every state. */
+#include "network.h"
 
 #include <string.h>
 
-/* h~ = tanh(W_c [context; h]) of all rows, into hidden. */
-static void attend(fr_look *l, int64_t rows, const float *h, int64_t h_stride) {
-    fr_attention *a = &l->attention;
-    const size_t M = (size_t)a->features, R = (size_t)l->units, width = M + R;
-    a->rows = rows;
-    fr_linear_forward(l->query, rows, h, h_stride, l->queries, a->size, 1);
-    fr_attend(a, 1);
-    for (size_t n = 0; n < (size_t)rows; n++) {
-        memcpy(l->joined + n * width, a->context + n * M, M * sizeof *h);
-        memcpy(l->joined + n * width + M, h + n * (size_t)h_stride, R * sizeof *h);
-    }
-    fr_linear_forward(l->combine, rows, l->joined, (int64_t)width, l->hidden, l->units, 1);
-    const fr_activation squash = {.function = FR_ACTIVATION_tanh,
-                                  .rows = rows,
-                                  .size = l->units,
-                                  .x = l->hidden,
-                                  .y = l->hidden};
-    fr_activate(&squash, 1);
-}
+/* ---- which operations run, and where their values stand ----------------------------------- */
 
-/* Input feeding: [embedding; h~ of the step before]. */
-static const float *fed_inputs(const fr_network *n, int64_t rows, const int64_t *tokens) {
-    const fr_look *l = n->look;
-    const size_t R = (size_t)l->units, E = (size_t)l->fed_size, width = E + R;
-    for (size_t i = 0; i < (size_t)rows; i++) {
-        memcpy(l->inputs + i * width, n->embedding + (size_t)tokens[i] * E, E * sizeof *l->inputs);
-        memcpy(l->inputs + i * width + E, l->hidden + i * R, R * sizeof *l->inputs);
-    }
-    return l->inputs;
-}
-
-static void step_layers(const fr_network *n, int64_t rows, const float *x, const int64_t *tokens,
-                        float *y) {
-    if (!tokens) fr_step(n->model, n->state, x, y);
-    else if (n->look && n->look->inputs)
-        fr_step(n->model, n->state, fed_inputs(n, rows, tokens), y);
-    else if (n->table) fr_step_tokens(n->model, n->state, n->table, tokens, y);
-    else fr_step_embedded(n->model, n->state, n->embedding, tokens, y);
-}
-
-/* y (N, outputs): what is listed from `from` (N, K), -inf elsewhere. */
-static void spread(const fr_network *n, int64_t rows, const float *from, float *y) {
-    for (int64_t i = 0; i < rows; i++, y += n->outputs, from += n->num_listed) {
-        for (int32_t v = 0; v < n->outputs; v++) y[v] = -__builtin_inff();
-        for (int32_t k = 0; k < n->num_listed; k++) y[n->listed[k]] = from[k];
+static void mark_carried(struct fr_network *n) {
+    for (int32_t i = n->num_operations - 1; i >= 0; i--) {
+        struct operation *o = &n->operations[i];
+        o->is_carried |= fr_operation_state(o) != 0;
+        for (int32_t k = 0; o->is_carried && k < o->given.num_inputs; k++)
+            n->operations[o->given.inputs[k]].is_carried = 1;
     }
 }
 
-void fr_network_step(const fr_network *n, const float *x, const int64_t *tokens, float *y) {
-    const int64_t rows = fr_state_rows(n->state);
-    step_layers(n, rows, x, tokens, n->head ? NULL : y);
-    const float *h = fr_state_output(n->model, n->state, 0);
-    int64_t stride = rows > 1 ? fr_state_output(n->model, n->state, 1) - h : 0;
-    if (n->look && (y || n->look->inputs)) {
-        attend(n->look, rows, h, stride);
-        h = n->look->hidden, stride = n->look->units;
-    }
-    if (!n->head || !y) return;
-    if (n->listed) {
-        fr_linear_forward(n->head, rows, h, stride, n->short_outputs, n->num_listed, 1);
-        spread(n, rows, n->short_outputs, y);
-    } else {
-        fr_linear_forward(n->head, rows, h, stride, y, n->outputs, 1);
+/* Until nothing changes: a previous value is of a later operation, which others lead to. */
+static void mark_all_carried(struct fr_network *n) {
+    for (int32_t before = -1, now = 0; before != now;) {
+        before = now, now = 0;
+        mark_carried(n);
+        for (int32_t i = 0; i < n->num_operations; i++) now += n->operations[i].is_carried;
     }
 }
 
-void fr_network_read(const fr_network *n, int64_t steps, const int64_t *tokens) {
-    for (int64_t t = 0; t < steps; t++)
-        fr_network_step(n, NULL, tokens + t * fr_state_rows(n->state), NULL);
-}
-
-/* What is copied row by row meets in memory that is free between two steps. */
-static void reorder_look(fr_look *l, const int64_t *indices, int64_t rows) {
-    const size_t R = (size_t)l->units, S = (size_t)l->attention.positions, N = (size_t)rows;
-    int64_t *sources = l->spare_sources;
-    float *weights = l->spare_weights;
-    for (size_t n = 0; n < N; n++) {
-        const size_t from = (size_t)indices[n];
-        sources[n] = l->sources[from];
-        memcpy(l->joined + n * R, l->hidden + from * R, R * sizeof *weights);
-        memcpy(weights + n * S, l->attention.weights + from * S, S * sizeof *weights);
+static int is_kept_for_next(const struct fr_network *n, int32_t at) {
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        const fr_operation *g = &n->operations[i].given;
+        if (g->kind == FR_OP_PREVIOUS && g->inputs[0] == at) return 1;
     }
-    memcpy(l->sources, sources, N * sizeof *sources);
-    memcpy(l->hidden, l->joined, N * R * sizeof *weights);
-    l->spare_weights = l->attention.weights;
-    l->attention.weights = weights;
+    return 0;
 }
 
-void fr_network_reorder(const fr_network *n, const int64_t *indices, int64_t rows) {
-    fr_state_reorder(n->model, n->state, indices, rows);
-    if (n->look) reorder_look(n->look, indices, rows);
+/* The last operation that reads value `at`. */
+static int32_t last_reader(const struct fr_network *n, int32_t at) {
+    int32_t last = at;
+    if (is_kept_for_next(n, at)) return n->num_operations;
+    for (int32_t i = at + 1; i < n->num_operations; i++) {
+        const fr_operation *g = &n->operations[i].given;
+        for (int32_t k = 0; k < g->num_inputs && g->kind != FR_OP_PREVIOUS; k++)
+            if (g->inputs[k] == at) last = i;
+    }
+    return last;
+}
+
+/* Values share buffers: one that nobody reads any more is free for the next value. */
+static void assign_buffers(struct fr_network *n, int32_t *busy_until) {
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        struct operation *o = &n->operations[i];
+        int32_t b = 0;
+        while (b < n->num_buffers && busy_until[b] >= i) b++;
+        if (b == n->num_buffers) n->buffer_size[n->num_buffers++] = 0;
+        o->buffer = b;
+        busy_until[b] = last_reader(n, i);
+        if (n->buffer_size[b] < o->width) n->buffer_size[b] = o->width;
+    }
+}
+
+/* ---- creation ---------------------------------------------------------------------------- */
+
+static fr_network *take_network(const fr_graph *graph, struct fr_arena *arena) {
+    const size_t count = (size_t)graph->num_operations;
+    fr_network *n = fr_take(arena, 1, sizeof *n), out = {0};
+    out.num_operations = graph->num_operations, out.num_outputs = graph->num_outputs;
+    out.operations = fr_take(arena, count, sizeof *out.operations);
+    out.inputs = fr_take(arena, count, sizeof *out.inputs);
+    out.outputs = fr_take(arena, (size_t)graph->num_outputs, sizeof *out.outputs);
+    out.buffer_size = fr_take(arena, count, sizeof *out.buffer_size);
+    if (n) *n = out;
+    return n;
+}
+
+static void copy_inputs(const fr_operation *given, struct operation *o, struct fr_arena *arena) {
+    const size_t count = (size_t)given->num_inputs;
+    int32_t *inputs = fr_take(arena, count, sizeof *inputs);
+    if (!arena->base) return;
+    if (count) memcpy(inputs, given->inputs, count * sizeof *inputs);
+    o->given.inputs = inputs;
+}
+
+/* What can be told before there is memory for shapes. */
+static const char *check_counts(const fr_graph *graph) {
+    if (graph->num_operations < 1 || graph->num_operations > FR_MAX_OPERATIONS)
+        return "a network has 1 to 4096 operations";
+    if (graph->num_outputs < 1 || graph->num_outputs > graph->num_operations || !graph->outputs)
+        return "a network has at least one output";
+    for (int32_t i = 0; i < graph->num_operations; i++) {
+        const fr_operation *g = &graph->operations[i];
+        if (g->num_inputs < 0 || g->num_inputs > FR_MAX_OPERATIONS || (g->num_inputs && !g->inputs))
+            return "inputs are missing";
+    }
+    return NULL;
+}
+
+static const char *take_outputs(const fr_graph *graph, fr_network *n) {
+    for (int32_t i = 0; i < graph->num_outputs; i++) {
+        const int32_t at = n->outputs[i] = graph->outputs[i];
+        if (at < 0 || at >= n->num_operations) return "an output is no operation";
+        struct operation *o = &n->operations[at];
+        if (o->given.kind == FR_OP_INPUT || o->given.kind == FR_OP_TOKENS || o->output >= 0)
+            return "an output is an input, or another output too";
+        o->output = i;
+    }
+    return NULL;
+}
+
+static const char *check_previous(fr_network *n) {
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        const struct operation *o = &n->operations[i];
+        if (o->given.kind != FR_OP_PREVIOUS) continue;
+        n->has_previous = 1;
+        const struct operation *of = fr_input_of(n, o, 0);
+        if (of->length != o->length || of->channels != o->channels || of->at_end)
+            return "a previous value has another shape than what it is of";
+    }
+    return NULL;
+}
+
+static const char *take_operations(const fr_graph *graph, fr_network *n, struct fr_arena *arena) {
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        struct operation *o = &n->operations[i];
+        const char *error = fr_shape_operation(n->operations, graph, i, o);
+        if (error) return error;
+        copy_inputs(&graph->operations[i], o, arena);
+        o->place = i, o->port = -1;
+        if (o->given.kind == FR_OP_INPUT || o->given.kind == FR_OP_TOKENS) {
+            n->inputs[n->num_inputs] = i;
+            o->port = n->num_inputs++;
+        }
+        o->state = n->slot_size;
+        const size_t floats = fr_operation_state(o) + FR_GROUP - 1;
+        if (__builtin_add_overflow(n->slot_size, floats / FR_GROUP * FR_GROUP, &n->slot_size))
+            return "a slot is too large";
+    }
+    const char *error = take_outputs(graph, n);
+    return error ? error : check_previous(n);
+}
+
+size_t fr_network_size(const fr_graph *graph) {
+    if (check_counts(graph)) return 0;
+    struct fr_arena arena = {NULL, 0};
+    take_network(graph, &arena);
+    for (int32_t i = 0; i < graph->num_operations; i++)
+        copy_inputs(&graph->operations[i], NULL, &arena);
+    fr_take(&arena, (size_t)graph->num_operations, sizeof(int32_t));
+    return fr_used(&arena);
+}
+
+const char *fr_network_create(const fr_graph *graph, void *memory, fr_network **network) {
+    const char *error = check_counts(graph);
+    *network = NULL;
+    if (error) return error;
+    struct fr_arena arena = {memory, 0};
+    memset(memory, 0, fr_network_size(graph));
+    fr_network *n = take_network(graph, &arena);
+    error = take_operations(graph, n, &arena);
+    if (error) return error;
+    mark_all_carried(n);
+    assign_buffers(n, fr_take(&arena, (size_t)n->num_operations, sizeof(int32_t)));
+    *network = n;
+    return NULL;
+}
+
+/* ---- what others ask ---------------------------------------------------------------------- */
+
+int fr_network_shape(const fr_network *network, int32_t operation, int32_t *length,
+                     int32_t *channels) {
+    const struct operation *o = &network->operations[operation];
+    *length = o->length, *channels = o->channels;
+    return o->at_end;
+}
+
+const char *fr_network_step_error(const fr_network *n) {
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        const fr_operation *g = &n->operations[i].given;
+        if (g->kind == FR_OP_RECURRENT && g->model->shape.num_directions == 2)
+            return "a bidirectional layer needs the whole sequence";
+        if (g->kind == FR_OP_CONV_TIME && !fr_conv_continues(fr_conv_shape_of(g->conv)))
+            return "a convolution that reads steps to come needs the whole sequence";
+        if (g->kind == FR_OP_POOL || g->kind == FR_OP_FLIP)
+            return "pooling and flipping need the whole sequence";
+    }
+    return NULL;
+}
+
+const char *fr_network_run_error(const fr_network *n) {
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        const int32_t kind = n->operations[i].given.kind;
+        if (kind == FR_OP_PREVIOUS || kind == FR_OP_ATTEND)
+            return "a network that reads its own results or a memory goes step by step";
+    }
+    return NULL;
 }

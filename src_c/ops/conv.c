@@ -64,6 +64,8 @@ fr_conv *fr_conv_create(const fr_conv_shape *shape, void *memory) {
     return lay_out(shape, &arena);
 }
 
+const fr_conv_shape *fr_conv_shape_of(const fr_conv *conv) { return &conv->shape; }
+
 /* PyTorch's (O, C / g, K) has k fastest, a window c. */
 void fr_pack_conv(const fr_conv_shape *s, const struct fr_matrix *maps, int backwards,
                   const float *weight) {

@@ -46,6 +46,8 @@ fr_conv *fr_conv_create(const fr_conv_shape *shape, void *memory);
 /* Packs weight (O, C / g, K) and bias (O), NULL: none. */
 void fr_conv_load(fr_conv *conv, const float *weight, const float *bias);
 
+const fr_conv_shape *fr_conv_shape_of(const fr_conv *conv);
+
 /* ---- whole signals ----------------------------------------------------------------------- */
 
 /* S signals of L positions. Strides are in floats; the channels of a vector lie together. */

@@ -1,5 +1,6 @@
 /* The linear map y = x W^T + b: output layers over the same packed blocks and tiles as the cells.
  */
+#include "linear.h"
 #include "../time/model.h"
 #include "../time/team.h"
 #include "outer.h"
@@ -49,19 +50,24 @@ struct call {
     int64_t rows, x_stride, y_stride;
 };
 
-static void run(const struct call *c, int64_t first, int64_t last, int32_t begin, int32_t end) {
+void fr_linear_rows(const struct fr_matrix *matrix, int64_t first, int64_t last, const float *x,
+                    int64_t x_stride, float *y, int64_t y_stride, int32_t begin, int32_t end) {
     const float *in[TOGETHER];
     float *out[TOGETHER];
     for (int64_t row = first; row < last; row += TOGETHER) {
         const int64_t count = last - row < TOGETHER ? last - row : TOGETHER;
         for (int64_t r = 0; r < count; r++) {
-            in[r] = c->x + (row + r) * c->x_stride;
-            out[r] = c->y + (row + r) * c->y_stride;
+            in[r] = x + (row + r) * x_stride;
+            out[r] = y + (row + r) * y_stride;
         }
-        const struct fr_product product = {c->matrix,       in,           out, count, begin, end,
+        const struct fr_product product = {matrix,          in,           out, count, begin, end,
                                            .accumulate = 0, .reversed = 0};
         fr_active_kernels()->product(&product);
     }
+}
+
+static void run(const struct call *c, int64_t first, int64_t last, int32_t begin, int32_t end) {
+    fr_linear_rows(c->matrix, first, last, c->x, c->x_stride, c->y, c->y_stride, begin, end);
 }
 
 static void run_share(void *context, int share, int shares) {

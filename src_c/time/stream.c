@@ -1,50 +1,200 @@
-/* Streams: one time step of a whole stack, on memory that was laid out once. The h of all layers
- * exists twice, for the units of a layer read the old h of each other while they write the new. */
-#include "model.h"
+/* Streams: one time step of a whole stack, on memory that was laid out once. */
+#include "stream.h"
 #include "team.h"
 
 #include <string.h>
 
 struct fr_state {
-    int32_t rows;     /* in use */
-    int32_t capacity; /* N: rows that there is room for */
-    int32_t newest;   /* which of the two h is current */
-    size_t h_stride, c_stride;
-    float *h[2];   /* (L, N, h_stride) */
-    float *c;      /* (L, N, c_stride), LSTM */
-    float **saved; /* (N) -> (blocks, slots, U), cells with two phases */
-    float *u;      /* (N, blocks * U): r * h0, or an LSTM's output before its projection */
-    const float **in, **h0, **gates;
-    float **h1, **out, **c_rows;
+    struct fr_rows rows;
+    struct fr_stack_slot layout;
+    struct fr_step_memory memory;
 };
+
+enum { HEADER = FR_GROUP }; /* floats before the first layer of a slot */
 
 static size_t padded(int64_t n) { return (size_t)((n + FR_GROUP - 1) / FR_GROUP * FR_GROUP); }
 
-static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *arena) {
-    const fr_shape *s = &model->shape;
-    const struct fr_layer *l = &model->layers[0];
-    const fr_cell_info *cell = &fr_cells[s->cell].info;
-    const size_t N = (size_t)rows, L = (size_t)s->num_layers, unit_row = fr_unit_row(l);
-    fr_state *state = fr_take(arena, 1, sizeof *state);
-    fr_state out = {.rows = (int32_t)rows,
-                    .capacity = (int32_t)rows,
-                    .h_stride = padded(fr_output_size(s)),
-                    .c_stride = unit_row};
-    for (int i = 0; i < 2; i++) out.h[i] = fr_take(arena, L * N * out.h_stride, sizeof(float));
-    if (cell->states == 2) out.c = fr_take(arena, L * N * unit_row, sizeof(float));
-    if (cell->phases == 2) {
-        float *gates = fr_take(arena, N * fr_gate_row(l), sizeof(float));
-        out.saved = fr_take(arena, N, sizeof *out.saved);
-        for (size_t n = 0; state && n < N; n++) out.saved[n] = gates + n * fr_gate_row(l);
+static int32_t *newest_of(float *slot) { return (int32_t *)slot; }
+
+/* ---- rows of slots ----------------------------------------------------------------------- */
+
+void fr_lay_out_rows(struct fr_rows *rows, size_t floats, int64_t capacity,
+                     struct fr_arena *arena) {
+    const size_t N = (size_t)capacity;
+    const struct fr_arena start = *arena;
+    struct fr_rows out = {.count = (int32_t)capacity, .capacity = (int32_t)capacity};
+    fr_take(arena, floats, sizeof(float));
+    out.stride = arena->used - start.used;
+    if (out.stride % 4096 == 0) out.stride += FR_ALIGNMENT; /* slots would share their sets of L1 */
+    *arena = start;
+    out.base = fr_take(arena, N, out.stride);
+    out.slot = fr_take(arena, N, sizeof *out.slot);
+    out.spare = fr_take(arena, N, sizeof *out.spare);
+    out.taken = fr_take(arena, N, sizeof *out.taken);
+    if (!arena->base) return;
+    for (int64_t n = 0; n < capacity; n++) out.slot[n] = fr_slot_at(&out, n);
+    *rows = out;
+}
+
+static size_t number_of(const struct fr_rows *rows, const float *slot) {
+    return (size_t)((const char *)slot - rows->base) / rows->stride;
+}
+
+void fr_reorder_rows(struct fr_rows *rows, const int64_t *indices, int64_t count) {
+    float **old = rows->slot, **new = rows->spare;
+    memset(rows->taken, 0, (size_t)rows->capacity);
+    for (int64_t n = 0; n < count; n++) {
+        uint8_t *taken = &rows->taken[number_of(rows, old[indices[n]])];
+        new[n] = *taken ? NULL : old[indices[n]];
+        *taken = 1;
     }
-    if (cell->phases == 2 || s->proj_size) out.u = fr_take(arena, N * unit_row, sizeof(float));
+    size_t next = 0; /* all free slots stand from here on */
+    for (int64_t n = 0; n < count; n++) {
+        if (new[n]) continue;
+        while (rows->taken[next]) next++;
+        new[n] = fr_slot_at(rows, (int64_t)next++);
+        memcpy(new[n], old[indices[n]], rows->stride);
+    }
+    rows->slot = new, rows->spare = old, rows->count = (int32_t)count;
+}
+
+/* ---- the slot of a stack ----------------------------------------------------------------- */
+
+struct fr_stack_slot fr_lay_out_slot(const fr_model *model) {
+    const fr_shape *s = &model->shape;
+    struct fr_stack_slot out = {.states = (int64_t)s->num_layers * s->num_directions,
+                                .h_stride = padded(fr_output_size(s)),
+                                .c_stride = fr_unit_row(&model->layers[0])};
+    out.layer = 2 * out.h_stride + (fr_cells[s->cell].info.states == 2 ? out.c_stride : 0);
+    out.floats = HEADER + (size_t)out.states * out.layer;
+    return out;
+}
+
+static float *layer_of(const struct fr_stack_slot *layout, float *slot, int64_t layer) {
+    return slot + HEADER + (size_t)layer * layout->layer;
+}
+
+/* Where a part of a layer is now. */
+static float *part_of(const struct fr_stack_slot *layout, float *slot, int64_t layer,
+                      int32_t part) {
+    const size_t which = part ? 2 : (size_t)*newest_of(slot);
+    return layer_of(layout, slot, layer) + which * layout->h_stride;
+}
+
+void fr_write_part(const fr_model *model, int32_t part, int64_t rows, float *const *slot,
+                   const float *values, int repeated) {
+    const struct fr_stack_slot layout = fr_lay_out_slot(model);
+    const size_t width = (size_t)fr_part_width(model, part);
+    for (int64_t layer = 0; layer < layout.states; layer++) {
+        for (int64_t n = 0; n < rows; n++) {
+            float *to = part_of(&layout, slot[n], layer, part);
+            const size_t at = (size_t)(repeated ? layer : layer * rows + n) * width;
+            if (values) memcpy(to, values + at, width * sizeof *to);
+            else memset(to, 0, width * sizeof *to);
+        }
+    }
+}
+
+void fr_read_part(const fr_model *model, int32_t part, int64_t rows, float *const *slot,
+                  float *values) {
+    const struct fr_stack_slot layout = fr_lay_out_slot(model);
+    const size_t width = (size_t)fr_part_width(model, part);
+    for (int64_t layer = 0; layer < layout.states; layer++) {
+        for (int64_t n = 0; n < rows; n++, values += width)
+            memcpy(values, part_of(&layout, slot[n], layer, part), width * sizeof *values);
+    }
+}
+
+/* ---- steps ------------------------------------------------------------------------------- */
+
+void fr_lay_out_step(const fr_model *model, int64_t rows, struct fr_step_memory *memory,
+                     struct fr_arena *arena) {
+    const struct fr_layer *l = &model->layers[0];
+    const fr_cell_info *cell = &fr_cells[l->cell].info;
+    const size_t N = (size_t)rows, unit_row = fr_unit_row(l), gate_row = fr_gate_row(l);
+    struct fr_step_memory out = {0};
+    if (cell->phases == 2) {
+        float *gates = fr_take(arena, fr_times(N, gate_row), sizeof(float));
+        out.saved = fr_take(arena, N, sizeof *out.saved);
+        for (size_t n = 0; arena->base && n < N; n++) out.saved[n] = gates + n * gate_row;
+    }
+    if (cell->phases == 2 || l->projection.outputs)
+        out.u = fr_take(arena, fr_times(N, unit_row), sizeof(float));
     out.in = fr_take(arena, N, sizeof *out.in);
-    out.h0 = fr_take(arena, N, sizeof *out.h0);
     out.gates = fr_take(arena, N, sizeof *out.gates);
+    out.h0 = fr_take(arena, N, sizeof *out.h0);
     out.h1 = fr_take(arena, N, sizeof *out.h1);
-    out.c_rows = fr_take(arena, N, sizeof *out.c_rows);
     out.out = fr_take(arena, N, sizeof *out.out);
-    if (state) *state = out;
+    out.c = fr_take(arena, N, sizeof *out.c);
+    if (arena->base) *memory = out;
+}
+
+/* Where the rows of a layer are. */
+static void find_rows(const struct fr_layer *l, const struct fr_stack_slot *layout,
+                      const struct fr_step_memory *m, int64_t layer, int64_t rows,
+                      float *const *slot) {
+    const size_t h_stride = layout->h_stride;
+    for (int64_t n = 0; n < rows; n++) {
+        float *h = layer_of(layout, slot[n], layer);
+        const int newest = *newest_of(slot[n]);
+        float *out = newest ? h : h + h_stride;
+        m->h0[n] = newest ? h + h_stride : h;
+        m->out[n] = out;
+        m->h1[n] = l->projection.outputs ? m->u + (size_t)n * layout->c_stride : out;
+        m->c[n] = h + 2 * h_stride;
+    }
+}
+
+static void project(const struct fr_kernels *kernels, const struct fr_layer *l,
+                    const struct fr_step_memory *m, int64_t rows) {
+    const struct fr_product product = {
+        .matrix = &l->projection,
+        .x = (const float *const *)m->h1,
+        .y = m->out,
+        .rows = rows,
+        .begin = 0,
+        .end = l->projection.blocks,
+    };
+    kernels->product(&product);
+}
+
+void fr_step_slots(const fr_model *model, const struct fr_stack_slot *layout,
+                   const struct fr_step_memory *m, int64_t rows, float *const *slot, int folded) {
+    const struct fr_kernels *kernels = fr_active_kernels();
+    const struct fr_cell_kernels *cell = fr_cell_kernels(kernels, &model->layers[0]);
+    struct fr_step step = {
+        .x = folded ? NULL : m->in,
+        .gates = folded ? m->gates : NULL,
+        .h0 = m->h0,
+        .h1 = m->h1,
+        .c0 = (const float *const *)m->c,
+        .c1 = m->c,
+        .saved = m->saved,
+        .u = m->u,
+        .rows = (int32_t)rows,
+        .reversed = *newest_of(slot[0]),
+    };
+    for (int64_t layer = 0; layer < model->shape.num_layers; layer++) {
+        const struct fr_layer *l = &model->layers[layer];
+        find_rows(l, layout, m, layer, rows, slot);
+        step.layer = l, step.end = l->blocks;
+        cell->step(&step);
+        if (cell->second) cell->second(&step);
+        if (l->projection.outputs) project(kernels, l, m, rows);
+        for (int64_t n = 0; n < rows; n++) m->in[n] = m->out[n]; /* the next layer's input */
+        step.x = m->in, step.gates = NULL;
+    }
+    for (int64_t n = 0; n < rows; n++) *newest_of(slot[n]) ^= 1;
+}
+
+/* ---- streams of a bare stack ------------------------------------------------------------- */
+
+static fr_state *lay_out(const fr_model *model, int64_t rows, struct fr_arena *arena) {
+    fr_state *state = fr_take(arena, 1, sizeof *state), scratch;
+    fr_state *out = state ? state : &scratch;
+    out->layout = fr_lay_out_slot(model);
+    fr_lay_out_rows(&out->rows, out->layout.floats, rows, arena);
+    fr_lay_out_step(model, rows, &out->memory, arena);
     return state;
 }
 
@@ -63,153 +213,43 @@ fr_state *fr_state_create(const fr_model *model, int64_t rows, void *memory) {
     return lay_out(model, rows, &arena);
 }
 
-static void copy_rows(float *to, size_t to_stride, const float *from, size_t from_stride,
-                      size_t rows, size_t width) {
-    for (size_t n = 0; n < rows; n++) {
-        if (from) memcpy(to + n * to_stride, from + n * from_stride, width * sizeof *to);
-        else memset(to + n * to_stride, 0, width * sizeof *to);
-    }
-}
-
-static float *h_of(const fr_state *state, size_t layer) {
-    return state->h[state->newest] + layer * (size_t)state->capacity * state->h_stride;
-}
-
-static float *c_of(const fr_state *state, size_t layer) {
-    return state->c + layer * (size_t)state->capacity * state->c_stride;
-}
-
 void fr_state_set(const fr_model *model, fr_state *state, const float *h, const float *c) {
-    const fr_shape *s = &model->shape;
-    const size_t R = (size_t)fr_output_size(s), H = (size_t)s->hidden_size;
-    const size_t rows = (size_t)state->rows;
-    for (size_t layer = 0; layer < (size_t)s->num_layers; layer++) {
-        copy_rows(h_of(state, layer), state->h_stride, h ? h + layer * rows * R : NULL, R, rows, R);
-        if (state->c)
-            copy_rows(c_of(state, layer), state->c_stride, c ? c + layer * rows * H : NULL, H, rows,
-                      H);
-    }
+    fr_write_part(model, 0, state->rows.count, state->rows.slot, h, 0);
+    fr_write_part(model, 1, state->rows.count, state->rows.slot, c, 0);
 }
 
 void fr_state_get(const fr_model *model, const fr_state *state, float *h, float *c) {
-    const fr_shape *s = &model->shape;
-    const size_t R = (size_t)fr_output_size(s), H = (size_t)s->hidden_size;
-    const size_t rows = (size_t)state->rows;
-    for (size_t layer = 0; layer < (size_t)s->num_layers; layer++) {
-        if (h) copy_rows(h + layer * rows * R, R, h_of(state, layer), state->h_stride, rows, R);
-        if (c && state->c)
-            copy_rows(c + layer * rows * H, H, c_of(state, layer), state->c_stride, rows, H);
-    }
+    if (h) fr_read_part(model, 0, state->rows.count, state->rows.slot, h);
+    if (c) fr_read_part(model, 1, state->rows.count, state->rows.slot, c);
 }
 
-int64_t fr_state_rows(const fr_state *state) { return state->rows; }
+int64_t fr_state_rows(const fr_state *state) { return state->rows.count; }
 
-const float *fr_state_output(const fr_model *model, const fr_state *state, int64_t row) {
-    return h_of(state, (size_t)(model->shape.num_layers - 1)) + (size_t)row * state->h_stride;
-}
-
-/* to[n] = from[indices[n]], rows of `stride` floats. */
-static void gather_rows(float *to, const float *from, size_t stride, const int64_t *indices,
-                        size_t rows) {
-    for (size_t n = 0; n < rows; n++) {
-        memcpy(to + n * stride, from + (size_t)indices[n] * stride, stride * sizeof *to);
-    }
-}
-
-/* The new h go where the next step would put its own. c exists once: its rows meet in memory that
- * is free until that step, the h that have just been left or, where those are narrower, u. */
-void fr_state_reorder(const fr_model *model, fr_state *state, const int64_t *indices,
-                      int64_t rows) {
-    const size_t L = (size_t)model->shape.num_layers, N = (size_t)rows;
-    const float *left = h_of(state, 0);
-    float *spare = model->shape.proj_size ? state->u : state->h[state->newest];
-    const size_t h_layer = (size_t)state->capacity * state->h_stride;
-    state->newest = 1 - state->newest;
-    for (size_t layer = 0; layer < L; layer++) {
-        gather_rows(h_of(state, layer), left + layer * h_layer, state->h_stride, indices, N);
-    }
-    for (size_t layer = 0; state->c && layer < L; layer++) {
-        gather_rows(spare, c_of(state, layer), state->c_stride, indices, N);
-        memcpy(c_of(state, layer), spare, N * state->c_stride * sizeof *spare);
-    }
-    state->rows = (int32_t)rows;
-}
-
-/* One layer: state->in (or state->gates, when `folded`) holds its input rows already. */
-static void step_layer(const struct fr_kernels *kernels, const struct fr_layer *l, fr_state *state,
-                       size_t layer, int folded) {
-    const size_t N = (size_t)state->rows, first = layer * (size_t)state->capacity;
-    const int old = state->newest;
-    const int projected = l->projection.outputs != 0;
-    for (size_t n = 0; n < N; n++) {
-        state->h0[n] = state->h[old] + (first + n) * state->h_stride;
-        state->out[n] = state->h[1 - old] + (first + n) * state->h_stride;
-        state->h1[n] = projected ? state->u + n * state->c_stride : state->out[n];
-        if (state->c) state->c_rows[n] = state->c + (first + n) * state->c_stride;
-    }
-    const struct fr_step step = {
-        .layer = l,
-        .x = folded ? NULL : state->in,
-        .gates = folded ? state->gates : NULL,
-        .h0 = state->h0,
-        .h1 = state->h1,
-        .c0 = (const float *const *)state->c_rows,
-        .c1 = state->c_rows,
-        .saved = state->saved,
-        .u = state->u,
-        .rows = state->rows,
-        .begin = 0,
-        .end = l->blocks,
-        .reversed = old,
-    };
-    const struct fr_cell_kernels *cell = fr_cell_kernels(kernels, l);
-    cell->step(&step);
-    if (cell->second) cell->second(&step);
-    if (projected) {
-        const struct fr_product product = {
-            .matrix = &l->projection,
-            .x = (const float *const *)state->h1,
-            .y = state->out,
-            .rows = state->rows,
-            .begin = 0,
-            .end = l->projection.blocks,
-        };
-        kernels->product(&product);
-    }
-    for (size_t n = 0; n < N; n++) state->in[n] = state->out[n]; /* the next layer's input */
+void fr_state_reorder(fr_state *state, const int64_t *indices, int64_t rows) {
+    fr_reorder_rows(&state->rows, indices, rows);
 }
 
 static void step(const fr_model *model, fr_state *state, int folded, float *y) {
-    const struct fr_kernels *kernels = fr_active_kernels();
-    const uint64_t mode = fr_float_mode_enter();
-    for (int32_t layer = 0; layer < model->shape.num_layers; layer++) {
-        step_layer(kernels, &model->layers[layer], state, (size_t)layer, folded && layer == 0);
-    }
-    fr_float_mode_restore(mode);
-    state->newest = 1 - state->newest;
     const size_t R = (size_t)fr_output_size(&model->shape);
-    for (int32_t n = 0; y && n < state->rows; n++)
-        memcpy(y + (size_t)n * R, state->in[n], R * sizeof *y);
+    const int64_t rows = state->rows.count;
+    if (rows == 0) return;
+    const uint64_t mode = fr_float_mode_enter();
+    fr_step_slots(model, &state->layout, &state->memory, rows, state->rows.slot, folded);
+    fr_float_mode_restore(mode);
+    for (int64_t n = 0; y && n < rows; n++)
+        memcpy(y + (size_t)n * R, state->memory.in[n], R * sizeof *y);
 }
 
 void fr_step(const fr_model *model, fr_state *state, const float *x, float *y) {
     const size_t I = (size_t)model->shape.input_size;
-    for (size_t n = 0; n < (size_t)state->rows; n++) state->in[n] = x + n * I;
+    for (size_t n = 0; n < (size_t)state->rows.count; n++) state->memory.in[n] = x + n * I;
     step(model, state, 0, y);
 }
 
 void fr_step_tokens(const fr_model *model, fr_state *state, const float *table,
                     const int64_t *tokens, float *y) {
     const size_t row = fr_gate_row(&model->layers[0]);
-    for (size_t n = 0; n < (size_t)state->rows; n++)
-        state->gates[n] = table + (size_t)tokens[n] * row;
+    for (size_t n = 0; n < (size_t)state->rows.count; n++)
+        state->memory.gates[n] = table + (size_t)tokens[n] * row;
     step(model, state, 1, y);
-}
-
-void fr_step_embedded(const fr_model *model, fr_state *state, const float *embedding,
-                      const int64_t *tokens, float *y) {
-    const size_t I = (size_t)model->shape.input_size;
-    for (size_t n = 0; n < (size_t)state->rows; n++)
-        state->in[n] = embedding + (size_t)tokens[n] * I;
-    step(model, state, 0, y);
 }

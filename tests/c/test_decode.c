@@ -37,12 +37,14 @@ static int is_branch(const float *x, int64_t V, int64_t token, int64_t branches)
 
 static void test_choice(int64_t V, int64_t k, int64_t branches, int32_t threads) {
     float *x = coarse((size_t)(ROWS * V), (uint64_t)V);
-    double scores[ROWS], best[3 * MOST];
-    int64_t rows[3 * MOST], tokens[3 * MOST];
+    uint8_t *ends = calloc((size_t)V, 1);
     const int64_t first[] = {0, 3, 4}, last[] = {3, 4, 7};
-    for (int r = 0; r < ROWS; r++) scores[r] = -0.5 * (r % 3);
-    const fr_choice choice = {3, V, k, branches, first, last, x, scores, best, rows, tokens};
-    fr_choose(&choice, threads);
+    const fr_search_plan plan = {V, ROWS, 1, 3, k, 1, branches, threads, ends};
+    fr_search *search = fr_search_create(&plan, aligned(fr_search_size(&plan)));
+    const fr_searched a = fr_search_arrays(search);
+    memcpy(a.logits, x, (size_t)(ROWS * V) * sizeof *x);
+    for (int r = 0; r < ROWS; r++) a.scores[r] = -0.5 * (r % 3);
+    fr_search_choose(search, 3, first, last);
     struct candidate *all = aligned((size_t)(ROWS * V) * sizeof *all);
     for (int g = 0; g < 3; g++) {
         int64_t n = 0;
@@ -50,21 +52,20 @@ static void test_choice(int64_t V, int64_t k, int64_t branches, int32_t threads)
             for (int64_t v = 0; v < V; v++) {
                 const double value = (double)x[r * V + v];
                 if (value == -INFINITY || !is_branch(x + r * V, V, v, branches)) continue;
-                all[n++] = (struct candidate){scores[r] + value, r, v};
+                all[n++] = (struct candidate){a.scores[r] + value, r, v};
             }
         }
         qsort(all, (size_t)n, sizeof *all, by_rule);
         for (int64_t i = 0; i < k; i++) {
             const int64_t at = g * k + i;
-            if (i >= n) CHECK(rows[at] == -1, "V %d group %d rank %d", (int)V, g, (int)i);
+            if (i >= n) CHECK(a.rows[at] == -1, "V %d group %d rank %d", (int)V, g, (int)i);
             else
-                CHECK(rows[at] == all[i].row && tokens[at] == all[i].token &&
-                          best[at] == all[i].score,
+                CHECK(a.rows[at] == all[i].row && a.candidates[at] == all[i].token &&
+                          a.best[at] == all[i].score,
                       "V %d group %d rank %d", (int)V, g, (int)i);
         }
     }
-    free(all);
-    free(x);
+    free(all), free(x), free(ends), free(search);
 }
 
 /* The draw without filters, from the weights in order. */
@@ -80,39 +81,45 @@ static int64_t plain_draw(const float *x, int64_t V, double u) {
     return -1;
 }
 
+static fr_sampler *make_sampler(fr_sampling how, int64_t V, int64_t rows, int64_t steps,
+                                int32_t threads, const uint8_t *ends) {
+    const fr_sampler_plan plan = {how, V, rows, steps, threads, 0, ends};
+    return fr_sampler_create(&plan, aligned(fr_sampler_size(&plan)));
+}
+
 static void test_sampling(int64_t V) {
     float *x = coarse((size_t)(ROWS * V), (uint64_t)V + 1);
-    int64_t keys[ROWS], positions[ROWS], tokens[2][ROWS];
-    float logprobs[2][ROWS];
-    for (int r = 0; r < ROWS; r++) keys[r] = r * 77, positions[r] = r == 2 ? -1 : r;
+    uint8_t *ends = calloc((size_t)V, 1);
     for (int64_t v = 0; v < V; v++) x[5 * V + v] = -INFINITY;
     x[6 * V + V / 2] = NAN;
-    fr_sampling s = {ROWS, V, x, x, keys, positions, NULL, NULL, 1.0f, 0.0f, 1.0, 1.0, 0};
     for (int filtered = 0; filtered < 3; filtered++) {
-        if (filtered == 1) s.top_k = V / 2 + 1, s.min_p = 0.01f;
-        if (filtered == 2) s.top_p = 0.8, s.typical_p = 0.7, s.temperature = 2.0f;
+        fr_sampling how = {1.0f, 0.0f, 1.0, 1.0, 0};
+        if (filtered >= 1) how.top_k = V / 2 + 1, how.min_p = 0.01f;
+        if (filtered == 2) how.top_p = 0.8, how.typical_p = 0.7, how.temperature = 2.0f;
+        int64_t tokens[2][ROWS];
         for (int t = 0; t < 2; t++) {
-            void *workspace = aligned(fr_sample_size(V, t ? 3 : 1));
-            s.tokens = tokens[t], s.logprobs = logprobs[t];
-            tokens[t][2] = -7, logprobs[t][2] = 0.0f;
-            fr_sample(&s, workspace, t ? 3 : 1);
-            free(workspace);
+            fr_sampler *sampler = make_sampler(how, V, ROWS, 1, t ? 3 : 1, ends);
+            const fr_sampled a = fr_sampler_arrays(sampler);
+            memcpy(a.raw, x, (size_t)(ROWS * V) * sizeof *x);
+            for (int r = 0; r < ROWS; r++) a.keys[r] = r * 77, a.positions[r] = r == 2 ? -1 : r;
+            fr_sampler_draw(sampler, ROWS);
+            memcpy(tokens[t], a.tokens + ROWS, sizeof tokens[t]);
+            free(sampler);
         }
         for (int r = 0; r < ROWS; r++) {
-            CHECK(tokens[0][r] == tokens[1][r], "V %d row %d: threads", (int)V, r);
-            if (r == 2) CHECK(tokens[0][r] == -7, "a skipped row");
-            else if (r == 6) CHECK(tokens[0][r] == -2, "NaN");
-            else if (r == 5) CHECK(tokens[0][r] < 0, "nothing is allowed"); /* its softmax is NaN */
-            else
-                CHECK(tokens[0][r] >= 0 && tokens[0][r] < V && x[r * V + tokens[0][r]] > -INFINITY,
-                      "row %d", r);
+            const int64_t token = tokens[0][r];
+            CHECK(token == tokens[1][r], "V %d row %d: threads", (int)V, r);
+            if (r == 2) CHECK(token == 0, "a skipped row");
+            else if (r == 6) CHECK(token == -2, "NaN");
+            else if (r == 5) CHECK(token < 0, "nothing is allowed"); /* its softmax is NaN */
+            else CHECK(token >= 0 && token < V && x[r * V + token] > -INFINITY, "row %d", r);
             if (!filtered && r != 2 && r < 5) {
-                const int64_t wanted = plain_draw(x + r * V, V, fr_uniform(keys[r], positions[r]));
-                CHECK(tokens[0][r] == wanted, "V %d row %d: %d", (int)V, r, (int)wanted);
+                const int64_t wanted = plain_draw(x + r * V, V, fr_uniform(r * 77, r));
+                CHECK(token == wanted, "V %d row %d: %d", (int)V, r, (int)wanted);
             }
         }
     }
-    free(x);
+    free(x), free(ends);
 }
 
 static void test_constraint(void) {
@@ -144,7 +151,7 @@ static void test_reorder(const char *cell, int32_t H, int32_t P) {
     fr_model_load(model, parameters);
     fr_state *state = fr_state_create(model, 4, aligned(fr_state_size(model, 4)));
     fr_step(model, state, x, y);
-    fr_state_reorder(model, state, indices, 3);
+    fr_state_reorder(state, indices, 3);
     fr_step(model, state, x + 12, y);
     for (int n = 0; n < 3; n++) {
         fr_state *single = fr_state_create(model, 1, aligned(fr_state_size(model, 1)));
@@ -162,11 +169,15 @@ enum { H = 20, POSITIONS = 5, MEMORY = 7, KEY = 9, NETWORK_ROWS = 6 };
 
 /* A network of V tokens, two layers, a head; with FEEDING the head has every other token only. */
 struct network {
-    fr_network network;
-    fr_look look;
+    fr_network *network;
+    fr_slots *slots;
+    fr_model *model;
     float *parameters, *embedding, *table, *memory[3];
-    int64_t *listed, sources[2][NETWORK_ROWS];
+    int64_t *listed, num_listed;
     fr_linear *head, *query, *combine;
+    fr_attention attention;
+    fr_operation operations[12];
+    int32_t count, looks, hidden; /* operations: how many, attention's, that of h~ */
 };
 
 static fr_linear *make_linear(int32_t inputs, int32_t outputs, uint64_t seed) {
@@ -179,37 +190,57 @@ static fr_linear *make_linear(int32_t inputs, int32_t outputs, uint64_t seed) {
 
 static float *rows_of(size_t width) { return aligned(NETWORK_ROWS * width * sizeof(float)); }
 
-static void make_look(struct network *n, int feeding) {
+/* Appends an operation on one value, or on two; returns its place. */
+static int32_t add(struct network *n, fr_operation operation, int32_t x, int32_t other) {
+    static int32_t pairs[12][2];
+    int32_t *inputs = pairs[n->count];
+    inputs[0] = x, inputs[1] = other;
+    operation.inputs = inputs, operation.num_inputs = (x >= 0) + (other >= 0);
+    n->operations[n->count] = operation;
+    return n->count++;
+}
+
+/* h~ = tanh(combine [context; h]). */
+static int32_t add_attention(struct network *n, int32_t h, int feeding) {
     n->query = make_linear(H, KEY, 8);
     n->combine = make_linear(MEMORY + H, H, 9);
     n->memory[0] = random_floats(POSITIONS * 2 * KEY, 10, 1.0f);
     n->memory[1] = random_floats(POSITIONS * 2 * MEMORY, 11, 1.0f);
     n->memory[2] = random_floats(KEY, 12, 1.0f);
-    n->look = (fr_look){.query = n->query,
-                        .combine = n->combine,
-                        .units = H,
-                        .fed_size = H,
-                        .sources = n->sources[0],
-                        .spare_sources = n->sources[1],
-                        .queries = rows_of(KEY),
-                        .joined = rows_of(MEMORY + H),
-                        .hidden = rows_of(H),
-                        .spare_weights = rows_of(POSITIONS),
-                        .inputs = feeding ? rows_of(2 * H) : NULL,
-                        .attention = {.steps = 1,
-                                      .positions = POSITIONS,
-                                      .memory_rows = 2,
-                                      .size = KEY,
-                                      .features = MEMORY,
-                                      .keys = n->memory[0],
-                                      .values = n->memory[1],
-                                      .score = feeding ? n->memory[2] : NULL,
-                                      .sources = n->sources[0],
-                                      .scale = 0.5f,
-                                      .weights = rows_of(POSITIONS),
-                                      .context = rows_of(MEMORY)}};
-    n->look.attention.queries = n->look.queries;
-    n->network.look = &n->look;
+    n->attention = (fr_attention){.positions = POSITIONS,
+                                  .memory_rows = 2,
+                                  .size = KEY,
+                                  .features = MEMORY,
+                                  .keys = n->memory[0],
+                                  .values = n->memory[1],
+                                  .score = feeding ? n->memory[2] : NULL,
+                                  .scale = 0.5f};
+    const int32_t query = add(n, (fr_operation){.kind = FR_OP_LINEAR, .linear = n->query}, h, -1);
+    n->looks = add(n, (fr_operation){.kind = FR_OP_ATTEND, .attention = &n->attention}, query, -1);
+    const int32_t both = add(n, (fr_operation){.kind = FR_OP_CONCATENATE}, n->looks, h);
+    const int32_t combined =
+        add(n, (fr_operation){.kind = FR_OP_LINEAR, .linear = n->combine}, both, -1);
+    return add(n, (fr_operation){.kind = FR_OP_ACTIVATE, .function = FR_ACTIVATION_tanh}, combined,
+               -1);
+}
+
+static int32_t add_layers(struct network *n, int64_t V, enum parts parts) {
+    const int32_t tokens = add(n, (fr_operation){.kind = FR_OP_TOKENS}, -1, -1);
+    fr_operation layers = {.kind = FR_OP_RECURRENT, .model = n->model};
+    if (parts == TABLE) {
+        n->table = aligned(fr_table_size(n->model, V));
+        fr_table_fill(n->model, V, n->embedding, n->table);
+        layers.table = n->table;
+        return add(n, layers, tokens, -1);
+    }
+    int32_t x = add(n, (fr_operation){.kind = FR_OP_EMBED, .table = n->embedding, .channels = H},
+                    tokens, -1);
+    if (parts == FEEDING) { /* [embedding; h~ of the step before], which comes 7 places later */
+        const fr_operation previous = {.kind = FR_OP_PREVIOUS, .length = 1, .channels = H};
+        n->hidden = n->count + 7;
+        x = add(n, (fr_operation){.kind = FR_OP_CONCATENATE}, x, add(n, previous, n->hidden, -1));
+    }
+    return add(n, layers, x, -1);
 }
 
 static void make_network(struct network *n, const char *cell, int64_t V, int64_t rows,
@@ -221,93 +252,106 @@ static void make_network(struct network *n, const char *cell, int64_t V, int64_t
                             .num_directions = 1,
                             .bias = 1};
     memset(n, 0, sizeof *n);
-    fr_model *model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
+    n->model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
     n->parameters = random_floats(fr_parameter_count(&shape), 5, 0.5f);
     n->embedding = random_floats((size_t)V * H, 6, 1.0f);
-    fr_model_load(model, n->parameters);
-    fr_state *state = fr_state_create(model, rows, aligned(fr_state_size(model, rows)));
-    n->network = (fr_network){.model = model, .state = state, .outputs = (int32_t)V};
-    if (parts == TABLE) {
-        n->table = aligned(fr_table_size(model, V));
-        fr_table_fill(model, V, n->embedding, n->table);
-        n->network.table = n->table;
-    } else {
-        n->network.embedding = n->embedding;
-    }
-    if (parts >= ATTENTION) make_look(n, parts == FEEDING);
-    n->network.num_listed = parts == FEEDING ? (int32_t)(V + 1) / 2 : (int32_t)V;
-    n->network.head = n->head = make_linear(H, n->network.num_listed, 7);
+    fr_model_load(n->model, n->parameters);
+    int32_t h = add_layers(n, V, parts);
+    if (parts >= ATTENTION) h = add_attention(n, h, parts == FEEDING);
+    n->num_listed = parts == FEEDING ? (V + 1) / 2 : V;
+    n->head = make_linear(H, (int32_t)n->num_listed, 7);
+    int32_t out = add(n, (fr_operation){.kind = FR_OP_LINEAR, .linear = n->head}, h, -1);
     if (parts == FEEDING) {
+        CHECK(h == n->hidden, "the previous value is of another operation");
         n->listed = aligned((size_t)V * sizeof *n->listed);
-        for (int32_t k = 0; k < n->network.num_listed; k++) n->listed[k] = 2 * k;
-        n->network.listed = n->listed;
-        n->network.short_outputs = rows_of((size_t)n->network.num_listed);
+        for (int32_t k = 0; k < n->num_listed; k++) n->listed[k] = 2 * k;
+        const fr_operation listed = {
+            .kind = FR_OP_LISTED, .listed = n->listed, .channels = (int32_t)V};
+        out = add(n, listed, out, -1);
     }
+    const fr_graph graph = {n->count, 1, n->operations, &out};
+    const char *error = fr_network_create(&graph, aligned(fr_network_size(&graph)), &n->network);
+    CHECK(!error, "%s", error);
+    n->slots = fr_slots_create(n->network, rows, aligned(fr_slots_size(n->network, rows)));
 }
 
 static void free_network(struct network *n) {
-    fr_look *l = &n->look;
-    free((void *)n->network.model), free(n->network.state);
-    free(n->parameters), free(n->embedding), free(n->table), free(n->listed),
-        free(n->network.short_outputs);
-    free(n->head), free(n->query), free(n->combine);
+    free(n->network), free(n->slots), free(n->model), free(n->parameters), free(n->embedding);
+    free(n->table), free(n->listed), free(n->head), free(n->query), free(n->combine);
     for (int i = 0; i < 3; i++) free(n->memory[i]);
-    free(l->queries), free(l->joined), free(l->hidden), free(l->spare_weights), free(l->inputs);
-    free(l->attention.weights), free(l->attention.context);
 }
 
 /* As after creation; row n looks at memory n % 2. */
-static void restart(struct network *n, const int64_t *zeros, int64_t rows) {
-    fr_state_reorder(n->network.model, n->network.state, zeros, rows);
-    fr_state_set(n->network.model, n->network.state, NULL, NULL);
-    if (!n->network.look) return;
-    memset(n->look.hidden, 0, NETWORK_ROWS * H * sizeof(float));
-    memset(n->look.attention.weights, 0, NETWORK_ROWS * POSITIONS * sizeof(float));
-    for (int i = 0; i < NETWORK_ROWS; i++) n->sources[0][i] = i % 2;
+static void restart(struct network *n, int64_t rows) {
+    const int64_t zeros[NETWORK_ROWS] = {0}, sources[NETWORK_ROWS] = {0, 1, 0, 1, 0, 1};
+    fr_slots_reorder(n->slots, zeros, rows);
+    fr_slots_reset(n->network, n->slots, rows, NULL);
+    if (n->looks) fr_slots_look(n->network, n->slots, n->looks, rows, NULL, sources);
+}
+
+static void step(struct network *n, const int64_t *tokens, float *y) {
+    const void *const inputs[] = {tokens};
+    float *const outputs[] = {y};
+    fr_network_step(n->network, n->slots, fr_slots_rows(n->slots), NULL, inputs,
+                    y ? outputs : NULL);
+}
+
+/* What attention gives, from queries (2, KEY) to context (2, MEMORY), row n looking at n. */
+static void attend(const struct network *n, const float *queries, float *context) {
+    const int64_t sources[] = {0, 1};
+    float weights[2 * POSITIONS];
+    fr_attention a = n->attention;
+    a.steps = 1, a.rows = 2, a.queries = queries, a.sources = sources;
+    a.weights = weights, a.context = context;
+    fr_attend(&a, 1);
 }
 
 /* What a step gives with attention, against its parts; and that weights follow their rows. */
 static void test_look(int64_t V) {
-    const int64_t zeros[2] = {0}, tokens[2] = {1, 0}, swapped[3] = {1, 0, 1};
+    const int64_t tokens[2] = {1, 0}, swapped[3] = {1, 0, 1};
     struct network n;
     make_network(&n, "gru", V, NETWORK_ROWS, FEEDING);
-    restart(&n, zeros, 2);
+    restart(&n, 2);
     float *y = rows_of((size_t)V), *wanted = rows_of((size_t)V);
     float x[2][2 * H] = {{0}}, h[2][H], joined[2][MEMORY + H], hidden[2][H];
-    fr_state *state =
-        fr_state_create(n.network.model, 2, aligned(fr_state_size(n.network.model, 2)));
+    float queries[2][KEY], context[2][MEMORY];
+    fr_state *state = fr_state_create(n.model, 2, aligned(fr_state_size(n.model, 2)));
     for (int t = 0; t < 3; t++) {
-        fr_network_step(&n.network, NULL, tokens, y);
+        step(&n, tokens, y);
         for (int i = 0; i < 2; i++) memcpy(x[i], n.embedding + tokens[i] * H, H * sizeof(float));
-        fr_step(n.network.model, state, x[0], h[0]);
+        fr_step(n.model, state, x[0], h[0]);
+        fr_linear_forward(n.query, 2, h[0], H, queries[0], KEY, 1);
+        attend(&n, queries[0], context[0]);
         for (int i = 0; i < 2; i++) {
-            memcpy(joined[i], n.look.attention.context + i * MEMORY, MEMORY * sizeof(float));
+            memcpy(joined[i], context[i], sizeof context[i]);
             memcpy(joined[i] + MEMORY, h[i], sizeof h[i]);
         }
         fr_linear_forward(n.combine, 2, joined[0], MEMORY + H, hidden[0], H, 1);
         const fr_activation squash = {
             .function = FR_ACTIVATION_tanh, .rows = 2, .size = H, .x = hidden[0], .y = hidden[0]};
         fr_activate(&squash, 1);
-        fr_linear_forward(n.head, 2, hidden[0], H, wanted, n.network.num_listed, 1);
+        fr_linear_forward(n.head, 2, hidden[0], H, wanted, n.num_listed, 1);
         for (int i = 0; i < 2; i++) {
             memcpy(x[i] + H, hidden[i], sizeof hidden[i]);
             for (int64_t v = 0; v < V; v++) {
-                const float value = v % 2 ? -INFINITY : wanted[i * n.network.num_listed + v / 2];
+                const float value = v % 2 ? -INFINITY : wanted[i * n.num_listed + v / 2];
                 CHECK(y[i * V + v] == value, "V %d step %d row %d token %d", (int)V, t, i, (int)v);
             }
         }
     }
-    float before[2][POSITIONS];
-    memcpy(before, n.look.attention.weights, sizeof before);
-    fr_network_reorder(&n.network, swapped, 3);
+    float before[2][POSITIONS], after[3][POSITIONS], kept[3][H];
+    fr_slots_read(n.network, n.slots, n.looks, 0, 2, NULL, before[0]);
+    fr_slots_reorder(n.slots, swapped, 3);
+    fr_slots_read(n.network, n.slots, n.looks, 0, 3, NULL, after[0]);
+    fr_slots_read(n.network, n.slots, 2, 0, 3, NULL, kept[0]);
     for (int i = 0; i < 3; i++) {
-        CHECK(n.sources[0][i] == swapped[i], "source of row %d", i);
-        CHECK(memcmp(n.look.attention.weights + i * POSITIONS, before[swapped[i]],
-                     sizeof before[0]) == 0,
-              "weights");
-        CHECK(memcmp(n.look.hidden + i * H, hidden[swapped[i]], sizeof hidden[0]) == 0,
-              "hidden of row %d", i);
+        CHECK(memcmp(after[i], before[swapped[i]], sizeof before[0]) == 0, "weights of row %d", i);
+        CHECK(memcmp(kept[i], hidden[swapped[i]], sizeof hidden[0]) == 0, "hidden of row %d", i);
     }
+    const int64_t same[3] = {0, 0, 0};
+    step(&n, same, y); /* rows 0 and 2 look where row 1 did, and row 1 where row 0 did */
+    CHECK(memcmp(y, y + 2 * V, (size_t)V * sizeof *y) == 0, "a copied row differs");
+    CHECK(memcmp(y, y + V, (size_t)V * sizeof *y) != 0, "a source did not follow its row");
     free_network(&n);
     free(state), free(y), free(wanted);
 }
@@ -317,97 +361,95 @@ enum { LIVE = 3, STEPS = 9, RUN = (STEPS + 1) * 2 * LIVE };
 /* Two searches of three beams: a run against single calls, whose bits are the same; then an end
  * token stops it where that token is among the first candidates. */
 static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
-    const int64_t zeros[2 * LIVE] = {0};
     struct network n;
     make_network(&n, cell, V, 2 * LIVE, parts);
-    float *logits = aligned((size_t)(2 * LIVE * V) * sizeof *logits), logprobs[RUN];
     uint8_t *ends = calloc((size_t)V, 1);
-    double best[2 * LIVE], scores[RUN] = {0};
-    int64_t first[2], last[2], rows[2 * LIVE], chosen[2 * LIVE], tokens[RUN] = {1, 0}, parents[RUN];
-    fr_choice choice = {2, V, LIVE, 0, first, last, logits, scores, best, rows, chosen};
-    fr_search search = {&n.network, &choice, logits,  first,  last,     ends, LIVE,
-                        2 * LIVE,   tokens,  parents, scores, logprobs, 0};
-    restart(&n, zeros, 2);
-    CHECK(fr_search_steps(&search, STEPS, 1) == STEPS && search.nan_row == -1, "%s %d: all steps",
-          cell, (int)V);
+    fr_search_plan plan = {V, 2 * LIVE, STEPS, 2, LIVE, LIVE, 0, 1, ends};
+    fr_search *search = fr_search_create(&plan, aligned(fr_search_size(&plan)));
+    fr_search *single = fr_search_create(&plan, aligned(fr_search_size(&plan)));
+    const fr_searched a = fr_search_arrays(search), b = fr_search_arrays(single);
+    int64_t feed[2 * LIVE] = {1, 0}, nan_row = 0;
+    restart(&n, 2);
+    CHECK(fr_search_run(search, n.network, n.slots, feed, 2, STEPS, &nan_row) == STEPS &&
+              nan_row == -1,
+          "%s %d: all steps", cell, (int)V);
 
-    double sums[2 * LIVE] = {0};
-    int64_t feed[2 * LIVE] = {1, 0};
-    fr_choice single = choice;
-    single.scores = sums;
-    restart(&n, zeros, 2);
+    restart(&n, 2);
     for (int t = 1; t <= STEPS; t++) {
         const int64_t each = t == 1 ? 1 : LIVE;
-        fr_network_step(&n.network, NULL, feed, logits);
-        fr_normalize(2 * each, V, logits, 1);
-        for (int g = 0; g < 2; g++) first[g] = g * each, last[g] = (g + 1) * each;
-        fr_choose(&single, 1);
+        const int64_t first[] = {0, each}, last[] = {each, 2 * each};
+        step(&n, feed, b.logits);
+        fr_search_normalize(single, 2 * each);
+        fr_search_choose(single, 2, first, last);
         for (int i = 0; i < 2 * LIVE; i++) {
             const int at = t * 2 * LIVE + i;
-            CHECK(tokens[at] == chosen[i] && parents[at] == rows[i] && scores[at] == best[i] &&
-                      logprobs[at] == logits[rows[i] * V + chosen[i]],
+            CHECK(a.tokens[at] == b.candidates[i] && a.parents[at] == b.rows[i] &&
+                      a.scores[at] == b.best[i] &&
+                      a.logprobs[at] == b.logits[b.rows[i] * V + b.candidates[i]],
                   "%s %d: step %d row %d", cell, (int)V, t, i);
-            feed[i] = chosen[i], sums[i] = best[i];
+            feed[i] = b.candidates[i], b.scores[i] = b.best[i];
         }
-        fr_network_reorder(&n.network, rows, 2 * LIVE);
+        fr_slots_reorder(n.slots, b.rows, 2 * LIVE);
     }
 
-    const int64_t end = tokens[5 * 2 * LIVE + 4]; /* of step 4 or an earlier one */
+    const int64_t end = a.tokens[5 * 2 * LIVE + 4]; /* of step 4 or an earlier one */
     int64_t wanted = STEPS;
     for (int at = RUN - 1; at >= 2 * LIVE; at--)
-        wanted = tokens[at] == end ? at / (2 * LIVE) - 1 : wanted;
+        wanted = a.tokens[at] == end ? at / (2 * LIVE) - 1 : wanted;
     ends[end] = 1;
-    restart(&n, zeros, 2);
-    CHECK(fr_search_steps(&search, STEPS, 1) == wanted, "%s %d: an end at step %d", cell, (int)V,
-          (int)wanted);
-    CHECK(fr_state_rows(n.network.state) == (wanted ? 2 * LIVE : 2),
-          "the step after it was not taken");
+    fr_search_create(&plan, search);
+    restart(&n, 2);
+    feed[0] = 1, feed[1] = 0;
+    CHECK(fr_search_run(search, n.network, n.slots, feed, 2, STEPS, &nan_row) == wanted,
+          "%s %d: an end at step %d", cell, (int)V, (int)wanted);
+    CHECK(fr_slots_rows(n.slots) == (wanted ? 2 * LIVE : 2), "the step after it was not taken");
     free_network(&n);
-    free(logits), free(ends);
+    free(search), free(single), free(ends);
 }
 
 /* Two rows drawn: a run against single calls; then an end token stops it. */
 static void test_draw_steps(const char *cell, int64_t V, enum parts parts) {
-    const int64_t zeros[2] = {0};
+    const fr_sampling how = {1.0f, 0.0f, 0.9, 1.0, 0};
+    const int64_t fed[2] = {0, 1}, feed[2] = {1, 0};
     struct network n;
     make_network(&n, cell, V, 2, parts);
-    float *logits = aligned((size_t)(2 * V) * sizeof *logits), logprobs[2 * (STEPS + 1)];
     uint8_t *ends = calloc((size_t)V, 1);
-    void *workspace = aligned(fr_sample_size(V, 1));
-    int64_t keys[2] = {7, 9}, positions[2] = {0, 4}, tokens[2 * (STEPS + 1)] = {1, 0};
-    fr_sampling sampling = {2,    V,    logits, logits, keys, positions, NULL,
-                            NULL, 1.0f, 0.0f,   0.9,    1.0,  0};
-    const fr_draws draws = {&n.network, &sampling, logits, ends, 2, tokens, logprobs, positions};
-    const int64_t fed[2] = {0, 1};
-    restart(&n, zeros, 2);
-    fr_network_read(&n.network, 1, fed);
-    CHECK(fr_draw_steps(&draws, STEPS, workspace, 1) == STEPS, "%s %d: all draws", cell, (int)V);
-    CHECK(positions[0] == STEPS && positions[1] == STEPS + 4, "positions");
+    fr_sampler *sampler = make_sampler(how, V, 2, STEPS, 1, ends);
+    fr_sampler *single = make_sampler(how, V, 2, STEPS, 1, ends);
+    fr_sampled a = fr_sampler_arrays(sampler), b = fr_sampler_arrays(single);
+    a.keys[0] = b.keys[0] = 7, a.keys[1] = b.keys[1] = 9, a.positions[1] = 4;
+    restart(&n, 2);
+    step(&n, fed, NULL);
+    CHECK(fr_sampler_run(sampler, n.network, n.slots, feed, STEPS) == STEPS, "%s %d: all draws",
+          cell, (int)V);
+    CHECK(a.positions[0] == STEPS && a.positions[1] == STEPS + 4, "positions");
 
-    int64_t drawn[2] = {1, 0};
-    float values[2];
-    sampling.tokens = drawn, sampling.logprobs = values;
-    restart(&n, zeros, 2);
-    fr_network_step(&n.network, NULL, fed, logits);
+    int64_t drawn[2] = {1, 0}, end;
+    restart(&n, 2);
+    step(&n, fed, b.raw);
     for (int t = 0; t < STEPS; t++) {
-        fr_network_step(&n.network, NULL, drawn, logits);
-        positions[0] = t, positions[1] = t + 4;
-        fr_sample(&sampling, workspace, 1);
+        step(&n, drawn, b.raw);
+        b.positions[0] = t, b.positions[1] = t + 4;
+        fr_sampler_draw(single, 2);
         for (int i = 0; i < 2; i++) {
-            CHECK(drawn[i] == tokens[2 * (t + 1) + i] && values[i] == logprobs[2 * (t + 1) + i],
+            const int at = 2 * (t + 1) + i;
+            CHECK(a.tokens[at] == b.tokens[2 + i] && a.logprobs[at] == b.logprobs[2 + i],
                   "%s %d: draw %d row %d", cell, (int)V, t, i);
+            drawn[i] = b.tokens[2 + i];
         }
     }
     int64_t wanted = STEPS;
-    for (int at = 2 * STEPS + 1; at >= 2; at--)
-        wanted = tokens[at] == tokens[9] ? at / 2 - 1 : wanted;
-    ends[tokens[9]] = 1;
-    restart(&n, zeros, 2);
-    fr_network_read(&n.network, 1, fed);
-    positions[0] = 0, positions[1] = 4;
-    CHECK(fr_draw_steps(&draws, STEPS, workspace, 1) == wanted, "%s %d: an end", cell, (int)V);
+    ends[end = a.tokens[9]] = 1;
+    for (int at = 2 * STEPS + 1; at >= 2; at--) wanted = a.tokens[at] == end ? at / 2 - 1 : wanted;
+    free(sampler);
+    sampler = make_sampler(how, V, 2, STEPS, 1, ends), a = fr_sampler_arrays(sampler);
+    a.keys[0] = 7, a.keys[1] = 9, a.positions[1] = 4;
+    restart(&n, 2);
+    step(&n, fed, NULL);
+    CHECK(fr_sampler_run(sampler, n.network, n.slots, feed, STEPS) == wanted, "%s %d: an end", cell,
+          (int)V);
     free_network(&n);
-    free(logits), free(ends), free(workspace);
+    free(sampler), free(single), free(ends);
 }
 
 int main(int argc, char **argv) {

@@ -16,62 +16,101 @@ def stack():
     return blank.renewed(np.zeros(blank.num_parameters, np.float32))
 
 
+def token_network(vocabulary=V):
+    embedding = np.ones((vocabulary, 4), np.float32)
+    operations = [
+        ("tokens", (), {"vocabulary": vocabulary}),
+        ("embed", (0,), {"embedding": embedding}),
+        ("recurrent", (1,), {"weights": stack()}),
+    ]
+    return _core.Network("LSTM", operations, [2])
+
+
 def token_stream(rows=1, vocabulary=V):
-    return _core.Stream(stack(), rows, embedding=np.ones((vocabulary, 4), np.float32))
+    return _core.Stream(token_network(vocabulary), rows)
 
 
-def sampler_arguments(rows=1, position=0):
-    """logits, raw, keys, positions, ends, steps."""
-    logits, keys = np.zeros((rows, V), np.float32), np.zeros(rows, np.int64)
-    return logits, logits, keys, np.full(rows, position), np.zeros(V, np.uint8), 3
+def sampler(rows=1, position=0, **options):
+    made = _core.Sampler(V, rows, np.zeros(V, np.uint8), 3, **options)
+    made.positions[:] = position
+    return made
 
 
-def test_a_failed_stream_leaves_no_tokens_behind():
-    stream = _core.Stream.__new__(_core.Stream)
-    with pytest.raises(ValueError, match="embedding has shape"):
-        stream.__init__(stack(), 1, embedding=np.ones((5, 3), np.float32))
-    stream.__init__(stack(), 1)
+def chooser(k=3):
+    return _core.Chooser(V, 4, 2, k, np.zeros(V, np.uint8), 5, 2)
+
+
+def test_a_failed_network_leaves_nothing_behind():
+    network = _core.Network.__new__(_core.Network)
+    with pytest.raises(ValueError, match="a stack reads another number of floats"):
+        network.__init__(
+            "LSTM", [("input", (), {"channels": 5}), ("recurrent", (0,), {"weights": stack()})], [1]
+        )
+    with pytest.raises(ValueError, match="was not initialised"):
+        _core.Stream(network, 1)
+    network.__init__(
+        "LSTM", [("input", (), {"channels": 4}), ("recurrent", (0,), {"weights": stack()})], [1]
+    )
+    stream = _core.Stream(network, 1)
     assert stream.vocabulary == 0
     with pytest.raises(ValueError, match="x has shape"):
         stream.step(3)
     assert stream.step(np.zeros(4, np.float32)).shape == (V,)
 
 
+def test_a_failed_stream_is_of_no_use():
+    stream = _core.Stream.__new__(_core.Stream)
+    with pytest.raises(ValueError, match="at least 1 row"):
+        stream.__init__(token_network(), 0)
+    with pytest.raises(RuntimeError, match="not initialised"):
+        stream.step(3)
+    stream.__init__(token_network(), 1)
+    assert stream.step(3).shape == (V,)
+
+
 def test_a_failed_sampler_is_of_no_use():
-    sampler = _core.Sampler(*sampler_arguments())
+    made = _core.Sampler.__new__(_core.Sampler)
     with pytest.raises(TypeError):
-        sampler.__init__(np.zeros((99, V), np.float32), *[None] * 3, np.zeros(V, np.uint8), 3)
+        made.__init__(V, 1, None, 3)
     with pytest.raises(ValueError, match="rows is 1"):
-        sampler.draw(1)
+        made.draw(1)
     with pytest.raises(ValueError, match="feed has 1 rows"):
-        sampler.run(token_stream(), [1], 1)
+        made.run(token_stream(), [1], 1)
+
+
+def test_an_object_of_the_core_is_initialised_once():
+    made = sampler()
+    with pytest.raises(RuntimeError, match="initialised once"):
+        made.__init__(V, 9, np.zeros(V, np.uint8), 3)
+    for one, arguments in ((token_network(), ("LSTM", [], [])), (chooser(), ())):
+        with pytest.raises((RuntimeError, TypeError)):
+            one.__init__(*arguments)
 
 
 def test_what_is_fed_is_the_core_s_own():
-    sampler = _core.Sampler(*sampler_arguments())
-    chooser = _core.Chooser(np.zeros((4, V), np.float32), 2, 3, np.zeros(V, np.uint8), 5, 2)
-    for array in (sampler.tokens, chooser.tokens, chooser.parents, chooser.best_rows):
+    made, found = sampler(), chooser()
+    for array in (made.tokens, found.tokens, found.parents, found.best_rows):
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0] = 99
 
 
 @pytest.mark.parametrize("feed", [[1, 2], [V], [-1], [1 << 40], [None], []], ids=str)
 def test_a_feed_fits_the_stream(feed):
-    sampler = _core.Sampler(*sampler_arguments())
-    with pytest.raises((ValueError, TypeError)):
-        sampler.run(token_stream(), feed, 1)
+    made = sampler()
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        made.run(token_stream(), feed, 1)
 
 
 def test_the_beams_of_all_groups_fit_the_stream():
-    chooser = _core.Chooser(np.zeros((4, V), np.float32), 2, 3, np.zeros(V, np.uint8), 5, 2)
-    assert chooser.run(token_stream(4), [1, 2, 3, 4], 2, 5) == (5, -1)
+    made = chooser()
+    assert made.run(token_stream(4), [1, 2, 3, 4], 2, 5) == (5, -1)
     for feed, groups in (([1, 2, 3], 2), ([1, 2, 3, 4], 1), ([1, 2, 3], 3)):
         with pytest.raises(ValueError, match=f"feed has {len(feed)} rows for {groups} groups"):
-            chooser.run(token_stream(4), feed, groups, 5)
+            made.run(token_stream(4), feed, groups, 5)
     stream = token_stream(4)
     stream.reorder(np.arange(3))
     with pytest.raises(ValueError, match="the stream has 3 rows, expected 4"):
-        chooser.run(stream, [1, 2, 3, 4], 2, 5)
+        made.run(stream, [1, 2, 3, 4], 2, 5)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 8, 12])
@@ -79,23 +118,23 @@ def test_equal_sums_go_to_the_lower_row_and_then_to_the_lower_token(k):
     """Of different rows, too, whichever way the sums came about."""
     logprobs = np.zeros((3, 4), np.float32) - np.float32([[1], [2], [0.5]])
     logprobs[:, 2] -= 1
-    chooser = _core.Chooser(logprobs, 1, k, np.zeros(4, np.uint8), 1, 1)
-    chooser.last[0], chooser.scores[0] = 3, [-1, 0, -1.5]
-    chooser.choose(1)
+    made = _core.Chooser(4, 3, 1, k, np.zeros(4, np.uint8), 1, 1)
+    made.logits[...], made.last[0], made.scores[0] = logprobs, 3, [-1, 0, -1.5]
+    made.choose(1)
     best = [(r, t) for r in range(3) for t in (0, 1, 3)] + [(r, 2) for r in range(3)]
-    found = zip(chooser.best_rows[0].tolist(), chooser.best_tokens[0].tolist(), strict=True)
+    found = zip(made.best_rows[0].tolist(), made.best_tokens[0].tolist(), strict=True)
     assert list(found) == best[:k]
-    assert chooser.best[0].tolist() == ([-2.0] * 9 + [-3.0] * 3)[:k]
+    assert made.best[0].tolist() == ([-2.0] * 9 + [-3.0] * 3)[:k]
 
 
 @pytest.mark.parametrize("temperature", [-1.0, float("nan")])
 def test_a_temperature_is_no_less_than_0(temperature):
     with pytest.raises(ValueError, match="and temperature"):
-        _core.Sampler(*sampler_arguments(), temperature=temperature)
+        sampler(temperature=temperature)
 
 
 def test_a_skipped_row_ends_a_run():
-    assert _core.Sampler(*sampler_arguments(position=-1)).run(token_stream(), [1], 3) == 0
+    assert sampler(position=-1).run(token_stream(), [1], 3) == 0
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}], ids=["row", "beams"])
@@ -116,7 +155,7 @@ def test_a_stream_with_a_step_of_its_own_keeps_it():
         vocab_size = V
 
         def stream(self, batch_size):
-            return Always(stack(), batch_size, embedding=np.ones((V, 4), np.float32))
+            return Always(token_network(), batch_size)
 
     class Always(_core.Stream):
         def step(self, x, out=None):

@@ -22,14 +22,14 @@ def logits():
 
 
 def sampler():
-    x, keys = logits(), np.arange(ROWS)
-    made = _core.Sampler(x, x, keys, keys.copy(), np.zeros(V, np.uint8), 2, top_p=0.9)
+    made = _core.Sampler(V, ROWS, np.zeros(V, np.uint8), 2, top_p=0.9)
+    made.raw[...], made.keys[:], made.positions[:] = logits(), np.arange(ROWS), np.arange(ROWS)
     return lambda: made.draw(ROWS), lambda: made.tokens.copy()
 
 
 def chooser():
-    x = logits()
-    made = _core.Chooser(x, ROWS, 4, np.zeros(V, np.uint8), 2, 2)
+    made = _core.Chooser(V, ROWS, ROWS, 4, np.zeros(V, np.uint8), 2, 2)
+    made.logits[...] = logits()
     made.first[:], made.last[:] = np.arange(ROWS), np.arange(ROWS) + 1
     return lambda: made.choose(ROWS), lambda: made.best_tokens.copy()
 
@@ -73,7 +73,7 @@ def test_what_one_thread_uses_another_may_not(make):
 
 
 def test_rows_that_are_changed_after_the_check_are_not_used():
-    made = _core.Chooser(np.zeros((4, 8), np.float32), 2, 3, np.zeros(8, np.uint8), 2, 2)
+    made = _core.Chooser(8, 4, 2, 3, np.zeros(8, np.uint8), 2, 2)
     made.first[:], made.last[:] = [0, 99], [4, 99]
     with pytest.raises(ValueError, match="first and last must lie in the 4 rows"):
         made.choose(2)

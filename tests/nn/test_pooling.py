@@ -58,7 +58,7 @@ def test_a_flip_reverses_the_own_steps_and_is_its_own_gradient(rng):
 @pytest.mark.parametrize("layer", [fastrnn.Pooling("max"), fastrnn.Flip()])
 def test_what_does_not_fit_is_refused(layer, rng):
     kind, x = type(layer).__name__, sequences(rng)
-    with pytest.raises(ValueError, match=f"x has 1 dimensions, this {kind} expects 2 or 3"):
+    with pytest.raises(ValueError, match=f"x has 1 dimensions, this {kind} expects 2 or more"):
         layer(x[0, 0])
     with pytest.raises(ValueError, match=f"x has 0 steps, this {kind} expects at least 1"):
         layer(x[:0])
