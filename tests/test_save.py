@@ -12,7 +12,7 @@ from families import FAMILIES, make
 from processes import run_python
 
 import fastrnn
-from fastrnn import models
+from fastrnn import _core, models
 from fastrnn.data.scaling import Scaler
 from fastrnn.formats import CheckpointError
 
@@ -209,7 +209,7 @@ CHANGES = {
     ),
     "other layers": (
         lambda d: d | {"config": d["config"] | {"rnn": ["Linear", {"in_features": 5}]}},
-        "rnn is a 'Linear', expected one of LSTM, GRU, RNN",
+        f"rnn is a 'Linear', expected one of {', '.join(_core.families())}",
     ),
     "an unknown option": (lambda d: d | {"config": d["config"] | {"zoom": 1}}, "zoom"),
     "a wrong option": (lambda d: d | {"config": d["config"] | {"dropout": 7}}, "dropout is 7"),
