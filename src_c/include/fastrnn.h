@@ -68,8 +68,8 @@ typedef struct fr_shape {
 
 /* What there is to know of a cell. Those of one family are one layer with options. */
 typedef struct fr_cell_info {
-    const char *name;         /* "lstm_peephole" */
-    const char *family;       /* "LSTM" */
+    const char *name;         /* "gru_reset_before" */
+    const char *family;       /* "GRU" */
     int32_t gates;            /* G */
     int32_t states;           /* 1: h; 2: h and c */
     int32_t phases;           /* 2: a product needs the gates of all units first */
@@ -91,8 +91,8 @@ FR_API const char *fr_shape_error(const fr_shape *shape);
 
 /* The parameters of a stack are one flat vector of floats, tensor after tensor in PyTorch's order:
  * per layer and direction weight_ih (G*H, inputs), weight_hh (G*H, R), bias_ih (G*H), bias_hh
- * (G*H), the cell's unit_tensor (an LSTM's weight_ch: peepholes of i, f, o), weight_hr (P, H), as
- * far as the shape has them. */
+ * (G*H), the cell's unit_tensor (unit_parameters*H), weight_hr (P, H), as far as the shape has
+ * them. */
 typedef struct fr_tensor {
     char name[48];   /* PyTorch's name, e.g. weight_ih_l0_reverse */
     int64_t rows;    /* first dimension */

@@ -38,10 +38,17 @@ static const struct equations EQUATIONS[] = {
 #undef CELL
 };
 
+/* The same numbers; the caller frees them. */
+static inline double *widened(const float *x, size_t n) {
+    double *wide = calloc(n + 1, sizeof *wide);
+    for (size_t i = 0; i < n; i++) wide[i] = x[i];
+    return wide;
+}
+
 /* ---- one layer --------------------------------------------------------------------------- */
 
-static inline const float *parameter(const fr_shape *s, const float *p, const char *name, int layer,
-                                     int reverse) {
+static inline const double *parameter(const fr_shape *s, const double *p, const char *name,
+                                      int layer, int reverse) {
     char full[48];
     fr_tensor tensor;
     snprintf(full, sizeof full, "%s_l%d%s", name, layer, reverse ? "_reverse" : "");
@@ -51,26 +58,26 @@ static inline const float *parameter(const fr_shape *s, const float *p, const ch
     return NULL;
 }
 
-static inline double row_product(const float *W, size_t row, const double *x, int n) {
+static inline double row_product(const double *W, size_t row, const double *x, int n) {
     double sum = 0;
-    for (int k = 0; W && k < n; k++) sum += (double)W[row * (size_t)n + (size_t)k] * x[k];
+    for (int k = 0; W && k < n; k++) sum += W[row * (size_t)n + (size_t)k] * x[k];
     return sum;
 }
 
 /* One step of one row: h (R) and c (H) are updated in place. */
-static inline void reference_step(const fr_shape *s, const float *p, int layer, int reverse,
+static inline void reference_step(const fr_shape *s, const double *p, int layer, int reverse,
                                   const double *x, int inputs, double *h, double *c) {
     const struct equations *e = &EQUATIONS[s->cell];
     const fr_cell_info *cell = fr_cell_at(s->cell);
     const struct gates gates = {s->gate_activation == FR_GATE_HARD_SIGMOID, s->gate_alpha,
                                 s->gate_beta};
     const int H = s->hidden_size, R = s->proj_size ? s->proj_size : H;
-    const float *W = parameter(s, p, "weight_ih", layer, reverse),
-                *U = parameter(s, p, "weight_hh", layer, reverse);
-    const float *b = parameter(s, p, "bias_ih", layer, reverse),
-                *d = parameter(s, p, "bias_hh", layer, reverse);
-    const float *own = parameter(s, p, cell->unit_tensor, layer, reverse),
-                *V = parameter(s, p, "weight_hr", layer, reverse);
+    const double *W = parameter(s, p, "weight_ih", layer, reverse),
+                 *U = parameter(s, p, "weight_hh", layer, reverse);
+    const double *b = parameter(s, p, "bias_ih", layer, reverse),
+                 *d = parameter(s, p, "bias_hh", layer, reverse);
+    const double *own = parameter(s, p, cell->unit_tensor, layer, reverse),
+                 *V = parameter(s, p, "weight_hr", layer, reverse);
     double *z = calloc((size_t)(4 * H), sizeof *z), *u = calloc((size_t)H, sizeof *u);
     double *out = calloc((size_t)H, sizeof *out);
     for (int i = 0; i < H; i++) {
@@ -99,7 +106,7 @@ static inline void reference_step(const fr_shape *s, const float *p, int layer, 
 }
 
 /* A whole stack on one row: x (T, I) -> y (T, F); h0, hn (L*D, R), c0, cn (L*D, H). */
-static inline void reference(const fr_shape *s, const float *p, int T, const double *x, double *y,
+static inline void reference(const fr_shape *s, const double *p, int T, const double *x, double *y,
                              const double *h0, const double *c0, double *hn, double *cn) {
     const int R = s->proj_size ? s->proj_size : s->hidden_size, H = s->hidden_size,
               D = s->num_directions;

@@ -12,12 +12,13 @@
 /* ---- the slope in one direction ---------------------------------------------------------- */
 
 /* The loss in float64, at a point moved by `by` along random directions. */
-static double loss_at(const struct problem *p, const float *dsolution, float by) {
+static double loss_at(const struct problem *p, const float *dsolution, double by) {
     const size_t F = p->y_count / ((size_t)p->T * (size_t)p->N), R = (size_t)(p->P ? p->P : p->H);
     const size_t T = (size_t)p->T, N = (size_t)p->N, I = (size_t)p->I, H = (size_t)p->H,
                  S = (size_t)(p->L * p->D);
     const size_t count = fr_parameter_count(&p->shape);
-    float *w = weights_of(p), *v = random_floats(count, 21, 1.0f);
+    float *at = weights_of(p), *v = random_floats(count, 21, 1.0f);
+    double *w = widened(at, count);
     float *vx = random_floats(T * N * I, 22, 1.0f), *vh = random_floats(p->h_count, 23, 1.0f);
     float *vc = random_floats(p->c_count, 24, 1.0f);
     double *x = calloc(T * I + 1, sizeof *x), *y = calloc(T * F + 1, sizeof *y), loss = 0;
@@ -29,14 +30,14 @@ static double loss_at(const struct problem *p, const float *dsolution, float by)
         const size_t length = p->lengths ? (size_t)p->lengths[n] : T;
         for (size_t t = 0; t < length; t++) {
             for (size_t i = 0; i < I; i++) {
-                x[t * I + i] = p->x[(t * N + n) * I + i] + (double)by * vx[(t * N + n) * I + i];
+                x[t * I + i] = p->x[(t * N + n) * I + i] + by * vx[(t * N + n) * I + i];
             }
         }
         for (size_t s = 0; s < S; s++) {
             for (size_t i = 0; i < R; i++)
-                h0[s * R + i] = p->h0[(s * N + n) * R + i] + (double)by * vh[(s * N + n) * R + i];
+                h0[s * R + i] = p->h0[(s * N + n) * R + i] + by * vh[(s * N + n) * R + i];
             for (size_t i = 0; i < H; i++)
-                c0[s * H + i] = p->c0[(s * N + n) * H + i] + (double)by * vc[(s * N + n) * H + i];
+                c0[s * H + i] = p->c0[(s * N + n) * H + i] + by * vc[(s * N + n) * H + i];
         }
         reference(&p->shape, w, (int)length, x, y, h0, c0, hn, cn);
         for (size_t t = 0; t < length; t++) {
@@ -50,8 +51,8 @@ static double loss_at(const struct problem *p, const float *dsolution, float by)
             }
         }
     }
-    free(w), free(v), free(vx), free(vh), free(vc), free(x), free(y), free(h0), free(c0), free(hn),
-        free(cn);
+    free(w), free(at), free(v), free(vx), free(vh), free(vc), free(x), free(y), free(h0), free(c0),
+        free(hn), free(cn);
     return loss;
 }
 
@@ -73,28 +74,19 @@ static double slope(const struct problem *p, const struct answer *a) {
     return sum;
 }
 
-/* by * v is exact, w + by * v nearly. */
-static double difference(const struct problem *p, const float *dsolution, float by) {
-    return (loss_at(p, dsolution, by) - loss_at(p, dsolution, -by)) / (2.0 * by);
-}
-
-static int smooth; /* problems of a variant whose differences are near the slope */
-
 static uint64_t check_problem(struct problem problem) {
     struct problem *p = &problem;
     make_problem(p);
     float *dsolution = random_floats(p->y_count + p->h_count + p->c_count, 8, 1.0f);
     struct answer first = differentiate(p, 1, p->T, dsolution);
     const uint64_t hash = hash_answer(p, &first);
-    const double expected = difference(p, dsolution, 1.0f / 4096),
-                 closer = difference(p, dsolution, 1.0f / 8192);
+    const double by = ldexp(1.0, -24); /* so short a way steps over hardly a kink */
+    const double expected = (loss_at(p, dsolution, by) - loss_at(p, dsolution, -by)) / (2.0 * by);
     const double got = slope(p, &first),
                  scale = fabs(expected) + sqrt((double)first.parameter_count);
-    const int has_kinks = fabs(expected - closer) > 5e-4 * scale; /* both step over some */
-    smooth += !has_kinks;
-    CHECK(has_kinks || fabs(got - closer) < 2e-3 * scale,
+    CHECK(fabs(got - expected) < 2e-3 * scale,
           "%s I %d H %d P %d L %d D %d T %d N %d: slope %g, expected %g", p->cell, p->I, p->H, p->P,
-          p->L, p->D, p->T, p->N, got, closer);
+          p->L, p->D, p->T, p->N, got, expected);
     const int half = (p->T + 1) / 2, ways[4][2] = {{2, p->T}, {3, half}, {2, half}, {1, 1}};
     for (int i = 0; i < 4; i++) {
         struct answer again = differentiate(p, ways[i][0], ways[i][1], dsolution);
@@ -115,7 +107,6 @@ static uint64_t check_cell(const char *cell) {
     static const int sizes[] = {1, 7, 16, 33, 65};
     const int project = info_of(cell)->project;
     uint64_t hash = HASH_START;
-    smooth = 0;
     for (int i = 0; i < 5; i++) {
         const int H = sizes[i], I = sizes[(i * 2 + 1) % 5];
         hash = chain(hash, check_problem((struct problem){cell, I, H, 0, 1, 1, 0, 3 + i, 1 + i,
@@ -127,7 +118,6 @@ static uint64_t check_cell(const char *cell) {
         chain(hash, check_problem((struct problem){cell, 40, 150, 0, 1, 1, 0, 9, 2, .ragged = 0}));
     hash = chain(hash, check_problem((struct problem){cell, 40, 150, project ? 70 : 0, 1, 1, 0, 5,
                                                       60, .ragged = 1}));
-    CHECK(smooth >= 4, "%s: only %d of 12 slopes could be compared", cell, smooth);
     return hash;
 }
 

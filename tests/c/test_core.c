@@ -108,7 +108,8 @@ static double error_of(const struct net *n, const fr_sequence *q, const struct r
         for (int i = 0; i < n->R && q->h0; i++) h0[s * n->R + i] = q->h0[(s * N + row) * n->R + i];
         for (int i = 0; i < H && q->c0; i++) c0[s * H + i] = q->c0[(s * N + row) * H + i];
     }
-    reference(&n->shape, n->parameters, (int)T, x, y, h0, c0, hn, cn);
+    double *parameters = widened(n->parameters, fr_parameter_count(&n->shape));
+    reference(&n->shape, parameters, (int)T, x, y, h0, c0, hn, cn);
     for (int64_t t = 0; t < q->steps; t++) {
         for (int i = 0; i < n->F; i++) {
             const double expected = t < T ? y[t * n->F + i] : 0.0;
@@ -125,7 +126,7 @@ static double error_of(const struct net *n, const fr_sequence *q, const struct r
             worst = fmax(worst, fabs(got->cn[(s * N + row) * H + i] - cn[s * H + i]));
         }
     }
-    free(x), free(y), free(h0), free(c0), free(hn), free(cn);
+    free(x), free(y), free(h0), free(c0), free(hn), free(cn), free(parameters);
     return worst;
 }
 

@@ -55,8 +55,8 @@ def test_peepholes_are_told_by_their_key() -> None:
     [
         ({}, "no recurrent weights"),
         ({"weight_hh_l0": (16, 4)}, "weight_ih_l0 is missing"),
-        ({"weight_ih_l0": (16, 3), "weight_hh_l0": (20, 4)}, "expected 1, 3 or 4 times"),
-        ({"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 0)}, "expected 1, 3 or 4 times"),
+        ({"weight_ih_l0": (16, 3), "weight_hh_l0": (20, 4)}, "expected 1, .*3 or 4 times"),
+        ({"weight_ih_l0": (16, 3), "weight_hh_l0": (16, 0)}, "expected 1, .*3 or 4 times"),
         ({"weight_ih_l0": (12, 3), "weight_hh_l0": (16, 4)}, r"weight_ih_l0 has shape \(12, 3\)"),
         ({"weight_ih_l0": (16,), "weight_hh_l0": (16, 4)}, "two dimensions"),
         (

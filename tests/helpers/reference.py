@@ -131,6 +131,16 @@ def gru_reset_before_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) ->
     return r, z, np.tanh(x_n + (r * h) @ w_n.T + b_n)
 
 
+# What a step's gates are, of cells that have any: (x, h', c', weights, s) -> gates.
+GATES: dict[str, Callable[..., list[Array]]] = {
+    "lstm": lambda x, h, c, w, s=SIGMOID: [lstm_gates(x, h, c, w, s)[i] for i in (0, 1, 3)],
+    "lstm_peephole": lambda x, h, c, w, s=SIGMOID: [
+        lstm_gates(x, h, c, w, s)[i] for i in (0, 1, 3)
+    ],
+    "gru": lambda x, h, c, w, s=SIGMOID: list(gru_gates(x, h, w, s)[:2]),
+    "gru_reset_before": lambda x, h, c, w, s=SIGMOID: list(gru_reset_before_gates(x, h, w, s)[:2]),
+}
+
 STEPS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "rnn_tanh": rnn_step(np.tanh),
     "rnn_relu": rnn_step(relu),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from functools import partial
 from types import FunctionType, ModuleType
 
 import numpy as np
@@ -14,6 +15,7 @@ from activations import ACTIVATIONS
 import fastrnn
 from fastrnn import data, decode, losses, models, nn, optim, schedules, train
 from fastrnn.nn.module import Module
+from fastrnn.nn.recurrent import LAYERS
 from fastrnn.nn.recurrent_base import Cell, Recurrent
 
 TOKENS = np.arange(40) % 7
@@ -93,6 +95,11 @@ MADE = {
         fastrnn.LSTM(2, 4, 2, dropout=0.5, proj_size=3, peephole=True), 10**6
     ),
     fastrnn.GRU: lambda: with_budget(fastrnn.GRU(2, 3, 2, reset="before", merge="sum"), 10**6),
+    **{  # families whose layers have no options of their own
+        kind: partial(kind, 2, 3, 2, bidirectional=True)
+        for kind in LAYERS.values()
+        if kind not in (fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU)
+    },
     fastrnn.RNNCell: lambda: fastrnn.RNNCell(2, 3, False, "sigmoid"),
     fastrnn.LSTMCell: lambda: fastrnn.LSTMCell(2, 3, peephole=True),
     fastrnn.GRUCell: lambda: fastrnn.GRUCell(2, 3, reset="before"),

@@ -250,11 +250,7 @@ def saturated_share(name, x, h, c, w):
     """Of one step: sigmoid gates outside 0.1 to 0.9."""
     if name.startswith("rnn"):
         return SATURATED[name](reference.STEPS[name](x, h, c, w)[0]).mean()
-    if name.startswith("lstm"):
-        i, f, _, o, _ = reference.lstm_gates(x, h, c, w)
-        return outside_the_middle(np.stack([i, f, o])).mean()
-    gates = reference.gru_gates if name == "gru" else reference.gru_reset_before_gates
-    return outside_the_middle(np.stack(gates(x, h, w)[:2])).mean()
+    return outside_the_middle(np.stack(reference.GATES[name](x, h, c, w))).mean()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
