@@ -28,6 +28,9 @@ __all__ = ["Checkpoint", "open_checkpoint", "read_checkpoint"]
 FilePath = str | os.PathLike[str]
 
 
+_OWN = "fastrnn"  # among the metadata of files that `save` wrote
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """What a checkpoint file holds.
@@ -195,7 +198,8 @@ def _finished(
     widened: int,
 ) -> Checkpoint:
     notes: list[str] = []
-    tensors = _folded(clean_names(tensors, notes), notes)
+    if _OWN not in metadata:  # whose names may be anything, and are right
+        tensors = _folded(clean_names(tensors, notes), notes)
     return Checkpoint(tensors, skipped, kind, _with_widened(notes, widened), metadata)
 
 

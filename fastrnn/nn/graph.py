@@ -264,9 +264,9 @@ class Network(Composite):
         lowered = self._current()
         for carried in lowered.carried:
             if isinstance(carried.module, Recurrent) and carried.module.bidirectional:
-                kind = type(carried.module).__name__
+                kind, title = type(carried.module).__name__, self._title(carried.name)
                 raise ValueError(
-                    f"{carried.name} is a bidirectional {kind}, which cannot stream: it needs the "
+                    f"{title} is a bidirectional {kind}, which cannot stream: it needs the "
                     f"whole sequence"
                 )
         return NetworkStream.of(lowered, batch_size, self.fingerprint())

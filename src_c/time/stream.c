@@ -114,9 +114,9 @@ void fr_lay_out_step(const fr_model *model, int64_t rows, struct fr_step_memory 
     const size_t N = (size_t)rows, unit_row = fr_unit_row(l), gate_row = fr_gate_row(l);
     struct fr_step_memory out = {0};
     if (cell->phases == 2) {
-        float *gates = fr_take(arena, fr_times(N, gate_row), sizeof(float));
+        out.gate_row = gate_row;
+        out.activated = fr_take(arena, fr_times(N, gate_row), sizeof(float));
         out.saved = fr_take(arena, N, sizeof *out.saved);
-        for (size_t n = 0; arena->base && n < N; n++) out.saved[n] = gates + n * gate_row;
     }
     if (cell->phases == 2 || l->projection.outputs)
         out.u = fr_take(arena, fr_times(N, unit_row), sizeof(float));
@@ -174,6 +174,8 @@ void fr_step_slots(const fr_model *model, const struct fr_stack_slot *layout,
         .rows = (int32_t)rows,
         .reversed = *newest_of(slot[0]),
     };
+    for (int64_t n = 0; m->saved && n < rows; n++)
+        m->saved[n] = m->activated + (size_t)n * m->gate_row;
     for (int64_t layer = 0; layer < model->shape.num_layers; layer++) {
         const struct fr_layer *l = &model->layers[layer];
         find_rows(l, layout, m, layer, rows, slot);

@@ -19,14 +19,16 @@ struct fr_stack_slot {
     size_t floats;             /* of a slot */
 };
 
-/* What a step of up to N rows needs beside the slots. */
+/* What a step of up to N rows needs beside the slots; of no meaning between two steps. */
 struct fr_step_memory {
     const float **in;    /* (N): inputs of the next layer, at the end the newest h of the last */
     const float **gates; /* (N): x parts of the first layer from a table, instead of `in` */
     const float **h0;
     float **h1, **out, **c;
-    float **saved; /* (N) -> (blocks, slots, U), cells with two phases */
-    float *u;      /* (N, blocks * U): r * h0, or an LSTM's output before its projection */
+    float **saved;    /* (N) -> activated, cells with two phases */
+    float *activated; /* (N, blocks, slots, U) */
+    size_t gate_row;  /* floats of one row of that */
+    float *u;         /* (N, blocks * U): r * h0, or an LSTM's output before its projection */
 };
 
 struct fr_stack_slot fr_lay_out_slot(const fr_model *model);
