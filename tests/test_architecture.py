@@ -104,7 +104,9 @@ def test_the_extension_has_no_loop_over_data():
     assert len(files) > 1
     text = "".join(path.read_text() for path in files)
     for loop in re.findall(r"^\s*(for .*|while .*)", text, re.MULTILINE):
-        assert re.search(r"range\((view\.ndim|self\.count)\)|fr_parameter|fr_activations", loop), loop
+        assert re.search(r"range\((view\.ndim|self\.count)\)|fr_parameter|fr_activations", loop), (
+            loop
+        )
     assert not re.search(r"\bprange\b|libc\.math", text)
 
 

@@ -65,6 +65,7 @@ def objects(tmp_path_factory) -> list[Path]:
         "test_backward",
         "test_update",
         "test_decode",
+        "test_network",
         "test_attention",
         "test_ops",
         "test_activations",

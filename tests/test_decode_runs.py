@@ -12,7 +12,7 @@ import reference
 from decoding import beam_search, draws, greedy_search
 
 import fastrnn
-from fastrnn import _core, generate
+from fastrnn import generate
 from fastrnn.models import FeaturesToSequence, LanguageModel, Seq2Seq, _base
 
 PROMPTS = [[1, 2, 3, 4, 5], [6], [2, 2, 9]]

@@ -105,7 +105,7 @@ class Multiply(Join):
 
 @registered
 class Concatenate(Join):
-    """The features of all values, one after the other: (*, C1), (*, C2), ... -> (*, C1 + C2 ...)."""
+    """The features of all values, one after the other: (*, C), (*, D), ... -> (*, C + D + ...)."""
 
     num_inputs = None
 
@@ -168,13 +168,13 @@ class Reshape(Join):
 class OverTime(Join):
     """A join that sees whole sequences: x (T, N, *), or (N, T, *) with batch_first."""
 
-    def __call__(  # type: ignore[override]
+    def __call__(
         self, x: ArrayLike, lengths: ArrayLike | None = None, batch_first: bool = False
     ) -> FloatArray:
         """The result of the sequences x, of `lengths` (N,) steps each."""
         return self.vjp(x, lengths, batch_first)[0]
 
-    def vjp(  # type: ignore[override]
+    def vjp(
         self, x: ArrayLike, lengths: ArrayLike | None = None, batch_first: bool = False
     ) -> tuple[FloatArray, Back]:
         """y as the call gives it, and pullback(dy) -> dx."""
@@ -247,7 +247,8 @@ class Pool(OverTime):
             return _spread((alive / np.maximum(counts, 1)[:, None]).astype(np.float32), x)
         first = np.where(_spread(alive, x), x, -np.inf).argmax(axis=1)
         found = _spread(steps[None], x) == first[:, None]
-        return (found & _spread(alive, x)).astype(np.float32)
+        share: AnyArray = (found & _spread(alive, x)).astype(np.float32)
+        return share
 
 
 @registered
