@@ -9,7 +9,7 @@ folder=$1
 compiler=(aarch64-linux-gnu-gcc "${LIKE_SETUP[@]}" "${WARNINGS[@]}" -static -DFR_POOL)
 
 core "$folder" "${compiler[@]}"
-for name in test_core test_backward test_update test_decode test_attention test_ops test_activations test_threads; do c_test "$folder" "$name" "${compiler[@]}"; done
+for name in test_core test_backward test_update test_decode test_network test_attention test_ops test_activations test_threads; do c_test "$folder" "$name" "${compiler[@]}"; done
 math_test "$folder" neon "${compiler[@]}"
 qemu-aarch64-static "$folder/test_math_neon" &
 math=$!

@@ -12,7 +12,7 @@ mapfile -t isas < <(isas)
 run_tests() { # FOLDER COMPILER FLAG...
     local folder=$1 compiler=("${@:2}") isa name
     core "$folder" "${compiler[@]}"
-    for name in test_core test_backward test_update test_decode test_attention test_ops test_activations test_threads test_fork test_alloc; do c_test "$folder" "$name" "${compiler[@]}"; done
+    for name in test_core test_backward test_update test_decode test_network test_attention test_ops test_activations test_threads test_fork test_alloc; do c_test "$folder" "$name" "${compiler[@]}"; done
     "$folder/test_core" "${isas[@]}"
     "$folder/test_backward" "${isas[@]}"
     "$folder/test_update" "${isas[@]}"

@@ -13,7 +13,7 @@ echo "address, undefined"
 checked=(gcc "${flags[@]}" "-fsanitize=address,undefined" -fno-sanitize-recover=all)
 export UBSAN_OPTIONS=print_stacktrace=1
 core "$folder/asan" "${checked[@]}"
-for name in test_core test_backward test_update test_decode test_attention test_ops test_activations test_threads test_fork test_memory; do c_test "$folder/asan" "$name" "${checked[@]}"; done
+for name in test_core test_backward test_update test_decode test_network test_attention test_ops test_activations test_threads test_fork test_memory; do c_test "$folder/asan" "$name" "${checked[@]}"; done
 "$folder/asan/test_core" "${isas[@]}"
 "$folder/asan/test_backward" "${isas[@]}"
 "$folder/asan/test_update" "${isas[@]}"

@@ -95,13 +95,19 @@ def _attributes(work: Workload) -> dict[str, Any]:
 
 
 def _weights(work: Workload, state: Mapping[str, Floats], layer: int) -> tuple[Floats, ...]:
+    return onnx_weights(work.cell, work.hidden, state, layer, work.directions)
+
+
+def onnx_weights(
+    cell: str, hidden: int, state: Mapping[str, Floats], layer: int, directions: int
+) -> tuple[Floats, ...]:
     """W (D, G*H, inputs), R (D, G*H, H) and B (D, 2*G*H) of one layer."""
 
     def gates(kind: str, suffix: str) -> Floats:
-        blocks = state[f"{kind}_l{layer}{suffix}"].reshape(len(_ORDER[work.cell]), work.hidden, -1)
-        return np.concatenate(blocks[_ORDER[work.cell]])
+        blocks = state[f"{kind}_l{layer}{suffix}"].reshape(len(_ORDER[cell]), hidden, -1)
+        return np.concatenate(blocks[_ORDER[cell]])
 
-    suffixes = ("", "_reverse")[: work.directions]
+    suffixes = ("", "_reverse")[:directions]
     w = np.stack([gates("weight_ih", s) for s in suffixes])
     r = np.stack([gates("weight_hh", s) for s in suffixes])
     biases = ("bias_ih", "bias_hh")

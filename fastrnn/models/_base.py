@@ -7,8 +7,7 @@ from typing import Any
 
 from fastrnn import _core
 from fastrnn._atomic import FilePath
-from fastrnn.formats import own
-from fastrnn.nn import Embedding
+from fastrnn.nn import Embedding, registry
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.module import Module
 from fastrnn.nn.recurrent import GRU, LAYERS, LSTM, RNN
@@ -70,7 +69,7 @@ class Model(Composite):
 
     def save(self, path: FilePath) -> None:
         """Write the model to a .safetensors file, whole or not at all; `fastrnn.load` reads it."""
-        own.save(self, path)
+        registry.write(self, path)
 
 
 class SizedModel(Model):

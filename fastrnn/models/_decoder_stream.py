@@ -66,7 +66,8 @@ class DecoderStream:
         check_indices(ids, self.core.vocabulary, "tokens")
         if ids.shape != (self.rows,) and not (ids.ndim == 0 and self.rows == 1):
             raise ValueError(f"tokens has shape {ids.shape}, this stream expects ({self.rows},)")
-        return self.core.step(ids)
+        logits: FloatArray = self.core.step(ids)
+        return logits
 
     def reorder(self, indices: ArrayLike) -> None:
         """Row n becomes a copy of row indices[n]."""

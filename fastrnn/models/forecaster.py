@@ -167,7 +167,7 @@ class _ForecastSteps:
             raise ValueError(f"out has shape {out.shape}, expected {wanted}")
 
 
-class ForecastStream(_ForecastSteps, Stream):  # type: ignore[misc]
+class ForecastStream(_ForecastSteps, Stream):
     """A stream over the steps of a series, in its own units."""
 
 

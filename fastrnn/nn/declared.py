@@ -52,7 +52,7 @@ class Declared:
         config, usual = self.config, _defaults(type(self), self.config)
         shown = [
             repr(value) if usual[name] is Parameter.empty else f"{name}={value!r}"
-            for name, value in config.items()
+            for name, value in ((name, self._argument(name)) for name in config)
             if value != usual[name]
         ]
         return f"{type(self).__name__}({', '.join(shown)})"

@@ -113,7 +113,7 @@ class Network(Composite):
         return low.add("input", (), value, length=length, channels=channels)
 
     def _lowered_from(self, low: Lowering, inputs: list[Value], path: str) -> list[Value]:
-        """The operations of all nodes behind these values, whose states are named from `path` on."""
+        """The operations of all nodes behind these values; `path` begins the names of states."""
         values = dict(zip(self._shapes, inputs, strict=True))
         for node in self._nodes:
             read = [values[name] for name in node.inputs]
@@ -243,7 +243,7 @@ class Network(Composite):
     def _array(self, value: ArrayLike, port: Any, me: str) -> tuple[Any, bool]:
         tokens = isinstance(port, int)
         array = as_int64(value, "x") if tokens else as_float32(value, "x")
-        shape = () if tokens else port if port[0] > 1 else port[1:]
+        shape: tuple[int, ...] = () if isinstance(port, int) else port if port[0] > 1 else port[1:]
         lead = array.ndim - len(shape)
         if lead not in (1, 2):
             raise ValueError(
@@ -272,7 +272,7 @@ class Network(Composite):
         return NetworkStream.of(lowered, batch_size, self.fingerprint())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the network to a .safetensors file, whole or not at all; `fastrnn.load` reads it."""
+        """Write a .safetensors file, whole or not at all, that `fastrnn.load` reads."""
         write(self, path)
 
     # ---- parts -----------------------------------------------------------------------------------
@@ -370,8 +370,8 @@ class Graph(Network):
 
     inputs: names to shapes, channels or (length, channels) per row and step, or "tokens".
     modules: names to modules, in an order in which every one reads what stands before it; `Add`,
-    `Multiply`, `Concatenate`, `Select`, `Reshape`, `Pooling` and `Flip` are modules too. wires: for a
-    module the name, or names, of what it reads; without, it reads the module before it (the first
+    `Multiply`, `Concatenate`, `Select`, `Reshape`, `Pooling` and `Flip` are modules too. wires: for
+    a module the name, or names, of what it reads; without, it reads the module before it (the first
     one the first input). outputs: a name or several, by default the last module.
 
         Graph({"x": 257}, {"rnn": LSTM(257, 128, 2), "head": Linear(128, 257), "mask": Sigmoid(),
@@ -419,7 +419,8 @@ class Graph(Network):
             missing = [one for one in read if one not in known]
             if missing:
                 raise ValueError(
-                    f"node {name!r} reads {listed(missing)}, expected an input or a module before it"
+                    f"node {name!r} reads {listed(missing)}, expected an input or a module "
+                    f"before it"
                 )
             if not isinstance(module, Module):
                 kind = with_article(type(module).__name__)

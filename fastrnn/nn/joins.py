@@ -101,7 +101,7 @@ class Multiply(Join):
 
 @registered
 class Concatenate(Join):
-    """The features of all values, one after the other: (*, C1), (*, C2), ... -> (*, C1 + C2 ...)."""
+    """The features of all values, one after the other: (*, C), (*, D), ... -> (*, C + D + ...)."""
 
     num_inputs = None
 

@@ -24,6 +24,7 @@ def test_no_program_is_forgotten():
         "test_decode",
         "test_attention",
         "test_ops",
+        "test_network",
         "test_activations",
         "test_fork",
     ],

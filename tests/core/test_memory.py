@@ -93,6 +93,6 @@ def test_packed_weights_are_hardly_larger_than_the_parameters(family, hidden):
 def test_streams_share_the_packed_weights():
     layer = fastrnn.LSTM(128, 512)
     streams = [layer.stream() for _ in range(50)]
-    packed = [stream.network.weights for stream in streams]
-    assert {id(weights) for weights in sum(packed, [])} == {id(layer._shared_stack())}
+    packed = [weights for stream in streams for weights in stream.network.weights]
+    assert {id(weights) for weights in packed} == {id(layer._shared_stack())}
     assert all(stream.num_state_bytes < 50_000 for stream in streams)

@@ -22,7 +22,8 @@ class Parameters:
     """A layer's architecture with float64 parameters of one's own."""
 
     def __init__(self, layer, tensors):
-        self.config, self.merge, self._tensors = layer.config, layer.merge, tensors
+        self.config, self.merge, self._cell = layer.config, layer.merge, layer._cell
+        self._tensors = tensors
 
     def state_dict(self):
         return self._tensors

@@ -38,6 +38,7 @@ PROGRAMS: dict[str, tuple[list[str], set[str]]] = {
     "test_update": ([OWN], set()),
     "test_attention": ([OWN], set()),
     "test_ops": ([OWN], set()),
+    "test_network": ([OWN], set()),
     "test_activations": ([OWN], set()),
     "test_fork": ([], set()),
     "test_alloc": ([], set()),

@@ -28,6 +28,11 @@ SMALL = {
     fastrnn.ScaleShift: {"num_features": 2},
     fastrnn.PReLU: {},
     fastrnn.Pooling: {},
+    fastrnn.Add: {},
+    fastrnn.Multiply: {},
+    fastrnn.Concatenate: {},
+    fastrnn.Select: {"start": 0, "stop": 2},
+    fastrnn.Reshape: {"length": 2, "channels": 3},
     fastrnn.Flip: {},
     fastrnn.Dropout: {},
     fastrnn.LockedDropout: {},
@@ -42,7 +47,10 @@ SMALL = {
     models.Seq2Seq: {"source_vocab": 5, "target_vocab": 5, "hidden_size": 3},
     models.FeaturesToSequence: {"feature_size": 2, "target_vocab": 5, "hidden_size": 3},
 } | {kind: {} for kind in ACTIVATIONS}
-AROUND_OTHERS = {fastrnn.WeightDrop, fastrnn.EmbeddingDropout, models.Model}
+AROUND_OTHERS = {
+    fastrnn.WeightDrop, fastrnn.EmbeddingDropout, models.Model, fastrnn.Sequential,
+    fastrnn.Residual, fastrnn.Graph,
+}  # fmt: skip
 # Arguments that may be any number which a float holds, or any above 0.
 LARGE = {"sampling_temperature"}
 ANY = {

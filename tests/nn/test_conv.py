@@ -242,15 +242,11 @@ def test_the_core_refuses_shapes_that_cannot_be():
 
 
 def test_fused_kernels_have_the_same_bits():
-    assert_fused_kernels_agree(
-        "import numpy as np\n"
-        "from kernels import tell\n"
-        "from test_conv import SHAPES, made\n"
-        "results = []\n"
-        "for shape in SHAPES:\n"
-        "    rng = np.random.default_rng(0)\n"
-        "    conv = made(shape, rng)\n"
-        "    y, back = conv.vjp(rng.standard_normal((29, 3, shape[0])).astype(np.float32))\n"
-        "    results += [y, back(y), conv.flat_grad]\n"
-        "tell(results)\n"
-    )
+    def results():
+        for shape in SHAPES:
+            rng = np.random.default_rng(0)
+            conv = made(shape, rng)
+            y, back = conv.vjp(rng.standard_normal((29, 3, shape[0])).astype(np.float32))
+            yield from (y, back(y), conv.flat_grad)
+
+    assert_fused_kernels_agree(results)

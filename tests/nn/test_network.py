@@ -1,4 +1,4 @@
-"""Whole networks: the bits of their modules, by sequence, step, batch and split; states and files."""
+"""Whole networks: the bits of their modules by sequence, step, batch, split; states and files."""
 
 from __future__ import annotations
 
@@ -347,7 +347,7 @@ def test_modules_that_do_not_fit_each_other_are_refused(message):
 def test_what_is_no_module_is_refused():
     with pytest.raises(TypeError, match="module 1 is an int, expected a module"):
         Sequential(Tanh(), 3)
-    with pytest.raises(TypeError, match="module 0 .Attention. is an Attention, which cannot be"):
+    with pytest.raises(TypeError, match="is an Attention, which cannot be part of a network"):
         Sequential(fastrnn.Attention("additive", 3, 4), input_shape=3)
 
     class Louder(Linear):
