@@ -19,6 +19,7 @@ qemu-aarch64-static "$folder/test_update" neon
 qemu-aarch64-static "$folder/test_decode" neon
 qemu-aarch64-static "$folder/test_attention" neon
 qemu-aarch64-static "$folder/test_ops" neon
+qemu-aarch64-static "$folder/test_network" neon
 qemu-aarch64-static "$folder/test_activations" neon
 qemu-aarch64-static "$folder/test_backward" neon
 qemu-aarch64-static "$folder/test_threads" 2

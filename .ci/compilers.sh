@@ -19,6 +19,7 @@ run_tests() { # FOLDER COMPILER FLAG...
     "$folder/test_decode" "${isas[@]}"
     "$folder/test_attention" "${isas[@]}"
     "$folder/test_ops" "${isas[@]}"
+    "$folder/test_network" "${isas[@]}"
     "$folder/test_activations" "${isas[@]}"
     "$folder/test_threads" 40
     "$folder/test_fork"

@@ -20,6 +20,7 @@ for name in test_core test_backward test_update test_decode test_network test_at
 "$folder/asan/test_decode" "${isas[@]}"
 "$folder/asan/test_attention" "${isas[@]}"
 "$folder/asan/test_ops" "${isas[@]}"
+"$folder/asan/test_network" "${isas[@]}"
 "$folder/asan/test_activations" "${isas[@]}"
 "$folder/asan/test_threads" 10
 "$folder/asan/test_fork"

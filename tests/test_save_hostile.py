@@ -8,6 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+from activations import ACTIVATIONS
+from networks import branches
 from processes import run_python
 from test_save import LAYERS, MODELS
 
@@ -31,6 +33,17 @@ ALL = {
     "bidirectional_lm": lambda: models.BidirectionalLanguageModel(5, 3, 4),
     "seq2seq": lambda: models.Seq2Seq(5, 6, 4, attention="additive", bidirectional=True),
     "captions": lambda: models.FeaturesToSequence(3, 6, 4, attention="scaled_dot"),
+    **{kind.__name__: kind for kind in (*ACTIVATIONS, fastrnn.Flip, fastrnn.Add)},
+    **{kind.__name__: kind for kind in (fastrnn.Multiply, fastrnn.Concatenate)},
+    "conv": lambda: fastrnn.Conv1d(2, 4, 3, padding="causal"),
+    "scale": lambda: fastrnn.ScaleShift(2),
+    "prelu": lambda: fastrnn.PReLU(2, 0.5),
+    "pooling": lambda: fastrnn.Pooling("max"),
+    "select": lambda: fastrnn.Select(1, 3),
+    "reshape": lambda: fastrnn.Reshape(2, 3),
+    "sequential": lambda: fastrnn.Sequential(fastrnn.GRU(2, 3), fastrnn.Linear(3, 2)),
+    "residual": lambda: fastrnn.Residual(fastrnn.LSTM(2, 2)),
+    "graph": branches,
 }
 BAD = [
     None, True, 0, -1, 3.5, 1e300, 10**30, 10**400, "x", "", [], [1], [[]], ["LSTM", {}], {},

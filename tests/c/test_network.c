@@ -57,7 +57,12 @@ static void make_network(struct network *n, const char *cell, int feedback) {
         add(n, (fr_operation){.kind = FR_OP_ACTIVATE, .function = FR_ACTIVATION_relu}, inside, -1);
     inside = add(n, (fr_operation){.kind = FR_OP_RESHAPE, .length = 1, .channels = 12}, inside, -1);
     const int32_t both = add(n, (fr_operation){.kind = FR_OP_CONCATENATE}, along, inside);
-    const fr_shape shape = {fr_cell(cell), 20, H, 0, 2, 1, 1, 0};
+    const fr_shape shape = {.cell = fr_cell(cell),
+                            .input_size = 20,
+                            .hidden_size = H,
+                            .num_layers = 2,
+                            .num_directions = 1,
+                            .bias = 1};
     n->model = fr_model_create(&shape, aligned(fr_model_size(&shape)));
     float *parameters = random_floats(fr_parameter_count(&shape), 3, 0.4f);
     fr_model_load(n->model, parameters);

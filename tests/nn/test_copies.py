@@ -386,8 +386,12 @@ def layer_outcome(module, x, tokens):
         y, back = module.vjp(tokens)
     elif isinstance(module, fastrnn.ScalarMix):
         y, back = module.vjp([x, x, x])
-    elif isinstance(module, fastrnn.WeightDrop):
-        (y, _), back = module.vjp(x)
+    elif isinstance(module, (fastrnn.WeightDrop, fastrnn.Graph)):
+        (y, _), back = module.vjp(np.tile(x, 3) if type(module) is fastrnn.Graph else x)
+    elif isinstance(module, (fastrnn.Add, fastrnn.Multiply, fastrnn.Concatenate)):
+        y, back = module.vjp(x, x)
+    elif isinstance(module, (fastrnn.Select, fastrnn.Reshape)):
+        y, back = module.vjp(np.tile(x, 3))
     else:
         y, back = module.vjp(x.reshape(4, 4) if isinstance(module, fastrnn.LayerNorm) else x)
     return y, back(np.ones_like(y)), [grad.copy() for grad in module.grads.values()]
