@@ -32,6 +32,9 @@ MAX_ROWS = (1 << 31) - 1  # rows are counted in 32 signed bits
 _FLOAT32 = np.dtype(np.float32)  # NumPy's own; arrays of another object for it are converted
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def aligned_zeros(size: int) -> FloatArray:
     """A (size,) float32 buffer of zeros that starts on a cache line."""
     raw = np.zeros(size * 4 + ALIGNMENT, dtype=np.uint8)
@@ -158,6 +161,14 @@ def as_number(value: object, name: str) -> float:
     number = as_float(value)
     if math.isnan(number) and value == value:
         raise ArgumentError(name, value, "a number that a float can hold")
+    return number
+
+
+def as_finite(value: object, name: str) -> float:
+    """A number that float32 holds as a finite one."""
+    number = as_number(value, name)
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{name} is {shown(value)}, expected a finite number of float32")
     return number
 
 

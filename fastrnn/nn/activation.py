@@ -6,15 +6,11 @@ import math
 from collections.abc import Callable
 from typing import ClassVar
 
-import numpy as np
-
 from fastrnn import _core
-from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_float32, as_int, as_number, shown
+from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_finite, as_float32, as_int, shown
 from fastrnn.nn.module import Module
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Activation(Module):
@@ -68,15 +64,8 @@ class Activation(Module):
         return f"{type(self).__name__}({options})"
 
 
-def _finite(value: object, name: str) -> float:
-    number = as_number(value, name)
-    if not abs(number) <= _LARGEST:
-        raise ValueError(f"{name} is {shown(value)}, expected a finite number of float32")
-    return number
-
-
 def _positive(value: object, name: str) -> float:
-    number = _finite(value, name)
+    number = as_finite(value, name)
     if number <= 0:
         raise ValueError(f"{name} is {shown(value)}, expected a number above 0")
     return number
@@ -111,7 +100,7 @@ class HardSigmoid(Activation):
     _options = ("alpha", "beta")
 
     def __init__(self, alpha: float = 1 / 6, beta: float = 0.5) -> None:
-        self.alpha, self.beta = _finite(alpha, "alpha"), _finite(beta, "beta")
+        self.alpha, self.beta = as_finite(alpha, "alpha"), as_finite(beta, "beta")
         self._begin()
 
 
@@ -133,8 +122,8 @@ class Clip(Activation):
     _options = ("low", "high")
 
     def __init__(self, low: float | None = None, high: float | None = None) -> None:
-        self.low = None if low is None else _finite(low, "low")
-        self.high = None if high is None else _finite(high, "high")
+        self.low = None if low is None else as_finite(low, "low")
+        self.high = None if high is None else as_finite(high, "high")
         if low is not None and high is not None and not low < high:
             raise ValueError(f"low is {shown(low)} and high {shown(high)}, expected low below high")
         self._begin()
@@ -155,7 +144,7 @@ class Hardtanh(Activation):
     _options = ("min_val", "max_val")
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0) -> None:
-        self.min_val, self.max_val = _finite(min_val, "min_val"), _finite(max_val, "max_val")
+        self.min_val, self.max_val = as_finite(min_val, "min_val"), as_finite(max_val, "max_val")
         if not self.min_val < self.max_val:
             raise ValueError(
                 f"min_val is {shown(min_val)} and max_val {shown(max_val)}, "
@@ -182,7 +171,7 @@ class LeakyReLU(Activation):
     _options = ("negative_slope",)
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = _finite(negative_slope, "negative_slope")
+        self.negative_slope = as_finite(negative_slope, "negative_slope")
         self._begin()
 
 
@@ -194,7 +183,7 @@ class ELU(Activation):
     _options = ("alpha",)
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = _finite(alpha, "alpha")
+        self.alpha = as_finite(alpha, "alpha")
         self._begin()
 
 
@@ -255,7 +244,7 @@ class Softplus(Activation):
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         self.beta = _positive(beta, "beta")
-        self.threshold = _finite(threshold, "threshold")
+        self.threshold = as_finite(threshold, "threshold")
         self._begin()
 
 

@@ -13,11 +13,10 @@ from fastrnn._arrays import (
     ArrayLike,
     FloatArray,
     as_array,
+    as_finite,
     as_float,
     as_float32,
-    as_number,
     as_size,
-    shown,
 )
 from fastrnn.nn.module import Module, one_after_another
 from fastrnn.nn.pullback import adding_to, once
@@ -111,9 +110,7 @@ class PReLU(Module):
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         count = as_size(num_parameters, "num_parameters", MAX_SIZE)
-        self.init = as_number(init, "init")
-        if not abs(self.init) <= np.finfo(np.float32).max:
-            raise ValueError(f"init is {shown(init)}, expected a finite number of float32")
+        self.init = as_finite(init, "init")
         self._allocate(one_after_another([("weight", (count,))]))
         self._fill()
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
 
-from fastrnn._arrays import as_number, shown
+from fastrnn._arrays import as_finite, shown
 
 __all__ = ["GateActivation", "as_gate_activation"]
 
 GateActivation = str | tuple[Literal["hard_sigmoid"], float, float]
 
 _HARD = "hard_sigmoid", 1 / 6, 0.5  # Keras 3 and torch.nn.Hardsigmoid
-_MOST = float(np.finfo(np.float32).max)
 
 
 def as_gate_activation(value: object) -> GateActivation:
@@ -29,12 +27,10 @@ def as_gate_activation(value: object) -> GateActivation:
         raise _refusal(value)
     if len(value) != 3 or value[0] != "hard_sigmoid":
         raise _refusal(value)
-    alpha = as_number(value[1], "alpha of recurrent_activation")
-    beta = as_number(value[2], "beta of recurrent_activation")
-    if not (alpha <= _MOST and np.float32(alpha) > 0):
+    alpha = as_finite(value[1], "alpha of recurrent_activation")
+    beta = as_finite(value[2], "beta of recurrent_activation")
+    if not np.float32(alpha) > 0:
         raise ValueError(f"alpha of recurrent_activation is {alpha}, expected a positive number")
-    if not (math.isfinite(beta) and abs(beta) <= _MOST):
-        raise ValueError(f"beta of recurrent_activation is {beta}, expected a finite number")
     return "hard_sigmoid", alpha, beta
 
 
