@@ -9,7 +9,7 @@ import pytest
 from test_copies import public_classes
 
 import fastrnn
-from fastrnn import models
+from fastrnn import models, nn
 from fastrnn.nn.module import Module
 
 # Arguments that make a small one of each class whose constructor takes no other module.
@@ -23,6 +23,11 @@ SMALL = {
     fastrnn.Linear: {"in_features": 2, "out_features": 3},
     fastrnn.Embedding: {"num": 2, "dim": 3},
     fastrnn.LayerNorm: {"size": 2},
+    fastrnn.Conv1d: {"in_channels": 2, "out_channels": 3, "kernel_size": 2},
+    fastrnn.ScaleShift: {"num_features": 2},
+    fastrnn.PReLU: {},
+    fastrnn.Pooling: {},
+    fastrnn.Flip: {},
     fastrnn.Dropout: {},
     fastrnn.LockedDropout: {},
     fastrnn.ScalarMix: {"size": 2},
@@ -35,9 +40,13 @@ SMALL = {
     models.BidirectionalLanguageModel: {"vocab_size": 5, "embedding_dim": 3, "hidden_size": 3},
     models.Seq2Seq: {"source_vocab": 5, "target_vocab": 5, "hidden_size": 3},
     models.FeaturesToSequence: {"feature_size": 2, "target_vocab": 5, "hidden_size": 3},
-}
+} | {kind: {} for kind in nn.ACTIVATIONS}
 AROUND_OTHERS = {fastrnn.WeightDrop, fastrnn.EmbeddingDropout, models.Model}
-TEMPERATURE = "sampling_temperature"
+# Arguments that may be any number which a float holds, or any above 0.
+LARGE = {"sampling_temperature"}
+ANY = {
+    "alpha", "beta", "high", "init", "low", "max_val", "min_val", "negative_slope", "threshold",
+}  # fmt: skip
 WRONG = {
     "10**400": 10**400,
     "-10**400": -(10**400),
@@ -61,7 +70,8 @@ REFUSED = [
     (kind, name, wrong)
     for kind, name in ARGUMENTS
     for wrong in WRONG
-    if name != TEMPERATURE or wrong not in ("2**63", "2**64 of NumPy")  # a float holds them
+    if not (name in LARGE | ANY and wrong in ("2**63", "2**64 of NumPy"))  # a float holds them
+    and not (name in ANY and wrong == "-0.5" and (kind, name) != (fastrnn.Softplus, "beta"))
 ]
 
 

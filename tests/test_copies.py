@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import data, decode, losses, models, optim, schedules, train
+from fastrnn import data, decode, losses, models, nn, optim, schedules, train
 from fastrnn.nn.module import Module
 from fastrnn.nn.recurrent_base import Cell, Recurrent
 
@@ -74,6 +74,17 @@ def trainer():
     return made
 
 
+# Activations with arguments, all of them unusual; the others have none.
+ACTIVATIONS = {kind: kind for kind in nn.ACTIVATIONS} | {
+    nn.Clip: lambda: nn.Clip(-0.5, 0.25),
+    nn.ELU: lambda: nn.ELU(0.5),
+    nn.GELU: lambda: nn.GELU("tanh"),
+    nn.HardSigmoid: lambda: nn.HardSigmoid(0.2, 0.25),
+    nn.Hardtanh: lambda: nn.Hardtanh(-0.5, 0.25),
+    nn.LeakyReLU: lambda: nn.LeakyReLU(0.5),
+    nn.Softplus: lambda: nn.Softplus(2.0, 0.5),
+}
+
 # One of each public class, with every option and setting at another value than its usual one.
 MADE = {
     fastrnn.RNN: lambda: with_budget(fastrnn.RNN(2, 3, 2, "relu", False, True, 0.5, True), 10**6),
@@ -87,6 +98,11 @@ MADE = {
     fastrnn.Linear: lambda: fastrnn.Linear(2, 3, bias=False),
     fastrnn.Embedding: lambda: fastrnn.Embedding(5, 2),
     fastrnn.LayerNorm: lambda: fastrnn.LayerNorm(4, eps=0.25),
+    fastrnn.Conv1d: lambda: fastrnn.Conv1d(2, 4, 2, 1, "causal", 2, 2, False),
+    fastrnn.ScaleShift: lambda: fastrnn.ScaleShift(2),
+    fastrnn.Pooling: lambda: fastrnn.Pooling("max"),
+    fastrnn.Flip: fastrnn.Flip,
+    fastrnn.PReLU: lambda: fastrnn.PReLU(2, 0.5),
     fastrnn.Dropout: lambda: fastrnn.Dropout(0.25),
     fastrnn.LockedDropout: lambda: fastrnn.LockedDropout(0.25, batch_first=True),
     fastrnn.EmbeddingDropout: lambda: fastrnn.EmbeddingDropout(fastrnn.Embedding(5, 2), 0.5),
@@ -121,6 +137,7 @@ MADE = {
         sampling_temperature=2.0,
     ),
     models.FeaturesToSequence: lambda: models.FeaturesToSequence(2, 8, 4, tie_weights=True),
+    **ACTIVATIONS,
     optim.SGD: lambda: trained_optimizer(optim.SGD, lr=0.1, momentum=0.5),
     optim.Adam: lambda: trained_optimizer(optim.Adam, betas=(0.5, 0.75), weight_decay=0.5),
     optim.AdamW: lambda: trained_optimizer(optim.AdamW, eps=0.5),

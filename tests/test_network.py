@@ -26,7 +26,7 @@ from fastrnn import (
     Linear,
     Magnitude,
     Multiply,
-    Pool,
+    Pooling,
     PReLU,
     ReLU,
     Reshape,
@@ -125,9 +125,9 @@ def test_rows_end_where_their_lengths_say(rng):
 
 
 def test_batch_first_layers_make_a_batch_first_network(rng):
-    layers = [Conv1d(3, 4, 2, padding="causal"), LSTM(4, 5, batch_first=True), Pool("mean")]
+    layers = [Conv1d(3, 4, 2, padding="causal"), LSTM(4, 5, batch_first=True), Pooling("mean")]
     net, x, lengths = Sequential(*layers), normal(rng, 2, 6, 3), [6, 4]
-    plain = Sequential(Conv1d(3, 4, 2, padding="causal"), LSTM(4, 5), Pool("mean"))
+    plain = Sequential(Conv1d(3, 4, 2, padding="causal"), LSTM(4, 5), Pooling("mean"))
     plain.load_state_dict(net.state_dict())
     y, state = net(x, lengths=lengths)
     wanted, last = plain(x.swapaxes(0, 1), lengths=lengths)
@@ -146,7 +146,7 @@ def test_batch_first_layers_make_a_batch_first_network(rng):
 @pytest.mark.parametrize("kind", ["last", "mean", "max"])
 def test_pooling_gives_one_value_for_a_sequence(kind, rng):
     net, x, lengths = (
-        Sequential(Linear(3, 4), Pool(kind), Linear(4, 2)),
+        Sequential(Linear(3, 4), Pooling(kind), Linear(4, 2)),
         normal(rng, 5, 3, 3),
         [5, 2, 0],
     )
@@ -327,7 +327,7 @@ REFUSED = {
     "are the same Tanh": lambda: Sequential(*[Tanh()] * 2, input_shape=3),
     "reads tokens, expected an Embedding": lambda: Graph({"x": "tokens"}, {"y": Tanh()}),
     "is one value for the whole sequence": lambda: Sequential(
-        Linear(3, 3), Pool("last"), LSTM(3, 4)
+        Linear(3, 3), Pooling("last"), LSTM(3, 4)
     ),
     "expects at least 9 features": lambda: Sequential(Linear(3, 4), Select(0, 9)),
     "expects 7 numbers": lambda: Sequential(Linear(3, 4), Reshape(7, 1)),

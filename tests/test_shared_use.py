@@ -64,6 +64,9 @@ MODULES = {
     "Linear": (lambda: fastrnn.Linear(16, 16), (X,)),
     "Embedding": (lambda: fastrnn.Embedding(7, 16), (TOKENS,)),
     "LayerNorm": (lambda: fastrnn.LayerNorm(16), (X,)),
+    "Conv1d": (lambda: fastrnn.Conv1d(16, 8, 3, padding=1), (X,)),
+    "ScaleShift": (lambda: fastrnn.ScaleShift(16), (X,)),
+    "PReLU": (lambda: fastrnn.PReLU(), (X,)),
     "ScalarMix": (lambda: fastrnn.ScalarMix(2), ([X, X + 1],)),
     "EmbeddingDropout": (
         lambda: fastrnn.EmbeddingDropout(fastrnn.Embedding(7, 16), 0.0),

@@ -14,6 +14,7 @@ import numpy as np
 
 from fastrnn._arrays import FloatArray, IntArray
 from fastrnn.models._parts import is_recurrent
+from fastrnn.nn import pooling
 
 Back = Callable[[FloatArray], tuple[FloatArray | None, FloatArray | None]]
 
@@ -35,37 +36,17 @@ def last(
 def mean(
     y: FloatArray, h: FloatArray, lengths: IntArray | None, directions: int
 ) -> tuple[FloatArray, Back]:
-    """The mean over a row's own steps; y is 0 after them."""
-    if lengths is None:
-        weights = np.full((len(y), *[1] * (y.ndim - 1)), 1 / len(y), np.float32)
-    else:
-        inside = np.arange(len(y))[:, None] < lengths
-        weights = (inside / np.maximum(lengths, 1)).astype(np.float32)[..., None]
-
-    def back(dfeatures: FloatArray) -> tuple[FloatArray, None]:
-        return weights * dfeatures, None
-
-    return (y * weights).sum(axis=0), back
+    """The mean over a row's own steps."""
+    features, back = pooling.mean(y, lengths)
+    return features, lambda dfeatures: (back(dfeatures), None)
 
 
 def maximum(
     y: FloatArray, h: FloatArray, lengths: IntArray | None, directions: int
 ) -> tuple[FloatArray, Back]:
     """The largest value of every feature over a row's own steps, 0 for a row without any."""
-    shown, empty = y, None
-    if lengths is not None:
-        inside = np.arange(len(y))[:, None] < lengths
-        shown = np.where(inside[..., None], y, np.float32(-np.inf))
-        empty = (lengths == 0)[:, None]
-    steps = shown.argmax(axis=0)[None]
-
-    def back(dfeatures: FloatArray) -> tuple[FloatArray, None]:
-        dy = np.zeros_like(y)
-        kept = dfeatures if empty is None else np.where(empty, np.float32(0), dfeatures)
-        np.put_along_axis(dy, steps, kept[None], axis=0)
-        return dy, None
-
-    return np.take_along_axis(y, steps, axis=0)[0], back
+    features, back = pooling.maximum(y, lengths)
+    return features, lambda dfeatures: (back(dfeatures), None)
 
 
 def last_step(

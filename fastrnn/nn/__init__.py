@@ -37,7 +37,7 @@ from fastrnn.nn.dropout import Dropout, EmbeddingDropout, LockedDropout
 from fastrnn.nn.elementwise import PReLU, ScaleShift
 from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.graph import Graph
-from fastrnn.nn.joins import Add, Concatenate, Flip, Multiply, Pool, Reshape, Select
+from fastrnn.nn.joins import Add, Concatenate, Multiply, Reshape, Select
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.norm import LayerNorm
 from fastrnn.nn.packed import (
@@ -47,6 +47,7 @@ from fastrnn.nn.packed import (
     pad_packed_sequence,
     pad_sequence,
 )
+from fastrnn.nn.pooling import Flip, Pooling
 from fastrnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from fastrnn.nn.scalar_mix import ScalarMix
 from fastrnn.nn.sequential import Residual, Sequential
@@ -91,7 +92,7 @@ __all__ = [
     "Multiply",
     "PReLU",
     "PackedSequence",
-    "Pool",
+    "Pooling",
     "RNNCell",
     "ReLU",
     "Reshape",

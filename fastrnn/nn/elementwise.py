@@ -105,6 +105,10 @@ class PReLU(Module):
     Channels come last, unlike torch.nn.PReLU's second axis. Source: torch.nn.PReLU.
     """
 
+    _derived = Module._derived | {"_repeated"}
+    _repeated: tuple[int, FloatArray] | None = (
+        None  # one weight for many channels: of which version
+    )
     _options = ("num_parameters", "init")
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
@@ -144,11 +148,15 @@ class PReLU(Module):
         return y, once(pullback, "a PReLU")
 
     def _slopes(self, x: FloatArray) -> FloatArray:
-        """The weight of every channel."""
+        """The weight of every channel, kept until the next `repack`."""
         weight = self.parameters["weight"]
-        if self.num_parameters > 1 or x.ndim == 0 or x.shape[-1] == 0:
+        channels = x.shape[-1] if x.ndim else 1
+        if len(weight) > 1 or channels < 2:
             return weight
-        return weight.repeat(x.shape[-1])
+        version, found = self._version, self._repeated
+        if found is None or found[0] != version or len(found[1]) != channels:
+            found = self._repeated = version, weight.repeat(channels)
+        return found[1]
 
     def __repr__(self) -> str:
         return f"PReLU(num_parameters={self.num_parameters})"

@@ -12,14 +12,10 @@ import numpy as np
 
 from fastrnn._arrays import (
     MAX_SIZE,
-    AnyArray,
     ArrayLike,
     FloatArray,
-    IntArray,
-    as_choice,
     as_float32,
     as_int,
-    as_lengths,
     as_size,
 )
 from fastrnn.nn.embedding import check_shape
@@ -163,108 +159,3 @@ class Reshape(Join):
         (value,) = x
         shape = (self.length, self.channels) if self.length > 1 else (self.channels,)
         return value.reshape(*value.shape[:2], *shape), lambda dy: np.reshape(dy, value.shape)
-
-
-class OverTime(Join):
-    """A join that sees whole sequences: x (T, N, *), or (N, T, *) with batch_first."""
-
-    def __call__(
-        self, x: ArrayLike, lengths: ArrayLike | None = None, batch_first: bool = False
-    ) -> FloatArray:
-        """The result of the sequences x, of `lengths` (N,) steps each."""
-        return self.vjp(x, lengths, batch_first)[0]
-
-    def vjp(
-        self, x: ArrayLike, lengths: ArrayLike | None = None, batch_first: bool = False
-    ) -> tuple[FloatArray, Back]:
-        """y as the call gives it, and pullback(dy) -> dx."""
-        x = as_float32(x, "x")
-        if x.ndim < 3:
-            raise ValueError(f"x has {x.ndim} dimensions, this {type(self).__name__} expects 3")
-        steps, rows = (1, 0) if batch_first else (0, 1)
-        counts = np.full(x.shape[rows], x.shape[steps])
-        if lengths is not None:
-            counts = as_lengths(lengths, x.shape[rows], x.shape[steps])
-        by_row = x if batch_first else x.swapaxes(0, 1)
-        y, to_rows = self._sequences(by_row, counts)
-
-        def pullback(dy: ArrayLike) -> FloatArray:
-            dy = as_float32(dy, "dy")
-            check_shape(dy, y.shape, "dy")
-            dx = to_rows(dy)
-            return np.ascontiguousarray(dx if batch_first else dx.swapaxes(0, 1))
-
-        if y.ndim == x.ndim and not batch_first:
-            y, inner = np.ascontiguousarray(y.swapaxes(0, 1)), to_rows
-            to_rows = lambda dy: inner(dy.swapaxes(0, 1))  # noqa: E731
-        return y, once(pullback, f"a {type(self).__name__}")
-
-    def _sequences(
-        self, x: FloatArray, counts: IntArray
-    ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
-        """y of x (N, T, *), and the way back."""
-        raise NotImplementedError
-
-
-@registered
-class Pool(OverTime):
-    """One value for a whole sequence: its "last" step, the "mean", or the "max": -> (N, *).
-
-    Of a row without steps it is 0. Means are summed in float64.
-    """
-
-    _options = ("kind",)
-
-    def __init__(self, kind: str) -> None:
-        self.kind = as_choice(kind, "kind", ("last", "mean", "max"))
-        super().__init__()
-
-    def _sequences(
-        self, x: FloatArray, counts: IntArray
-    ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
-        share = self._shares(x, counts)
-        alive = np.arange(x.shape[1]) < counts[:, None]
-        inside = np.where(_spread(alive, x), x, 0)
-        if self.kind == "mean":
-            sums = np.zeros((x.shape[0], *x.shape[2:]))
-            for t in range(x.shape[1]):
-                sums += inside[:, t]
-            y = (sums / np.maximum(counts, 1).reshape(-1, *[1] * (x.ndim - 2))).astype(np.float32)
-        else:
-            y = (inside * share).sum(axis=1, dtype=np.float32)
-            if self.kind == "max":
-                y = np.where(_spread(alive, x), x, -np.inf).max(axis=1)
-                y = np.where((counts > 0).reshape(-1, *[1] * (x.ndim - 2)), y, 0).astype(np.float32)
-        return y, lambda dy: (dy[:, None] * share).astype(np.float32)
-
-    def _shares(self, x: FloatArray, counts: IntArray) -> AnyArray:
-        """How much every step has of the result."""
-        steps = np.arange(x.shape[1])
-        if self.kind == "last":
-            return _spread(steps == (counts - 1)[:, None], x).astype(np.float32)
-        alive = steps < counts[:, None]
-        if self.kind == "mean":
-            return _spread((alive / np.maximum(counts, 1)[:, None]).astype(np.float32), x)
-        first = np.where(_spread(alive, x), x, -np.inf).argmax(axis=1)
-        found = _spread(steps[None], x) == first[:, None]
-        share: AnyArray = (found & _spread(alive, x)).astype(np.float32)
-        return share
-
-
-@registered
-class Flip(OverTime):
-    """The steps of every row from its last to its first; steps past its end stay where they are."""
-
-    def _sequences(
-        self, x: FloatArray, counts: IntArray
-    ) -> tuple[FloatArray, Callable[[FloatArray], FloatArray]]:
-        steps = np.arange(x.shape[1])
-        ends = counts[:, None]
-        places = np.where(steps < ends, ends - 1 - steps, steps)
-        rows = np.arange(len(x))[:, None]
-        return x[rows, places], lambda dy: dy[rows, places]
-
-
-def _spread(mask: AnyArray, x: AnyArray) -> AnyArray:
-    """(N, T) or (1, T) against x (N, T, *)."""
-    return mask.reshape(*mask.shape, *[1] * (x.ndim - 2))

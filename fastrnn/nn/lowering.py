@@ -17,10 +17,11 @@ from fastrnn.nn.conv import Conv1d
 from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.elementwise import PReLU, ScaleShift
 from fastrnn.nn.embedding import Embedding
-from fastrnn.nn.joins import Add, Concatenate, Flip, Multiply, Pool, Reshape, Select
+from fastrnn.nn.joins import Add, Concatenate, Multiply, Reshape, Select
 from fastrnn.nn.linear import Linear
 from fastrnn.nn.module import Module
 from fastrnn.nn.norm import LayerNorm
+from fastrnn.nn.pooling import Flip, Pooling
 from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.stream import Operation, stack_operation
 
@@ -261,7 +262,7 @@ _LOWERED: dict[type, Callable[[Lowering, Any, list[Value], str, str], Value]] = 
     Concatenate: _concatenated,
     Select: _selected,
     Reshape: _reshaped,
-    Pool: _pooled,
+    Pooling: _pooled,
     Flip: _flipped,
 }
 

@@ -195,7 +195,10 @@ def state_arrays(value: Any, shapes: list[tuple[int, int, int]], name: str) -> l
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         kind = with_article(type(value).__name__)
         raise TypeError(f"{name} is {kind}, this stream expects a pair (h, c)")
-    return [_shaped(v, shape, f"{name}[{i}]") for i, (v, shape) in enumerate(zip(value, shapes, strict=True))]
+    return [
+        _shaped(v, shape, f"{name}[{i}]")
+        for i, (v, shape) in enumerate(zip(value, shapes, strict=True))
+    ]
 
 
 def _shaped(value: ArrayLike, shape: tuple[int, ...], name: str) -> FloatArray:

@@ -15,8 +15,8 @@ from fastrnn._arrays import AnyArray, FloatArray, IntArray, as_float32, with_art
 from fastrnn._names import listed
 from fastrnn.nn.conv import Conv1d
 from fastrnn.nn.embedding import check_shape
-from fastrnn.nn.joins import OverTime
 from fastrnn.nn.lowering import Carried
+from fastrnn.nn.pooling import OverTime
 from fastrnn.nn.pullback import adding_to, once
 from fastrnn.nn.recurrent_base import Recurrent
 
@@ -83,8 +83,9 @@ class Pass:
             return self._recurrent(module, x[0], path)
         if isinstance(module, Conv1d) and module.over == "time":
             return self._convolution(module, x[0], path)
-        arguments = (self.counts, self.batch_first) if isinstance(module, OverTime) else ()
-        y, pullback = module.vjp(*x, *arguments)
+        if isinstance(module, OverTime):
+            return self._over_time(module, x[0])
+        y, pullback = module.vjp(*x)
 
         def back(dy: Gradient, state: Backward) -> list[Gradient]:
             if dy is None:
@@ -104,6 +105,27 @@ class Pass:
             return [dx.reshape(shape)]
 
         return y, back
+
+    def _over_time(self, module: OverTime, x: FloatArray) -> tuple[FloatArray, Back]:
+        """Pooling, which gives (N, *), or a flip."""
+        shape = x.shape
+        vectors = x.reshape(*shape[:2], -1)
+        y, pullback = module.vjp(self._steps_first(vectors), lengths=self.counts)
+        steps = y.ndim == 3
+
+        def back(dy: Gradient, state: Backward) -> list[Gradient]:
+            if dy is None:
+                return [None]
+            given = dy.reshape(*dy.shape[: 1 + steps], -1)
+            dx = pullback(self._steps_first(given) if steps else given)
+            return [np.ascontiguousarray(self._steps_first(dx)).reshape(shape)]
+
+        y = np.ascontiguousarray(self._steps_first(y)) if steps else y
+        return y.reshape(*y.shape[:-1], *shape[2:]), back
+
+    def _steps_first(self, x: FloatArray) -> FloatArray:
+        """(T, N, *) of what may be (N, T, *), and the other way round."""
+        return x.swapaxes(0, 1) if self.batch_first else x
 
     def _convolution(self, module: Conv1d, x: FloatArray, path: str) -> tuple[FloatArray, Back]:
         """A convolution along time: what comes before the sequences is its state."""

@@ -2,16 +2,22 @@
  * or from y (activations.def says which). s = sigmoid, Phi and phi the normal distribution and its
  * density.
  *
- *   gelu x Phi(x)            gelu_tanh x s(2 sqrt(2 / pi) (x + 0.044715 x^3))    silu x s(x)
- *   softplus ln(1 + e^x)     mish x tanh(softplus x)                             softsign x / (1 +
- * |x|) elu x, alpha (e^x - 1)   selu likewise, with fixed factors                   leaky_relu x,
- * slope x hard_sigmoid alpha x + beta within 0..1      hard_swish x (x + 3) / 6, 0 and x outside of
- * -3..3
+ *   gelu           x Phi(x)
+ *   gelu_tanh      x s(2 sqrt(2 / pi) (x + 0.044715 x^3))
+ *   silu           x s(x)
+ *   mish           x tanh(softplus x)
+ *   softplus       ln(1 + e^(beta x)) / beta, x where beta x is above a threshold
+ *   softsign       x / (1 + |x|)
+ *   elu            x, below 0 alpha (e^x - 1); selu likewise, with fixed factors
+ *   leaky_relu     x, below 0 slope x
+ *   hard_sigmoid   alpha x + beta within 0..1
+ *   hard_swish     x (x + 3) / 6, 0 below -3 and x above 3
  *
- * At a corner the gradient is PyTorch's: 0 for relu, hard_sigmoid and clip, the lower side's for
- * leaky_relu and elu. Where x is infinite, a product 0 inf would be NaN: x is limited first, to
- * where the other factor is 0 or 1 already. NaN passes vf_min and vf_max as their second operand,
- * and a selection on a comparison, which it fails, as its second branch.
+ * At a corner the gradient is PyTorch's: 0 for relu, hard_sigmoid and clip, the outer side's for
+ * hard_swish, the lower side's for leaky_relu and elu. Where x is infinite, a product 0 inf would
+ * be NaN: x is limited first, to where the other factor is 0 or 1 already. NaN passes vf_min and
+ * vf_max as their second operand, and a selection on a comparison, which it fails, as its second
+ * branch.
  */
 
 VF_INLINE vf vf_limited(float low, float high, vf x) {
@@ -121,8 +127,8 @@ VF_INLINE vf hard_swish_forward(vf x, float a, float b) {
 }
 VF_INLINE vf hard_swish_backward(vf dy, vf x, float a, float b) {
     const vf middle = dy * vf_fma(x, vf_set1(1.0f / 3.0f), vf_set1(0.5f));
-    (void)a, (void)b;
-    return vf_where_below(x, -3.0f, vf_set1(0.0f), vf_where_above(x, 3.0f, dy, middle));
+    const vf above = vf_where_below(x, 3.0f, middle, dy);
+    return (void)a, (void)b, vf_where_above(x, -3.0f, above, vf_set1(0.0f));
 }
 
 /* ln(1 + e^v) at v = beta x, over beta; x above a threshold of v. The rounding of v matters where
