@@ -27,6 +27,11 @@ SMALL = {
     fastrnn.ScaleShift: {"num_features": 2},
     fastrnn.PReLU: {},
     fastrnn.Pooling: {},
+    fastrnn.Add: {},
+    fastrnn.Multiply: {},
+    fastrnn.Concatenate: {},
+    fastrnn.Select: {"start": 1, "stop": 3},
+    fastrnn.Reshape: {"length": 2, "channels": 3},
     fastrnn.Flip: {},
     fastrnn.Dropout: {},
     fastrnn.LockedDropout: {},
@@ -41,7 +46,10 @@ SMALL = {
     models.Seq2Seq: {"source_vocab": 5, "target_vocab": 5, "hidden_size": 3},
     models.FeaturesToSequence: {"feature_size": 2, "target_vocab": 5, "hidden_size": 3},
 } | {kind: {} for kind in nn.ACTIVATIONS}
-AROUND_OTHERS = {fastrnn.WeightDrop, fastrnn.EmbeddingDropout, models.Model}
+AROUND_OTHERS = {
+    fastrnn.WeightDrop, fastrnn.EmbeddingDropout, models.Model, fastrnn.Sequential,
+    fastrnn.Residual, fastrnn.Graph,
+}  # fmt: skip
 # Arguments that may be any number which a float holds, or any above 0.
 LARGE = {"sampling_temperature"}
 ANY = {

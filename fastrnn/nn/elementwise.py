@@ -114,7 +114,7 @@ class PReLU(Module):
     def __init__(self, num_parameters: int = 1, init: float = 0.25) -> None:
         count = as_size(num_parameters, "num_parameters", MAX_SIZE)
         self.init = as_number(init, "init")
-        if not abs(self.init) <= np.finfo(np.float32).max:
+        if not abs(self.init) <= float(np.finfo(np.float32).max):
             raise ValueError(f"init is {shown(init)}, expected a finite number of float32")
         self._allocate(one_after_another([("weight", (count,))]))
         self._fill()
