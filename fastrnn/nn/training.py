@@ -95,12 +95,7 @@ class Pass:
 
         return y, back
 
-    def _over_time(self, module: OverTime, x: FloatArray) -> tuple[FloatArray, Back]:
-        turned = x.swapaxes(0, 1) if self.batch_first else x
-        y, pullback = module.vjp(turned, lengths=self.counts)
-        is_sequence = self.batch_first and y.ndim == x.ndim
-
-        def back(dy: Gradient, state: Backward) -> list[Gradient]:
+    def back(dy: Gradient, state: Backward) -> list[Gradient]:
             if dy is None:
                 return [None]
             dx = pullback(dy.swapaxes(0, 1) if is_sequence else dy)
@@ -118,6 +113,27 @@ class Pass:
             return [dx.reshape(shape)]
 
         return y, back
+
+    def _over_time(self, module: OverTime, x: FloatArray) -> tuple[FloatArray, Back]:
+        """Pooling, which gives (N, *), or a flip."""
+        shape = x.shape
+        vectors = x.reshape(*shape[:2], -1)
+        y, pullback = module.vjp(self._steps_first(vectors), lengths=self.counts)
+        steps = y.ndim == 3
+
+        def back(dy: Gradient, state: Backward) -> list[Gradient]:
+            if dy is None:
+                return [None]
+            given = dy.reshape(*dy.shape[: 1 + steps], -1)
+            dx = pullback(self._steps_first(given) if steps else given)
+            return [np.ascontiguousarray(self._steps_first(dx)).reshape(shape)]
+
+        y = np.ascontiguousarray(self._steps_first(y)) if steps else y
+        return y.reshape(*y.shape[:-1], *shape[2:]), back
+
+    def _steps_first(self, x: FloatArray) -> FloatArray:
+        """(T, N, *) of what may be (N, T, *), and the other way round."""
+        return x.swapaxes(0, 1) if self.batch_first else x
 
     def _convolution(self, module: Conv1d, x: FloatArray, path: str) -> tuple[FloatArray, Back]:
         """A convolution along time: what comes before the sequences is its state."""

@@ -46,6 +46,11 @@ VF_INLINE vf vf_exp_series(vf r) {
     return vf_fma(p, r, vf_set1(1.0f));
 }
 
+/* a + b and a - b modulo 2^32: sums of bits may be nonsense where others are selected after. */
+typedef uint32_t vu __attribute__((vector_size(4 * FR_LANES)));
+VF_INLINE vi vi_add(vi a, vi b) { return (vi)((vu)a + (vu)b); }
+VF_INLINE vi vi_subtract(vi a, vi b) { return (vi)((vu)a - (vu)b); }
+
 /* e^x; 0 where e^x is below the smallest normal float, whatever the mode of the CPU. */
 VF_INLINE vf vf_exp(vf x) {
     vf shifted;
@@ -53,7 +58,7 @@ VF_INLINE vf vf_exp(vf x) {
 
     /* n = 128 does not fit a float, but p 2^128 with p < 1 does: add n to the exponent of p.
      * Outside the limits that is nonsense, and replaced; x + inf keeps a NaN. */
-    const vf y = vf_from_bits(vf_bits(p) + (vf_bits(shifted) << 23));
+    const vf y = vf_from_bits(vi_add(vf_bits(p), vf_bits(shifted) << 23));
     const vf high = vf_select(vf_lt(x, vf_set1(0x1.62e43p+6f)), y, x + __builtin_inff());
     return vf_select(vf_lt(x, vf_set1(-0x1.5d589ep+6f)), vf_set1(0.0f), high);
 }

@@ -30,7 +30,7 @@ VF_INLINE vf vf_artanh_series(vf s, vf p) {
  * below 0 NaN. */
 VF_INLINE vf vf_log(vf x) {
     const vi sqrt_half = vi_set1(0x3f3504f3); /* m goes from there to twice it */
-    const vi above = vf_bits(x) - sqrt_half;
+    const vi above = vi_subtract(vf_bits(x), sqrt_half);
     const vf n = vf_from_bits((above >> 23) + (vf_bits(vf_set1(VF_ROUND)))) - VF_ROUND;
     const vf m = vf_from_bits((above & 0x007fffff) + sqrt_half);
     const vf s = (m - 1.0f) / (m + 1.0f), q = s * s;
@@ -74,10 +74,10 @@ VF_INLINE vf vf_sigmoid_and_rest(vf x, vf *rest) {
 VF_INLINE vf vf_times_exp(vf f, vf a, vf low) {
     vf shifted;
     const vf r = vf_exp_reduced(vf_max(vf_set1(-150.0f), -a), &shifted);
-    const vi n = vf_bits(shifted) - vf_bits(vf_set1(VF_ROUND)), half = n >> 1;
+    const vi n = vi_subtract(vf_bits(shifted), vf_bits(vf_set1(VF_ROUND))), half = n >> 1;
     const vi one = vf_bits(vf_set1(1.0f));
-    const vf first = vf_from_bits((half << 23) + one);
-    return f * vf_exp_series(r - low) * first * vf_from_bits(((n - half) << 23) + one);
+    const vf first = vf_from_bits(vi_add(half << 23, one));
+    return f * vf_exp_series(r - low) * first * vf_from_bits(vi_add((n - half) << 23, one));
 }
 
 /* x / (1 + e^-v) at v = high + low: x sigmoid(v). For x of v's sign that is infinite where v is;

@@ -2,6 +2,10 @@
  * caller, or let denormals through. Needs glibc, whose allocator it wraps. */
 #include "problems.h"
 
+#include "../../src_c/ops/activation.h"
+#include "../../src_c/ops/conv.h"
+#include "../../src_c/time/team.h"
+
 #include <errno.h>
 #include <malloc.h>
 #if defined(__x86_64__)
@@ -203,6 +207,53 @@ static void check_linear(void) {
     free(w), free(x), free(y), free(linear);
 }
 
+static void check_conv(void) {
+    enum { N = 2, T = 40, C = 9, O = 20 };
+    const fr_conv_shape shape = {C, O, 3, 1, 2, 1, 4, 0};
+    float *w = random_floats(O * C * 3, 1, 1.0f), *x = random_floats(T * N * C, 2, 1.0f);
+    float *y = aligned(T * N * O * sizeof *y), *past = aligned(N * 4 * C * sizeof *past);
+    fr_conv *conv = fr_conv_create(&shape, aligned(fr_conv_size(&shape)));
+    fr_conv_back *back = fr_conv_back_create(&shape, aligned(fr_conv_back_size(&shape)));
+    void *workspace = aligned(fr_conv_workspace_size(conv, 1));
+    void *back_workspace = aligned(fr_conv_back_workspace_size(back, 1));
+    fr_conv_load(conv, w, NULL);
+    fr_conv_back_load(back, w);
+    fr_conv_call call = {.signals = N, .length = T, .x_signal = C, .x_position = N * C};
+    call.y_signal = O, call.y_position = N * O;
+    call.x = x, call.y = y, call.dy = y, call.dx = x, call.dweight = w;
+    begin();
+    fr_conv_forward(conv, &call, workspace, 1);
+    fr_conv_next_past(conv, &call, past);
+    end("fr_conv_forward", "conv");
+    begin();
+    fr_conv_backward(back, &call, back_workspace, 1);
+    end("fr_conv_backward", "conv");
+    void *state = aligned(fr_conv_state_size(conv));
+    const float *in = x;
+    fr_conv_state_set(conv, state, past);
+    begin();
+    const uint64_t mode = fr_float_mode_enter(); /* which is the caller's business there */
+    for (int t = 0; t < T; t++) fr_conv_step(conv, 1, &state, &in, &y, workspace);
+    fr_float_mode_restore(mode);
+    end("fr_conv_step", "conv");
+    free(w), free(x), free(y), free(past), free(conv), free(back), free(workspace);
+    free(back_workspace), free(state);
+}
+
+static void check_activations(void) {
+    enum { M = 3, C = 37 };
+    for (int32_t i = 0; i < FR_ACTIVATIONS; i++) {
+        float *x = random_floats(M * 2 * C, 1, 1.0f), *y = aligned(M * C * sizeof *y);
+        const float *usual = fr_activations[i].usual;
+        fr_activation a = {i, usual[0], usual[1], M, C, x, y, y, x};
+        begin();
+        fr_activate(&a, 1);
+        fr_activate_back(&a, 1);
+        end("fr_activate", fr_activations[i].name);
+        free(x), free(y);
+    }
+}
+
 /* ---- denormals --------------------------------------------------------------------------- */
 
 static int count_denormals(const float *x, size_t n) {
@@ -257,6 +308,8 @@ int main(void) {
     CHECK(allocations == before + 2, "the allocator is not counted");
     for (size_t i = 0; i < sizeof PROBLEMS / sizeof *PROBLEMS; i++) check_calls(PROBLEMS[i]);
     check_linear();
+    check_conv();
+    check_activations();
     for (int threads = 1; threads <= 3; threads++) check_decay(threads);
     check_quiet_input("rnn_tanh"), check_quiet_input("lstm");
     check_quiet_input("gru"), check_quiet_input("gru_reset_before");

@@ -118,7 +118,9 @@ static fr_conv *loaded(const struct problem *p) {
 static float *forward(const struct problem *p, const fr_conv *conv, int threads) {
     fr_conv_call call = call_of(&p->s, &p->g);
     call.x = p->x, call.past = p->past, call.y = aligned(p->y_count * sizeof(float));
-    fr_conv_forward(conv, &call, aligned(fr_conv_workspace_size(conv, threads)), threads);
+    void *workspace = aligned(fr_conv_workspace_size(conv, threads));
+    fr_conv_forward(conv, &call, workspace, threads);
+    free(workspace);
     return call.y;
 }
 
@@ -144,7 +146,9 @@ static void check_backward(const struct problem *p, const double *d, const doubl
                        random_floats(p->w_count, 6, 1.0f), random_floats(O, 7, 1.0f)};
         call.x = p->x, call.past = p->past, call.dy = p->dy;
         call.dx = g[0], call.dpast = p->past ? g[1] : NULL, call.dweight = g[2], call.dbias = g[3];
-        fr_conv_backward(back, &call, aligned(fr_conv_back_workspace_size(back, threads)), threads);
+        void *workspace = aligned(fr_conv_back_workspace_size(back, threads));
+        fr_conv_backward(back, &call, workspace, threads);
+        free(workspace);
         const size_t counts[4] = {p->x_count, p->past ? p->past_count : 0, p->w_count, O};
         const double rows = (double)p->g.S * (double)p->P;
         const int terms = p->s.kernel * p->s.outputs;
@@ -156,6 +160,7 @@ static void check_backward(const struct problem *p, const double *d, const doubl
         for (int i = 0; i < 4; i++) {
             if (threads == 1) *hash = hash_bits(*hash, g[i], counts[i]);
             else CHECK(same(g[i], first[i], counts[i]), "gradient %d, threads", i);
+            if (threads > 1) free(first[i]), free(g[i]);
             first[i] = g[i];
         }
         free(back);
@@ -240,6 +245,7 @@ static void test_conv(fr_conv_shape s, struct signals g, int with_past, uint64_t
                s.inputs, s.outputs, s.kernel, s.stride, s.dilation, s.groups, s.before, s.after,
                (int)g.S, (int)g.L);
     free(y), free(d), free(dw), free(db), free(dw0), free(db0), free(conv);
+    free(p.x), free(p.dy), free(p.weight), free(p.bias), free(p.past);
 }
 
 static void test_convs(void) {

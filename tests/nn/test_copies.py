@@ -109,6 +109,21 @@ MADE = {
     fastrnn.LayerNorm: lambda: fastrnn.LayerNorm(4, eps=0.25),
     fastrnn.Conv1d: lambda: fastrnn.Conv1d(2, 4, 2, 1, "causal", 2, 2, False),
     fastrnn.ScaleShift: lambda: fastrnn.ScaleShift(2),
+    fastrnn.Add: fastrnn.Add,
+    fastrnn.Multiply: fastrnn.Multiply,
+    fastrnn.Concatenate: fastrnn.Concatenate,
+    fastrnn.Select: lambda: fastrnn.Select(1, 3),
+    fastrnn.Reshape: lambda: fastrnn.Reshape(2, 3),
+    fastrnn.Residual: lambda: fastrnn.Residual(fastrnn.GRU(3, 3, learned_state=True)),
+    fastrnn.Sequential: lambda: fastrnn.Sequential(
+        fastrnn.Dropout(0.25), fastrnn.Linear(2, 3), fastrnn.Residual(fastrnn.LSTM(3, 3))
+    ),
+    fastrnn.Graph: lambda: fastrnn.Graph(
+        {"a": 3, "b": (2, 4)},
+        {"flat": fastrnn.Reshape(1, 8), "all": fastrnn.Concatenate(), "rnn": fastrnn.RNN(11, 2)},
+        wires={"flat": "b", "all": ("a", "flat")},
+        outputs=["rnn", "all"],
+    ),
     fastrnn.Pooling: lambda: fastrnn.Pooling("max"),
     fastrnn.Flip: fastrnn.Flip,
     fastrnn.PReLU: lambda: fastrnn.PReLU(2, 0.5),
@@ -386,16 +401,26 @@ def layer_outcome(module, x, tokens):
         y, back = module.vjp(tokens)
     elif isinstance(module, fastrnn.ScalarMix):
         y, back = module.vjp([x, x, x])
-    elif isinstance(module, (fastrnn.WeightDrop, fastrnn.Graph)):
-        (y, _), back = module.vjp(np.tile(x, 3) if type(module) is fastrnn.Graph else x)
+    elif isinstance(module, fastrnn.WeightDrop):
+        (y, _), back = module.vjp(x)
+    elif isinstance(module, (fastrnn.Graph, fastrnn.Sequential, fastrnn.Residual)):
+        return network_outcome(module)
     elif isinstance(module, (fastrnn.Add, fastrnn.Multiply, fastrnn.Concatenate)):
-        y, both = module.vjp(x, x)
-        return y, np.concatenate(both(np.ones_like(y))), []
+        y, back = module.vjp(x, 2 * x)
     elif isinstance(module, (fastrnn.Select, fastrnn.Reshape)):
-        y, back = module.vjp(np.tile(x, 3))
+        y, back = module.vjp(np.arange(24, dtype=np.float32).reshape(2, 2, 6))
     else:
         y, back = module.vjp(x.reshape(4, 4) if isinstance(module, fastrnn.LayerNorm) else x)
     return y, back(np.ones_like(y)), [grad.copy() for grad in module.grads.values()]
+
+
+def network_outcome(net):
+    """Of inputs that fit, whether they are vectors or frames."""
+    shapes = net._shapes.values()
+    sizes = [(size,) if isinstance(size, int) else size[size[0] == 1 :] for size in shapes]
+    x = tuple(np.ones((4, 2, *size), np.float32) for size in sizes)
+    (y, state), back = net.vjp(x if len(x) > 1 else x[0])
+    return y, state, back(y), [grad.copy() for grad in net.grads.values()]
 
 
 @pytest.mark.parametrize("way", WAYS)
