@@ -9,12 +9,11 @@ import sys
 import numpy as np
 import pytest
 from activations import ACTIVATIONS
-from networks import branches
 from processes import run_python
 from test_save import LAYERS, MODELS
 
 import fastrnn
-from fastrnn import models, nn
+from fastrnn import models
 from fastrnn._json import MAX_DEPTH, read_json
 from fastrnn.formats import CheckpointError
 from fastrnn.nn.making import only_from, unfilled
@@ -45,21 +44,10 @@ ALL = {
     "graph": lambda: fastrnn.Graph(
         {"x": 3}, {"a": fastrnn.Linear(3, 3), "y": fastrnn.Multiply()}, {"y": ("a", "x")}, "y"
     ),
-    **{kind.__name__: kind for kind in nn.ACTIVATIONS},
+    **{kind.__name__: kind for kind in ACTIVATIONS},
     "bidirectional_lm": lambda: models.BidirectionalLanguageModel(5, 3, 4),
     "seq2seq": lambda: models.Seq2Seq(5, 6, 4, attention="additive", bidirectional=True),
     "captions": lambda: models.FeaturesToSequence(3, 6, 4, attention="scaled_dot"),
-    **{kind.__name__: kind for kind in (*ACTIVATIONS, fastrnn.Flip, fastrnn.Add)},
-    **{kind.__name__: kind for kind in (fastrnn.Multiply, fastrnn.Concatenate)},
-    "conv": lambda: fastrnn.Conv1d(2, 4, 3, padding="causal"),
-    "scale": lambda: fastrnn.ScaleShift(2),
-    "prelu": lambda: fastrnn.PReLU(2, 0.5),
-    "pooling": lambda: fastrnn.Pooling("max"),
-    "select": lambda: fastrnn.Select(1, 3),
-    "reshape": lambda: fastrnn.Reshape(2, 3),
-    "sequential": lambda: fastrnn.Sequential(fastrnn.GRU(2, 3), fastrnn.Linear(3, 2)),
-    "residual": lambda: fastrnn.Residual(fastrnn.LSTM(2, 2)),
-    "graph": branches,
 }
 BAD = [
     None, True, 0, -1, 3.5, 1e300, 10**30, 10**400, "x", "", [], [1], [[]], ["LSTM", {}], {},

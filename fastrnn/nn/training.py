@@ -95,14 +95,6 @@ class Pass:
 
         return y, back
 
-    def back(dy: Gradient, state: Backward) -> list[Gradient]:
-            if dy is None:
-                return [None]
-            dx = pullback(dy.swapaxes(0, 1) if is_sequence else dy)
-            return [dx.swapaxes(0, 1) if self.batch_first else dx]
-
-        return np.ascontiguousarray(y.swapaxes(0, 1)) if is_sequence else y, back
-
     def _recurrent(self, module: Recurrent, x: FloatArray, path: str) -> tuple[FloatArray, Back]:
         shape = x.shape
         vectors = x.reshape(*shape[:2], -1)

@@ -11,7 +11,6 @@ from types import FunctionType, ModuleType
 import numpy as np
 import pytest
 from activations import ACTIVATIONS
-from networks import branches
 
 import fastrnn
 from fastrnn import data, decode, losses, models, nn, optim, schedules, train
@@ -127,14 +126,6 @@ MADE = {
     fastrnn.Pooling: lambda: fastrnn.Pooling("max"),
     fastrnn.Flip: fastrnn.Flip,
     fastrnn.PReLU: lambda: fastrnn.PReLU(2, 0.5),
-    fastrnn.Add: fastrnn.Add,
-    fastrnn.Multiply: fastrnn.Multiply,
-    fastrnn.Concatenate: fastrnn.Concatenate,
-    fastrnn.Select: lambda: fastrnn.Select(1, 3),
-    fastrnn.Reshape: lambda: fastrnn.Reshape(2, 3),
-    fastrnn.Sequential: lambda: fastrnn.Sequential(fastrnn.GRU(2, 3), fastrnn.Linear(3, 2)),
-    fastrnn.Residual: lambda: fastrnn.Residual(fastrnn.LSTM(2, 2)),
-    fastrnn.Graph: branches,
     fastrnn.Dropout: lambda: fastrnn.Dropout(0.25),
     fastrnn.LockedDropout: lambda: fastrnn.LockedDropout(0.25, batch_first=True),
     fastrnn.EmbeddingDropout: lambda: fastrnn.EmbeddingDropout(fastrnn.Embedding(5, 2), 0.5),
