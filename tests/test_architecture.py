@@ -49,49 +49,40 @@ IMPORTS = {
     "_errors": "",
 }
 # The rooms, from the top down: no part imports one of its own room or of a room above.
-ROOMS = ["cli", "plot", "io", "train decode models formats", "nn optim losses data"]
+ROOMS = ["cli", "plot", "io", "train", "models", "decode", "formats", "nn optim losses data"]
 
 # What the files of each room of the core include and call in others; from the top down, too.
 # Whoever calls kernels finds them through dispatch.c, of which kernels.h tells.
 C_ROOMS = {
     "host": "include",
     "network": "include kernels ops time",
-    "ops": "include kernels matrix time",
+    "ops": "cells include kernels matrix time",
     "dispatch": "include kernels time",
     "time": "cells.def include kernels matrix",
-    "matrix": "kernels",
+    "matrix": "arena kernels",
+    "arena": "include",
     "isa": "simd",
     "simd": "cells cells.def include kernels",
-    "kernels": "cells.def",
+    "kernels": "cells cells.def include",
     "cells": "",
     "cells.def": "",
     "include": "",
 }
 
-# What does not keep the rules yet, exactly: whoever mends something takes it out.
-CIRCLES_IN = {"_names", "formats", "io", "models", "nn", "train"}
-NOT_DOWNWARDS = {
-    "_names -> formats",
-    "models -> decode",
-    "models -> io",
-    "nn -> formats",
-    "train -> formats",
-}
-TOO_LONG = {"fastrnn/_core.pxd", "src_c/simd/attention.inc", "src_c/time/backward.c"}
-LONG_LINES = {"src_c/cells/cells.def"}
 # A thread of the pool serves the team that gathered it, and is forgotten by it.
 C_CIRCLES = [["time/gather.c", "time/team.c", "time/threads.c"]]
 
 # Statements at the top of modules that do something when they are imported.
 EFFECTS = {
-    "fastrnn": ["_renamed.install()", "_startup.start()"],
+    "fastrnn": ["registry.write_with(_save)", "_renamed.install()"],
     "fastrnn.__main__": ["sys.exit(main())"],
+    "fastrnn.config": ["_core.on_first_use(_read_environment)"],
     "fastrnn.nn.module": ["os.register_at_fork(after_in_child=_count_fork)"],
     "fastrnn.nn.pullback": [
         "_renew_locks()",
         "os.register_at_fork(after_in_child=_renew_locks)",
     ],
-    "fastrnn.train._lock": ["os.register_at_fork(after_in_child=_forget_after_fork)"],
+    "fastrnn.train.lock": ["os.register_at_fork(after_in_child=_forget_after_fork)"],
 }
 
 
@@ -176,7 +167,9 @@ def test_the_extension_has_no_loop_over_data():
     text = "".join(path.read_text() for path in files)
     for loop in re.findall(r"^\s*(for .*|while .*)", text, re.MULTILINE):
         few = r"in (zip\()?(self\.)?(network\.)?(operations|places|outputs|ports|parts)\b"
-        known = rf"range\((view\.ndim|self\.count)\)|fr_parameter|fr_activations|{few}"
+        known = (
+            rf"range\((view\.ndim|self\.count)\)|fr_parameter|fr_activations|fr_cell_count|{few}"
+        )
         assert re.search(known, loop), loop
     assert not re.search(r"\bprange\b|libc\.math", text)
 
@@ -214,14 +207,14 @@ def test_imports_point_downwards():
         for name in names.split()
         if place[part] >= place[name] or room.get(part, -1) >= room.get(name, len(ROOMS))
     }
-    assert wrong == NOT_DOWNWARDS
+    assert not wrong
 
 
 def test_modules_are_in_no_circle():
     graph = imports()
     found = circles(graph)
     parts = {part_of(module) for circle in found for module in circle}
-    assert parts == CIRCLES_IN, "\n".join(ties(graph, circle) for circle in found)
+    assert not parts, "\n".join(ties(graph, circle) for circle in found)
 
 
 def test_circles_are_seen_however_an_import_is_written(tmp_path):
@@ -307,13 +300,13 @@ def own_files() -> list[str]:
 def test_files_are_short():
     lines = {name: len((ROOT / name).read_text().splitlines()) for name in own_files()}
     long = {name: count for name, count in lines.items() if count > LONGEST}
-    assert set(long) == TOO_LONG, long
+    assert not long, long
 
 
 def test_lines_of_c_are_short():
     names = [name for name in own_files() if name.endswith((".c", ".h", ".inc", ".def"))]
     widest = {name: max(map(len, (ROOT / name).read_text().splitlines())) for name in names}
-    assert {name for name, width in widest.items() if width > 100} == LONG_LINES
+    assert not {name for name, width in widest.items() if width > 100}
 
 
 def uses() -> set[str]:
@@ -346,4 +339,4 @@ def test_every_cell_has_a_reference():
     assert cells
     assert sorted(cells) == sorted(STEPS) == sorted(STEPS_BACK)
     for name in cells:
-        assert f'"{name}"' in (TESTS / "c" / "test_core.c").read_text(), name
+        assert f'"{name}"' in (TESTS / "c" / "golden.h").read_text(), name

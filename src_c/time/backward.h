@@ -67,6 +67,11 @@ static inline const float *c_before(const struct pass *p, const struct record *r
     return p->kept->c_at + (size_t)(chunk * p->group->rows + r) * unit_row;
 }
 
+/* backward_plan.c: the threads of a pass, not more than its tape was planned for. */
+int32_t fr_tape_threads(const fr_tape_plan *plan, int32_t threads);
+/* Plans a backward pass and lays its memory out; with arena->base NULL it only counts. */
+void fr_lay_out_back(struct back *b, int32_t threads, struct fr_arena *arena);
+
 /* gradients.c: what the rows of the steps [s0, s1) of direction d add to the gradients of weights,
  * inputs and embedding, and to the flow; a thread's share. */
 void fr_add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,

@@ -7,7 +7,7 @@ import inspect
 import numpy as np
 import pytest
 from activations import ACTIVATIONS
-from test_copies import public_classes
+from made import public_classes
 
 import fastrnn
 from fastrnn import models

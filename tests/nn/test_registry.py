@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from test_copies import MADE, public_classes
+from made import MADE, public_classes
 
 import fastrnn
 from fastrnn import models
