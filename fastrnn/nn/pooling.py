@@ -26,17 +26,15 @@ def last(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
 
 
 def mean(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-    """The mean over a row's own steps, 0 for a row without any; summed in float64, steps rising."""
-    counts: Any = len(x)
+    """The mean over a row's own steps, 0 for a row without any: one chain of sums, steps rising."""
     seen = x
     weights = np.full((len(x), *[1] * (x.ndim - 1)), 1 / len(x), np.float32)
     if lengths is not None:
         inside = np.arange(len(x))[:, None] < lengths
-        counts = np.maximum(lengths, 1)[:, None]
         seen = np.where(inside[..., None], x, np.float32(0))
         weights = (inside / np.maximum(lengths, 1)).astype(np.float32)[..., None]
-    sums = seen.cumsum(axis=0, dtype=np.float64)[-1]  # one after the other, whatever the shape
-    return (sums / counts).astype(np.float32), lambda dy: weights * dy
+    # Not sum(), which adds in another order where a step is a single number.
+    return (seen * weights).cumsum(axis=0)[-1], lambda dy: weights * dy
 
 
 def maximum(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
