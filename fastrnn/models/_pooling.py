@@ -36,13 +36,9 @@ def last(
 def mean(
     y: FloatArray, h: FloatArray, lengths: IntArray | None, directions: int
 ) -> tuple[FloatArray, Back]:
-    """The mean over a row's own steps, summed in float32 as models always did."""
-    if lengths is None:
-        weights = np.full((len(y), *[1] * (y.ndim - 1)), 1 / len(y), np.float32)
-    else:
-        inside = np.arange(len(y))[:, None] < lengths
-        weights = (inside / np.maximum(lengths, 1)).astype(np.float32)[..., None]
-    return (y * weights).sum(axis=0), lambda dfeatures: (weights * dfeatures, None)
+    """The mean over a row's own steps."""
+    features, back = nn_pooling.mean(y, lengths)
+    return features, lambda dfeatures: (back(dfeatures), None)
 
 
 def maximum(

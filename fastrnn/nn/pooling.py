@@ -35,16 +35,14 @@ def last(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
 
 
 def mean(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-    """The mean over a row's own steps, summed in float64; 0 for a row without any."""
-    inside, weights = x, np.full((len(x),) + (1,) * (x.ndim - 1), 1 / len(x), np.float32)
-    counts: Any = len(x)
+    """The mean over a row's own steps, 0 for a row without any: one chain of sums, steps rising."""
+    seen, weights = x, np.full((len(x), *[1] * (x.ndim - 1)), 1 / len(x), np.float32)
     if lengths is not None:
         alive = np.arange(len(x))[:, None] < lengths
-        inside = np.where(_against(alive, x), x, np.float32(0))
-        counts = _against(np.maximum(lengths, 1)[None], x)[0]
+        seen = np.where(_against(alive, x), x, np.float32(0))
         weights = _against((alive / np.maximum(lengths, 1)).astype(np.float32), x)
-    sums = np.cumsum(inside, axis=0, dtype=np.float64)[-1]  # one step after the other
-    return (sums / counts).astype(np.float32), lambda dy: weights * dy
+    # Not sum(), which adds in another order where a step is a single number.
+    return (seen * weights).cumsum(axis=0)[-1], lambda dy: weights * dy
 
 
 def maximum(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:

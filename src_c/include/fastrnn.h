@@ -191,6 +191,32 @@ FR_API void fr_linear_forward(const fr_linear *linear, int64_t rows, const float
 FR_API void fr_log_softmax(int64_t rows, int64_t classes, const float *x, int64_t x_stride,
                            float *y, int64_t y_stride, int32_t threads);
 
+/* ---- convolution in one dimension -------------------------------------------------------- */
+
+/* An output is the bias and a sum over a window of K vectors of C channels, `dilation` positions
+ * apart; windows lie `stride` apart, with so many zeros before and after the signal. */
+typedef struct fr_conv_shape {
+    int32_t inputs, outputs, kernel; /* C, O, K */
+    int32_t stride, dilation;
+    int32_t groups; /* g, divides C and O */
+    int32_t before, after;
+} fr_conv_shape;
+
+typedef struct fr_conv fr_conv;
+
+/* NULL if the shape is valid, else a sentence that says what is wrong. */
+FR_API const char *fr_conv_error(const fr_conv_shape *shape);
+/* Bytes, 0 for an invalid shape. */
+FR_API size_t fr_conv_size(const fr_conv_shape *shape);
+/* NULL for an invalid shape. */
+FR_API fr_conv *fr_conv_create(const fr_conv_shape *shape, void *memory);
+/* Packs weight (O, C / g, K) and bias (O), NULL: none. */
+FR_API void fr_conv_load(fr_conv *conv, const float *weight, const float *bias);
+
+/* The activation of that name ("relu", "tanh", "softmax", ...; all in cells/activations.def), for
+ * networks, or -1. */
+FR_API int32_t fr_activation_named(const char *name);
+
 /* ---- attention --------------------------------------------------------------------------- */
 
 /* Queries (T, N, A) look at S positions of a memory with keys (S, B, A) and values (S, B, M); row n
@@ -227,8 +253,8 @@ enum fr_operation_kind {
     FR_OP_LINEAR,      /* linear, applied to every vector */
     FR_OP_CONV,        /* conv along `length`, inside a step */
     FR_OP_CONV_TIME,   /* conv along time; streams if it is causal with stride 1 */
-    FR_OP_ACTIVATE,    /* `function` (a line of activations.def) with its parameters alpha, beta */
-    FR_OP_CHANNELS,    /* `function` FR_SCALE_SHIFT: x * scale + shift, FR_PRELU; per channel */
+    FR_OP_ACTIVATE,    /* `function` from fr_activation_named, with its parameters alpha, beta */
+    FR_OP_CHANNELS,    /* `function` 0: x * scale + shift, 1: x where x > 0, else x * scale */
     FR_OP_LAYER_NORM,  /* over the channels, with eps, scale and shift */
     FR_OP_ADD,         /* of two values of one shape; one channel or one vector stands for all */
     FR_OP_MULTIPLY,    /* likewise */
@@ -242,7 +268,6 @@ enum fr_operation_kind {
     FR_OP_FLIP,        /* the steps of every row from its last to its first */
     FR_OPS
 };
-typedef struct fr_conv fr_conv;
 enum { FR_LAST, FR_MEAN, FR_MAX };
 enum { FR_MAX_OPERATIONS = 1 << 12, FR_MAX_WIDTH = 1 << 26 }; /* floats of a value */
 

@@ -23,6 +23,15 @@ static void mark_all_carried(struct fr_network *n) {
     }
 }
 
+static void list_active(struct fr_network *n) {
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        const struct operation *o = &n->operations[i];
+        if (o->port >= 0) continue;
+        n->active[n->num_active++] = i;
+        if (o->is_carried) n->carried[n->num_carried++] = i;
+    }
+}
+
 static int is_kept_for_next(const struct fr_network *n, int32_t at) {
     for (int32_t i = 0; i < n->num_operations; i++) {
         const fr_operation *g = &n->operations[i].given;
@@ -63,6 +72,8 @@ static fr_network *take_network(const fr_graph *graph, struct fr_arena *arena) {
     fr_network *n = fr_take(arena, 1, sizeof *n), out = {0};
     out.num_operations = graph->num_operations, out.num_outputs = graph->num_outputs;
     out.operations = fr_take(arena, count, sizeof *out.operations);
+    out.active = fr_take(arena, count, sizeof *out.active);
+    out.carried = fr_take(arena, count, sizeof *out.carried);
     out.inputs = fr_take(arena, count, sizeof *out.inputs);
     out.outputs = fr_take(arena, (size_t)graph->num_outputs, sizeof *out.outputs);
     out.buffer_size = fr_take(arena, count, sizeof *out.buffer_size);
@@ -127,6 +138,11 @@ static const char *take_operations(const fr_graph *graph, fr_network *n, struct 
             n->inputs[n->num_inputs] = i;
             o->port = n->num_inputs++;
         }
+        if (o->given.num_inputs && o->given.kind != FR_OP_PREVIOUS) {
+            const struct operation *x = fr_input_of(n, o, 0);
+            o->source = x->place, o->source_width = x->width;
+            o->folded = x->given.kind == FR_OP_TOKENS;
+        }
         o->state = n->slot_size;
         const size_t floats = fr_operation_state(o) + FR_GROUP - 1;
         if (__builtin_add_overflow(n->slot_size, floats / FR_GROUP * FR_GROUP, &n->slot_size))
@@ -156,6 +172,7 @@ const char *fr_network_create(const fr_graph *graph, void *memory, fr_network **
     error = take_operations(graph, n, &arena);
     if (error) return error;
     mark_all_carried(n);
+    list_active(n);
     assign_buffers(n, fr_take(&arena, (size_t)n->num_operations, sizeof(int32_t)));
     *network = n;
     return NULL;

@@ -18,6 +18,9 @@ struct operation {
     int32_t output;           /* which of the outputs it is, -1: none */
     int32_t is_carried;       /* a state depends on it: runs also where no output is wanted */
     int32_t buffer;           /* where its value stands, if not in the caller's memory */
+    int32_t source;           /* the place of its first input */
+    size_t source_width;      /* and that one's width */
+    int32_t folded;           /* a stack on tokens */
     size_t state;             /* its place in a slot, in floats */
     struct fr_stack_slot layout;
 };
@@ -26,6 +29,8 @@ struct fr_network {
     int32_t num_operations, num_inputs, num_outputs, num_buffers;
     struct operation *operations;
     int32_t *inputs, *outputs; /* (num_inputs), (num_outputs) places of operations */
+    int32_t num_active, num_carried;
+    int32_t *active, *carried; /* places of operations to run, and of those a state depends on */
     size_t *buffer_size;       /* (num_buffers) floats per row and step */
     size_t slot_size;          /* floats */
     int32_t has_previous;

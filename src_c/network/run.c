@@ -87,18 +87,18 @@ static void flip(const struct sequences *s, const struct operation *o, const flo
     }
 }
 
-/* Means are sums of doubles over rising steps, for one channel after the other. */
+/* A mean is one chain of sums over rising steps, each step times 1 / length. */
 static float pooled(const struct sequences *s, const struct operation *o, const float *x, int64_t n,
                     int64_t length) {
     const fr_run *q = s->run;
-    double sum = 0;
-    float most = x[element(q, 0, n) * o->width];
-    for (int64_t t = 0; t < length; t++) {
+    const float first = x[element(q, 0, n) * o->width], share = (float)(1.0 / (double)length);
+    float sum = first * share, most = first;
+    for (int64_t t = 1; t < length; t++) {
         const float value = x[element(q, t, n) * o->width];
-        sum += (double)value;
+        sum += value * share;
         if (value > most || value != value) most = value;
     }
-    return o->given.function == FR_MEAN ? (float)(sum / (double)length) : most;
+    return o->given.function == FR_MEAN ? sum : most;
 }
 
 static void pool(const struct sequences *s, const struct operation *o, const float *x, float *y) {

@@ -36,19 +36,17 @@ static void copy_rows(float *to, const float *const *from, int64_t rows, size_t 
 /* A single row is read where it stands in its slot, unless the caller wants it elsewhere. */
 static const float *run_recurrent(const struct step *s, const struct operation *o) {
     const fr_operation *g = &o->given;
-    const struct operation *x = fr_input_of(s->network, o, 0);
     const struct fr_step_memory *m = &s->slots->memory[o->place];
-    const int folded = x->given.kind == FR_OP_TOKENS;
-    const float *in = value_of(s, o, 0);
+    const float *in = s->slots->value[o->source];
     float *const *parts = fr_parts(s->slots, o, s->rows, s->slot);
-    if (folded) {
+    if (o->folded) {
         const int64_t *tokens = (const int64_t *)(const void *)in;
         const size_t row = fr_gate_row(&g->model->layers[0]);
         for (int64_t r = 0; r < s->rows; r++) m->gates[r] = g->table + (size_t)tokens[r] * row;
     } else {
-        for (int64_t r = 0; r < s->rows; r++) m->in[r] = in + (size_t)r * x->width;
+        for (int64_t r = 0; r < s->rows; r++) m->in[r] = in + (size_t)r * o->source_width;
     }
-    fr_step_slots(g->model, &o->layout, m, s->rows, parts, folded);
+    fr_step_slots(g->model, &o->layout, m, s->rows, parts, o->folded);
     float *y = wanted_at(s, o);
     if (s->rows == 1 && !y) return m->in[0];
     y = y ? y : s->slots->own[o->place];
@@ -146,11 +144,10 @@ void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows, c
     const struct step s = {network, slots, rows, fr_chosen(slots, rows, slot), inputs, outputs};
     const uint64_t mode = fr_float_mode_enter();
     for (int32_t i = 0; i < network->num_inputs; i++) slots->value[network->inputs[i]] = inputs[i];
-    for (const struct operation *o = network->operations, *end = o + network->num_operations;
-         o < end; o++) {
-        if (o->port < 0 && (outputs || o->is_carried))
-            slots->value[o->place] = run_operation(&s, o);
-    }
+    const int32_t *place = outputs ? network->active : network->carried;
+    const int32_t *end = place + (outputs ? network->num_active : network->num_carried);
+    for (; place < end; place++)
+        slots->value[*place] = run_operation(&s, &network->operations[*place]);
     if (network->has_previous) keep_values(&s);
     fr_float_mode_restore(mode);
 }

@@ -8,6 +8,7 @@
 #ifndef FASTRNN_ACTIVATION_H
 #define FASTRNN_ACTIVATION_H
 
+#include "../include/fastrnn.h"
 #include "../kernels.h"
 
 enum fr_over { FR_OVER_EACH, FR_OVER_PAIR, FR_OVER_ROW };
@@ -23,8 +24,6 @@ struct fr_activation_info {
 };
 extern const struct fr_activation_info fr_activations[FR_ACTIVATIONS];
 
-/* The activation of that name, or -1. */
-int32_t fr_activation_named(const char *name);
 /* Inputs of a row: C, or 2 C. */
 static inline int64_t fr_activation_inputs(const fr_activation *a) {
     return fr_activations[a->function].over == FR_OVER_PAIR ? 2 * a->size : a->size;

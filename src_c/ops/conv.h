@@ -20,32 +20,12 @@
 #ifndef FASTRNN_CONV_H
 #define FASTRNN_CONV_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "../include/fastrnn.h"
 
-typedef struct fr_conv_shape {
-    int32_t inputs, outputs, kernel; /* C, O, K */
-    int32_t stride, dilation;
-    int32_t groups; /* g, divides C and O */
-    int32_t before, after;
-} fr_conv_shape;
-
-/* NULL if the shape is valid, else a sentence that says what is wrong. */
-const char *fr_conv_error(const fr_conv_shape *shape);
 /* L' of a signal of L positions; 0 where no window fits. */
 int64_t fr_conv_length(const fr_conv_shape *shape, int64_t length);
 /* Whether it may have a past: stride 1, causal, K > 1. */
 int fr_conv_continues(const fr_conv_shape *shape);
-
-typedef struct fr_conv fr_conv;
-
-/* Bytes, 0 for an invalid shape. */
-size_t fr_conv_size(const fr_conv_shape *shape);
-/* Lays a convolution out in `memory` (FR_ALIGNMENT); NULL for an invalid shape. */
-fr_conv *fr_conv_create(const fr_conv_shape *shape, void *memory);
-/* Packs weight (O, C / g, K) and bias (O), NULL: none. */
-void fr_conv_load(fr_conv *conv, const float *weight, const float *bias);
-
 const fr_conv_shape *fr_conv_shape_of(const fr_conv *conv);
 
 /* ---- whole signals ----------------------------------------------------------------------- */

@@ -106,6 +106,40 @@ static void end(const char *call, const char *cell) {
           (unsigned long long)mode_before, (unsigned long long)mode);
 }
 
+/* A whole network around the stack: steps and sequences. */
+static void check_network(const struct problem *p, float *y, const float *expected) {
+    static const int32_t input = 0, stack = 1;
+    const fr_operation operations[] = {
+        {.kind = FR_OP_INPUT, .length = 1, .channels = p->I},
+        {.kind = FR_OP_RECURRENT, .num_inputs = 1, .inputs = &input, .model = p->model}};
+    const fr_graph graph = {2, 1, operations, &stack};
+    fr_network *network;
+    fr_network_create(&graph, aligned(fr_network_size(&graph)), &network);
+    fr_slots *slots = fr_slots_create(network, p->N, aligned(fr_slots_size(network, p->N)));
+    void *workspace = aligned(fr_run_size(network, p->T, p->N, 1));
+    const size_t step = p->y_count / (size_t)p->T;
+    for (int whole = 0; whole < 2; whole++) {
+        fr_slots_write(network, slots, stack, 0, p->N, NULL, p->h0);
+        fr_slots_write(network, slots, stack, 1, p->N, NULL, p->c0);
+        begin();
+        if (whole) {
+            const void *const x[] = {p->x};
+            float *const out[] = {y};
+            const fr_run run = {p->T, p->N, p->N, 1, NULL, x, out};
+            fr_network_run(network, slots, &run, workspace, 1);
+        }
+        for (int t = 0; t < p->T && !whole; t++) {
+            const void *const x[] = {p->x + t * p->N * p->I};
+            float *const out[] = {y + (size_t)t * step};
+            fr_network_step(network, slots, p->N, NULL, x, out);
+        }
+        end(whole ? "fr_network_run" : "fr_network_step", p->cell);
+        CHECK(p->ragged || memcmp(y, expected, p->y_count * sizeof *y) == 0,
+              "%s: the caller's rounding mode mattered to a network", p->cell);
+    }
+    free(network), free(slots), free(workspace);
+}
+
 static void check_stream(const struct problem *p, float *y, const float *expected) {
     const int64_t tokens[5] = {3, 0, 6, 6, 1};
     float *table = aligned(fr_table_size(p->model, 7)),
@@ -188,7 +222,7 @@ static void check_calls(struct problem p) {
     set_unusual_mode();
     CHECK(solves(&p, 2, expected), "%s: the caller's rounding mode mattered to a team", p.cell);
     set_usual_mode();
-    if (p.D == 1) check_stream(&p, solution, expected);
+    if (p.D == 1) check_stream(&p, solution, expected), check_network(&p, solution, expected);
     check_training(&p, p.T), check_training(&p, 5);
     free(solution), free(workspace), free(expected);
     free_problem(&p);
