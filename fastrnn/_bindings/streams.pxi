@@ -33,6 +33,7 @@ cdef class Slots:
     """What the rows of a network carry from step to step, in one block; see fr_slots."""
 
     def __cinit__(self, Network network not None, int64_t rows):
+        num_threads()  # here for all its steps, which take one thread, and kernels
         if network.network is NULL:
             raise ValueError("this network was not initialised")
         if rows < 0 or rows > 0x7fffffff:

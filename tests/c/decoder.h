@@ -3,6 +3,7 @@
 #define FASTRNN_TEST_DECODER_H
 
 #include "support.h"
+#include "../../src_c/kernels.h"
 
 enum parts { TABLE, EMBEDDING, ATTENTION, FEEDING, PARTS }; /* the last two: behind an embedding */
 enum { H = 20, POSITIONS = 5, MEMORY = 7, KEY = 9, NETWORK_ROWS = 6 };

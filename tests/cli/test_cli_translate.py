@@ -148,7 +148,7 @@ def test_the_attention_is_drawn(pairs, tmp_path, capsys):
     [
         ("ab\tc\nabc\n", "pairs.tsv has 'abc' in line 2, expected source<TAB>target"),
         ("a\tb\tc\n", "expected source<TAB>target"),
-        ("a\tb\n", "the data has 1 pairs, too few"),
+        ("a\tb\n", "the data has 1 pair, too few"),
     ],
 )
 def test_pairs_that_are_none_are_said_in_one_line(text, part, pairs, capsys):
