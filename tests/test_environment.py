@@ -133,7 +133,7 @@ FIRST_USES = [
     "list(fastrnn.stream_generate(model, [1], max_new_tokens=2))",
     "fastrnn.get_num_threads()", "fastrnn.set_num_threads(1)", "fastrnn.show_config()",
     "fastrnn.num_threads(1).__enter__()",
-    "_core.get_isa()", "_core.select_isa('base')", "_core.activation(0, x[0, 0], x[1, 1])",
+    "_core.get_isa()", "_core.select_isa('base')", "_core.Activation('tanh').run(x, None)",
     "_core.squared_norm(model.flat)", "_core.scale(model.flat, 1)", "_core.clip(model.flat, 1)",
     "_core.calibrate_fma(1)", "_core.calibrate_read(model.flat, 1)",
     "_core.log_softmax(x[0], x[1])",

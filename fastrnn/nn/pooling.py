@@ -6,7 +6,6 @@ The same bits as in a network, whose values may have several axes behind the row
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
