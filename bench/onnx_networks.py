@@ -1,6 +1,6 @@
 """Whole networks, one step at a time: fastrnn's stream and the same graph in ONNX Runtime.
 
-The builders are those of the tests (tests/networks.py), whose references prove fastrnn; here a
+The builders are those of the tests (tests/helpers/networks.py), whose references prove fastrnn; here a
 peer's output is compared with fastrnn's before it is timed.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from onnx_layer import Floats, onnx_weights
 from peers import Engine, WrongResultError
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from networks import NETWORKS
 
