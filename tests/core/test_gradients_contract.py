@@ -11,7 +11,17 @@ import re
 
 import numpy as np
 import pytest
-from families import FAMILIES, make, normal, outer, rows_of, same_bits, states, vjp
+from families import (
+    FAMILIES,
+    has_dead_units,
+    make,
+    normal,
+    outer,
+    rows_of,
+    same_bits,
+    states,
+    vjp,
+)
 from kernels import assert_fused_kernels_agree, layers
 
 import fastrnn
@@ -328,8 +338,8 @@ def test_a_gradient_that_is_not_finite_stays_in_its_row(family, bad, rng):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nan_in_a_gradient_gives_nan_in_all_that_it_reaches(family, rng):
-    if family == "rnn_relu":
-        return assert_relu_passes_nan_where_it_passes_anything(rng)
+    if has_dead_units(family):
+        return assert_nan_passes_where_anything_does(family, rng)
     for hidden in (1, 5, 17, 64):
         layer = make(family, 3, hidden)
         given, outside = problem(rng, layer, 4, 2)
@@ -343,14 +353,19 @@ def test_nan_in_a_gradient_gives_nan_in_all_that_it_reaches(family, rng):
     return None
 
 
-def assert_relu_passes_nan_where_it_passes_anything(rng):
+def assert_nan_passes_where_anything_does(family, rng):
     """A unit that is 0 has no slope, not even for NaN, as in PyTorch."""
-    layer = make("rnn_relu", 3, 17)
-    given, outside = problem(rng, layer, 1, 1)
-    outside[0][...] = np.nan
-    y = vjp(layer, *given)[0][0]
-    gradients(layer, given, outside)
-    assert np.array_equal(np.isnan(layer.grads["bias_ih_l0"]), y[0, 0] > 0)
+    found = []
+    given, outside = problem(rng, make(family, 3, 17), 1, 1)
+    for value in (np.nan, 1.0):
+        layer = make(family, 3, 17)
+        for part in outside:
+            if part is not None:
+                part[...] = value
+        gradients(layer, given, outside)
+        found.append(layer.grads["bias_ih_l0"])
+    assert np.array_equal(np.isnan(found[0]), found[1] != 0)
+    assert 0 < np.isnan(found[0]).sum() < found[0].size
 
 
 def test_gradients_of_linear_do_not_depend_on_neighbours_threads_or_cuts(rng):

@@ -42,6 +42,26 @@ def make(family: str, input_size: int, hidden_size: int, *args: Any, **options: 
     return layer
 
 
+def of_ones(family: str, x: float) -> float:
+    """What one unit of the family makes of x in its first step, all weights being 1."""
+    layer = make(family, 1, 1 if "projected" not in family else 2)
+    for name, parameter in layer.parameters.items():
+        parameter.fill(float("weight" in name))
+    layer.repack()
+    return float(np.abs(call(layer, np.full((1, 1, 1), x, np.float32))[0]).max())
+
+
+def is_bounded(family: str) -> bool:
+    """Whether no input makes an output large."""
+    layer = make(family, 1, 64)
+    return bool(np.abs(call(layer, np.full((1, 1, 1), 1e6, np.float32))[0]).max() < 10)
+
+
+def has_dead_units(family: str) -> bool:
+    """Whether a unit can be where nothing passes, as that of a ReLU."""
+    return of_ones(family, -3.0) == of_ones(family, -4.0)
+
+
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Standard normal float32 numbers."""
     return rng.standard_normal(shape, dtype=np.float32)

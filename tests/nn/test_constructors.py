@@ -12,6 +12,7 @@ from made import public_classes
 import fastrnn
 from fastrnn import models
 from fastrnn.nn.module import Module
+from fastrnn.nn.recurrent import LAYERS
 
 # Arguments that make a small one of each class whose constructor takes no other module.
 SMALL = {
@@ -47,6 +48,7 @@ SMALL = {
     models.Seq2Seq: {"source_vocab": 5, "target_vocab": 5, "hidden_size": 3},
     models.FeaturesToSequence: {"feature_size": 2, "target_vocab": 5, "hidden_size": 3},
 } | {kind: {} for kind in ACTIVATIONS}
+SMALL |= {kind: {"input_size": 2, "hidden_size": 3} for kind in LAYERS.values()}
 AROUND_OTHERS = {
     fastrnn.WeightDrop, fastrnn.EmbeddingDropout, models.Model, fastrnn.Sequential,
     fastrnn.Residual, fastrnn.Graph,
