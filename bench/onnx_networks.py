@@ -1,7 +1,7 @@
 """Whole networks, one step at a time: fastrnn's stream and the same graph in ONNX Runtime.
 
-The builders are those of the tests (tests/helpers/networks.py), whose references prove fastrnn; here
-a peer's output is compared with fastrnn's before it is timed.
+The builders are those of the tests (tests/helpers/networks.py), whose references prove fastrnn;
+here a peer's output is compared with fastrnn's before it is timed.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ Four more, of special.h, are fitted and rounded, without a search:
 
 Three steps for each of the first three: a minimax fit of the relative error in float64 (Lawson's
 reweighted least squares), rounding to float32, and a search over neighbouring floats that lowers
-the largest error in ulp of the whole function. The search evaluates the function as math.h does, with every float32
-rounding emulated. Everything is deterministic; it takes a minute or two.
+the largest error in ulp of the whole function. The search evaluates the function as math.h does,
+with every float32 rounding emulated. Everything is deterministic; it takes a minute or two.
 """
 
 import math
