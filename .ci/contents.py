@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 MOST_BYTES = 2 << 20  # of a wheel without the demo model
 BELONGS = re.compile(
-    r"fastrnn/([a-z_]+/)?\w+\.(py|pyi|pyx|pxd|pxi)|fastrnn/_core\.[\w-]+\.so|fastrnn/py\.typed"
+    r"fastrnn/([a-z_]+/){0,2}\w+\.(py|pyi|pyx|pxd|pxi)|fastrnn/_core\.[\w-]+\.so|fastrnn/py\.typed"
     r"|fastrnn/data/[\w-]+\.pt|fastrnn-[\d.]+\.dist-info/.*"
 )
 
