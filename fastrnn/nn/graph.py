@@ -20,10 +20,9 @@ from fastrnn._arrays import (
 )
 from fastrnn._names import listed
 from fastrnn.nn.composite import Composite
-from fastrnn.nn.conv import Conv1d
 from fastrnn.nn.lowering import Carried, Lowering, Value, lowers
 from fastrnn.nn.module import Module
-from fastrnn.nn.network_stream import NetworkStream, state_in, state_out
+from fastrnn.nn.network_stream import NetworkStream, row_axis, state_in, state_out
 from fastrnn.nn.packed import is_packed
 from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.registry import registered, write
@@ -47,10 +46,11 @@ class Lowered(NamedTuple):
     versions: tuple[int, ...]
     network: _core.Network
     carried: list[Carried]
+    pooled: frozenset[str]  # names of nodes, as those of states
 
 
 class Network(Composite):
-    """What Graph, Sequential and Residual share: nodes in an order, inputs and outputs.
+    """Base of Graph, Sequential and Residual: nodes in an order, inputs and outputs.
 
     Letters as in `recurrent.py`. y, state = net(x, state=None, *, lengths=None): x (T, N, I),
     (T, I) for one row, or (N, T, I) if the recurrent layers inside are batch_first; frames have
@@ -78,7 +78,7 @@ class Network(Composite):
         self._assemble()
 
     def _title(self, name: str) -> str:
-        """How errors call a value."""
+        """Name of a value in errors."""
         return f"input {name!r}" if name in self._shapes else f"node {name!r}"
 
     def _describe(self, node: Node) -> str:
@@ -96,7 +96,7 @@ class Network(Composite):
             if place in ports or places.count(place) > 1:
                 raise ValueError(f"output {name!r} is an input or another output itself")
         network = _core.Network(type(self).__name__, low.operations, places)
-        return Lowered(self._versions(), network, low.carried)
+        return Lowered(self._versions(), network, low.carried, frozenset(low.pooled))
 
     def _input(self, low: Lowering, name: str, shape: Shape) -> Value:
         title = self._title(name)
@@ -166,9 +166,8 @@ class Network(Composite):
         arrays, flat = self._arrays(x, lowered.network)
         rows = arrays[0].shape[0 if self._batch_first else 1]
         parts = state_in(lowered, state, rows, flat, self)
-        trip = Pass(
-            lowered.carried, parts, self._counts(lengths, arrays[0], flat), self._batch_first
-        )
+        counts = self._counts(lengths, arrays[0], flat)
+        trip = Pass(lowered.carried, lowered.pooled, parts, counts, self._batch_first)
         _ = self.generator  # makes it the generator of all parts
         ends = [lowered.network.shape_of(place)[2] for place in lowered.network.places]
         y, back = trained(trip, self, arrays, ends, type(self).__name__)
@@ -182,23 +181,13 @@ class Network(Composite):
                 raise ValueError(f"dy holds {len(given)} gradients, expected {len(y)}")
             grads = [_with_axis(one, axis, "dy") for one, axis in zip(given, axes, strict=True)]
             dlast = check_names(dstate, trip.carried, f"this {type(self).__name__}")
-            dlast = {key: self._rows_of(trip.carried[key], v, flat) for key, v in dlast.items()}
-            dx, dfirst = back(grads, dlast)
-            row_axis = self._row_axis if flat else None
-            found = [_without_axis(one, row_axis) for one in dx]
-            return _one_or_all(found), trip_state(dfirst, trip.carried, flat)
+            dx, dfirst = back(grads, _states(dlast, trip.carried, flat, _with_axis))
+            found = [_without_axis(one, self._row_axis if flat else None) for one in dx]
+            return _one_or_all(found), _states(dfirst, trip.carried, flat, _without_axis)
 
         results = [_without_axis(one, axis) for one, axis in zip(y, axes, strict=True)]
-        return (_one_or_all(results), trip_state(trip.last, trip.carried, flat)), pullback
-
-    def _rows_of(self, carried: Carried, value: Any, flat: bool) -> Any:
-        """A state or its gradient, as the modules take it."""
-        axis = 0 if isinstance(carried.module, Conv1d) else 1
-        parts = [
-            _with_axis(part, axis if flat else None, "dstate")
-            for part in (value if isinstance(value, (tuple, list)) else (value,))
-        ]
-        return _one_or_all(parts)
+        last = _states(trip.last, trip.carried, flat, _without_axis)
+        return (_one_or_all(results), last), pullback
 
     @property
     def _row_axis(self) -> int:
@@ -291,7 +280,7 @@ class Network(Composite):
                     yield f"{node.name}.{name}", module
 
 
-def _with_axis(value: Any, axis: int | None, name: str) -> Any:
+def _with_axis(value: Any, axis: int | None, name: str = "dstate") -> Any:
     """A gradient that may lack the axis of rows, with it; None stays None."""
     if value is None:
         return None
@@ -307,21 +296,23 @@ def _one_or_all(values: list[Any]) -> Any:
     return values[0] if len(values) == 1 else tuple(values)
 
 
-def trip_state(state: dict[str, Any], carried: Mapping[str, Carried], flat: bool) -> dict[str, Any]:
-    """States, or their gradients, as they are given."""
+def _states(
+    states: Mapping[str, Any],
+    carried: Mapping[str, Carried],
+    flat: bool,
+    change: Callable[[Any, int | None], Any],
+) -> dict[str, Any]:
+    """States, or their gradients, each part changed at its axis of rows (None unless flat)."""
     found: dict[str, Any] = {}
-    for name, value in state.items():
-        axis = 0 if isinstance(carried[name].module, Conv1d) else 1
-        parts = [
-            _without_axis(part, axis if flat else None)
-            for part in (value if isinstance(value, (tuple, list)) else (value,))
-        ]
-        found[name] = _one_or_all(parts)
+    for name, value in states.items():
+        axis = row_axis(carried[name].module) if flat else None
+        parts = value if isinstance(value, (tuple, list)) else (value,)
+        found[name] = _one_or_all([change(part, axis) for part in parts])
     return found
 
 
 def _one_order(network: Network) -> bool:
-    """Whether the layers inside are batch_first; all of them or none."""
+    """The common `batch_first` of the layers inside, False without any."""
     orders = {module.batch_first: name for name, module in network._recurrent()}
     if len(orders) > 1:
         raise ValueError(

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastrnn import _core
 from fastrnn._arrays import with_article
 from fastrnn.nn.activation import Activation, Magnitude
 from fastrnn.nn.conv import Conv1d
@@ -30,7 +29,7 @@ _POOLS = {"last": 0, "mean": 1, "max": 2}
 
 
 class Value(NamedTuple):
-    """What an operation gives: per row and step, or once for a row that is `pooled`."""
+    """Value of an operation: one per row and step, or one per row if it is `pooled`."""
 
     place: int  # of the operation
     length: int
@@ -58,6 +57,7 @@ class Lowering:
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.carried: list[Carried] = []
+        self.pooled: list[str] = []  # paths of modules that give one value for a sequence
 
     def add(self, kind: str, places: tuple[int, ...], value: Value, **options: Any) -> Value:
         """An operation whose value is like `value`, but for its place."""
@@ -75,7 +75,10 @@ class Lowering:
                 wanted = 2 if cls in (Add, Multiply) else None if cls is Concatenate else 1
                 if wanted is not None and len(inputs) != wanted:
                     raise ValueError(f"{name} reads {len(inputs)} values, expected {wanted}")
-                return _LOWERED[cls](self, module, inputs, path, name)._replace(name=name)
+                value = _LOWERED[cls](self, module, inputs, path, name)._replace(name=name)
+                if value.pooled:
+                    self.pooled.append(path)
+                return value
         raise TypeError(
             f"{name} is {with_article(type(module).__name__)}, which cannot be part of a network"
         )
@@ -275,8 +278,3 @@ def lowers(kind: type[Module]) -> Callable[[Any], Any]:
         return function
 
     return note
-
-
-def network_of(kind: str, low: Lowering, outputs: list[Value]) -> _core.Network:
-    """The core's network."""
-    return _core.Network(kind, low.operations, [value.place for value in outputs])

@@ -65,7 +65,7 @@ def _parts_in(network: _core.Network, carried: Carried, value: Any, rows: int, f
 def _shape_of(
     network: _core.Network, carried: Carried, part: Part, rows: int
 ) -> tuple[int, int, int]:
-    """How a part is given: (L * D, N, R), or (N, before, C) of a convolution."""
+    """Shape of a part as users give it: (L * D, N, R), or (N, before, C) of a convolution."""
     sizes = network.part_of(*part)
     assert sizes is not None
     if isinstance(carried.module, Conv1d):
@@ -74,12 +74,16 @@ def _shape_of(
     return sizes[0], rows, sizes[1]
 
 
+def row_axis(module: object) -> int:
+    """Axis of the rows in a module's state: (N, before, C) of a convolution, else (L * D, N, R)."""
+    return 0 if isinstance(module, Conv1d) else 1
+
+
 def _checked(
     value: ArrayLike, name: str, shape: tuple[int, int, int], flat: bool, carried: Carried
 ) -> FloatArray:
     """As the core takes it, (states, N, width)."""
-    array = as_float32(value, name)
-    axis = 0 if isinstance(carried.module, Conv1d) else 1
+    array, axis = as_float32(value, name), row_axis(carried.module)
     if flat and array.ndim == 2:
         array = np.expand_dims(array, axis)
     if array.shape != shape:
@@ -92,19 +96,17 @@ def state_out(lowered: Any, read: Callable[[int, int], FloatArray], flat: bool) 
     """The state by the modules' names."""
     state: dict[str, Any] = {}
     for carried in lowered.carried:
-        parts = [
-            as_given(read(*part), carried, flat) for part in carried_parts(carried, lowered.network)
-        ]
+        places = carried_parts(carried, lowered.network)
+        parts = [_as_given(read(*place), carried, flat) for place in places]
         state[carried.name] = parts[0] if len(parts) == 1 else tuple(parts)
     return state
 
 
-def as_given(part: FloatArray, carried: Carried, flat: bool) -> FloatArray:
+def _as_given(part: FloatArray, carried: Carried, flat: bool) -> FloatArray:
     """A part (states, N, width) as states have it."""
-    axis = 1
     if isinstance(carried.module, Conv1d):
-        axis, part = 0, part.reshape(part.shape[1], -1, carried.module.in_channels)
-    return part.squeeze(axis) if flat else part
+        part = part.reshape(part.shape[1], -1, carried.module.in_channels)
+    return part.squeeze(row_axis(carried.module)) if flat else part
 
 
 class NetworkStream(Stream):
@@ -136,7 +138,7 @@ class NetworkStream(Stream):
         self.write_parts(list(state_in(self._source, value, self.rows, flat, self)))
 
     def _sizes(self) -> list[int]:
-        """What a snapshot says: parts, rows and floats of a row."""
+        """Sizes that a snapshot holds: parts, rows and floats of a row."""
         floats = sum(states * width for states, _, width in self._shapes)
         return [len(self._parts), self.rows, floats % (1 << 32), 0]
 

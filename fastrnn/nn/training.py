@@ -24,7 +24,7 @@ Gradient = FloatArray | None
 
 
 class Backward(NamedTuple):
-    """What a pullback takes and finds beside the gradients of values, by the modules' names."""
+    """Gradients of states that a pullback takes and finds, by the modules' names."""
 
     dlast: dict[str, Any]
     dfirst: dict[str, Any]
@@ -37,9 +37,14 @@ class Pass:
     """One forward pass in training mode over arrays (T, N, *), or (N, T, *) if batch_first."""
 
     def __init__(
-        self, carried: list[Carried], parts: Any, counts: IntArray | None, batch_first: bool
+        self,
+        carried: list[Carried],
+        pooled: frozenset[str],
+        parts: Any,
+        counts: IntArray | None,
+        batch_first: bool,
     ) -> None:
-        self.carried = {one.name: one for one in carried}
+        self.carried, self.pooled = {one.name: one for one in carried}, pooled
         self.counts, self.batch_first = counts, batch_first
         self.first: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
@@ -85,15 +90,23 @@ class Pass:
             return self._convolution(module, x[0], path)
         if isinstance(module, OverTime):
             return self._over_time(module, x[0])
-        y, pullback = module.vjp(*x)
+        ended = self.counts is not None and path not in self.pooled
+        return self._each_step(module, x) if ended else _stateless(module, x)
+
+    def _each_step(self, module: Any, x: list[Any]) -> tuple[FloatArray, Back]:
+        """A module without a state on the steps that rows have: of others, y and dx are 0.
+
+        They may hold anything, also what no zero gradient makes harmless: 0 * inf is nan.
+        """
+        assert self.counts is not None
+        alive = _alive(x[0], self.counts, self.batch_first).reshape(x[0].shape[:2])
+        y, inside = _stateless(module, [one[alive][:, None] for one in x])
 
         def back(dy: Gradient, state: Backward) -> list[Gradient]:
-            if dy is None:
-                return [None] * len(x)
-            dx = pullback(dy)
-            return list(dx) if isinstance(dx, tuple) else [dx]
+            dx = inside(None if dy is None else dy[alive][:, None], state)
+            return [None if one is None else _scattered(one, alive) for one in dx]
 
-        return y, back
+        return _scattered(y, alive), back
 
     def _recurrent(self, module: Recurrent, x: FloatArray, path: str) -> tuple[FloatArray, Back]:
         shape = x.shape
@@ -189,6 +202,26 @@ def trained(
     return y, once(back, with_article(kind))
 
 
+def _stateless(module: Any, x: list[Any]) -> tuple[FloatArray, Back]:
+    """A module that looks at each step alone."""
+    y, pullback = module.vjp(*x)
+
+    def back(dy: Gradient, state: Backward) -> list[Gradient]:
+        if dy is None:
+            return [None] * len(x)
+        dx = pullback(dy)
+        return list(dx) if isinstance(dx, tuple) else [dx]
+
+    return y, back
+
+
+def _scattered(values: FloatArray, alive: AnyArray) -> FloatArray:
+    """Values (K, 1, *) of the steps that are alive, among zeros."""
+    found = np.zeros((*alive.shape, *values.shape[2:]), np.float32)
+    found[alive] = values[:, 0]
+    return found
+
+
 def _sum(a: Gradient, b: Gradient) -> Gradient:
     if a is None or b is None:
         return b if a is None else a
@@ -197,14 +230,14 @@ def _sum(a: Gradient, b: Gradient) -> Gradient:
 
 
 def _alive(x: AnyArray, counts: IntArray, batch_first: bool) -> AnyArray:
-    """Which steps of x have not come after the end of their row."""
+    """Mask of the steps of x that lie within their row."""
     steps = np.arange(x.shape[1 if batch_first else 0])
     alive = steps < counts[:, None]
     return (alive if batch_first else alive.T).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
 
 
 def _last_places(signals: FloatArray, before: int, counts: IntArray | None) -> IntArray:
-    """Where the past behind every row stands in its past and its steps: (N, before)."""
+    """Indices (N, before) of every row's new past among its old past and its steps."""
     steps, rows = signals.shape[:2]
     lengths = np.full(rows, steps) if counts is None else counts
     places: IntArray = lengths[:, None] + np.arange(before)

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import numpy as np
-from reference import STEPS, sigmoid
+from reference import sigmoid
 
 from fastrnn import (
+    GRU,
     LSTM,
     Add,
     Conv1d,
+    Dropout,
     Graph,
+    LayerNorm,
     Linear,
     Magnitude,
     Multiply,
+    PReLU,
     ReLU,
     Residual,
+    ScaleShift,
     Select,
     Sequential,
     Sigmoid,
+    Softmax,
+    Tanh,
 )
-
-__all__ = ["STEPS", "amplifier", "noise_suppressor", "voice_detector"]
 
 
 def voice_detector():
@@ -58,6 +63,22 @@ def noise_suppressor():
         {"x": 257},
         {"rnn": LSTM(257, 128, 2), "head": Linear(128, 257), "mask": Sigmoid(), "y": Multiply()},
         wires={"y": ("mask", "x")},
+    )
+
+
+def chain():
+    """A network of modules of many kinds, one after the other."""
+    return Sequential(
+        Linear(4, 7),
+        LayerNorm(7),
+        Residual(Sequential(Conv1d(7, 7, 3, padding="causal"), Tanh())),
+        LSTM(7, 9, 2, learned_state=True),
+        Dropout(0.5),
+        ScaleShift(9),
+        PReLU(9),
+        GRU(9, 5, reset="before"),
+        Linear(5, 3),
+        Softmax(),
     )
 
 

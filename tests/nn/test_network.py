@@ -8,7 +8,7 @@ import pickle
 import numpy as np
 import pytest
 from families import normal
-from networks import NETWORKS, branches
+from networks import NETWORKS, branches, chain
 
 import fastrnn
 from fastrnn import (
@@ -22,37 +22,18 @@ from fastrnn import (
     Embedding,
     Flip,
     Graph,
-    LayerNorm,
     Linear,
     Magnitude,
     Multiply,
     Pooling,
-    PReLU,
     ReLU,
     Reshape,
     Residual,
-    ScaleShift,
     Select,
     Sequential,
     Sigmoid,
-    Softmax,
     Tanh,
 )
-
-
-def chain():
-    return Sequential(
-        Linear(4, 7),
-        LayerNorm(7),
-        Residual(Sequential(Conv1d(7, 7, 3, padding="causal"), Tanh())),
-        LSTM(7, 9, 2, learned_state=True),
-        Dropout(0.5),
-        ScaleShift(9),
-        PReLU(9),
-        GRU(9, 5, reset="before"),
-        Linear(5, 3),
-        Softmax(),
-    )
 
 
 def parts_of(state):
