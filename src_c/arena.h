@@ -25,7 +25,7 @@ static inline size_t fr_times(size_t a, size_t b) {
     size_t product;
     return __builtin_mul_overflow(a, b, &product) ? SIZE_MAX : product;
 }
-/* What a size function returns: 0 stands for more than there can be. */
+/* Result of a size function: 0 stands for more than there can be. */
 static inline size_t fr_used(const struct fr_arena *arena) {
     return arena->used == SIZE_MAX ? 0 : arena->used;
 }

@@ -56,7 +56,7 @@ enum fr_activation_id {
 #define FR_NUM_SLOTS(part) ((int)sizeof(part) - 1)
 #define FR_NUM_UNIT_PARAMETERS(list) ((int)sizeof(list) / 3)
 
-/* How a weight is stored. */
+/* Storage of a weight. */
 enum fr_precision { FR_FLOAT32 };
 
 /* A packed weight matrix, by itself or as a part of a layer's blocks. Block b has the outputs from
@@ -203,7 +203,7 @@ struct fr_scatter;
 struct fr_attention;
 struct fr_attention_gradients;
 
-/* What one cell does with one activation of its gates. */
+/* Functions of one cell with one activation of its gates. */
 struct fr_cell_kernels {
     void (*step)(const struct fr_step *);
     void (*second)(const struct fr_step *); /* second phase, NULL where there is none */

@@ -135,7 +135,7 @@ def room_of(name: str) -> str:
 
 
 def used_rooms() -> dict[str, set[str]]:
-    """What each room of the core includes or calls in other rooms."""
+    """Includes and calls of each room of the core in other rooms."""
     used: dict[str, set[str]] = {}
     named = {name: set(others) - {"dispatch.c"} for name, others in calls().items()}
     for graph in (includes(), named):
@@ -183,7 +183,7 @@ def part_of(module: str) -> str:
 
 @pytest.fixture(scope="module")
 def used_parts() -> dict[str, set[str]]:
-    """What each part of the package imports from other parts."""
+    """Imports of each part of the package from other parts."""
     used: dict[str, set[str]] = {}
     for module, others in imports().items():
         parts = {part_of(other) for other in others} - {part_of(module)}
@@ -324,7 +324,7 @@ def uses() -> set[str]:
 
 
 def test_every_public_name_is_used_in_a_test():
-    """What `__all__` names in the package, its folders and its modules."""
+    """Names of `__all__` in the package, its folders and its modules."""
     public = {
         f"{module}.{name}": name
         for module in modules()

@@ -4,7 +4,7 @@
 @cython.no_gc
 @cython.freelist(8)
 cdef class Batch:
-    """What one call reads, checked once and nowhere else, and where it leaves the last states; see Stack.forward.
+    """Arguments of one call, checked once and nowhere else, and room for its last states; see Stack.forward.
 
     x (T, N, I) or (N, T, I), packed (total, I), of a single step (N, I), or tokens, without I. Without N there is one
     row. y is laid out like x, and so are the states: (L*D, N, *), (L*D, *) for one row, for a single step without L*D.
@@ -22,7 +22,7 @@ cdef class Batch:
 
     @property
     def elements(self):
-        """How many steps all rows have together."""
+        """Number of steps of all rows together."""
         if self.lengths is None:
             return self.sequence.steps * self.sequence.rows
         return int(self.lengths.sum()) if self.starts is None else len(self.x)
@@ -190,7 +190,7 @@ cdef class Batch:
 
 @cython.final
 cdef class Gradients:
-    """What the backward pass of a batch begins with, checked, and room for the states' gradients."""
+    """Start of a batch's backward pass: dy and dstate, checked, and room for the states' gradients."""
 
     def __cinit__(self, Batch batch not None, dy, dstate):
         """dy: like y, dstate: like the last state, None for zeros."""
@@ -239,7 +239,7 @@ cdef Batch new_batch(Stack stack, object owner, str name, object x, object state
 
 
 cdef bint is_packed(object x):
-    """Whether a tuple is a packed batch, ours or PyTorch's, told by its fields."""
+    """True for a packed batch, ours or PyTorch's, told by its fields."""
     return hasattr(x, "batch_sizes") and hasattr(x, "unsorted_indices")
 
 
@@ -271,5 +271,5 @@ cdef cnp.ndarray copy_of_lengths(object lengths, int64_t rows, int64_t steps):
 
 
 cdef str this(object owner):
-    """How errors call a layer."""
+    """Name of a layer in errors."""
     return f"this {type(owner).__name__}"

@@ -77,7 +77,7 @@ cdef class Convolution:
         return 0
 
     cdef cnp.ndarray _past(self, fr_conv_call *call, object past, cnp.ndarray x):
-        """What comes before the signals (N, before, C), without N if x has none; None: zeros."""
+        """The past of the signals (N, before, C), without N if x has none; None: zeros."""
         cdef cnp.ndarray a
         if past is None:
             return None

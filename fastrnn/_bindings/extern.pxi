@@ -339,7 +339,7 @@ cdef extern from *:
     static int fr_is_marked(size_t *bits, size_t bit) { return (__atomic_load_n(bits, __ATOMIC_RELAXED) & bit) != 0; }
     static void fr_unmark(size_t *bits) { __atomic_store_n(bits, 0, __ATOMIC_RELAXED); }
 
-    /* What a workspace begins with, a cache line: its size, and the call that it was last measured for. */
+    /* Head of a workspace, a cache line: its size, and the call that it was last measured for. */
     struct fr_workspace { size_t size; int64_t steps, rows, threads; char memory[] __attribute__((aligned(64))); };
     """
     ctypedef struct fr_workspace "struct fr_workspace":

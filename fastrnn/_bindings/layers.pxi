@@ -57,7 +57,7 @@ cdef class Stack:
         return 0
 
     cdef int _describe(self) except -1:
-        """What follows from the shape."""
+        """Sizes that follow from the shape."""
         cdef const fr_cell_info *cell = fr_cell_at(self.shape.cell)
         self.kind = cell.family.decode()
         self.has_cell = cell.states == 2
@@ -100,7 +100,7 @@ cdef class Stack:
         return new_batch(self, owner, name, x, state, hx, lengths, batch_first, first, table)
 
     cpdef object run(self, Batch batch):
-        """What `forward` gives for a batch of this stack."""
+        """Results of `forward` for a batch of this stack."""
         cdef fr_sequence q = batch.sequence
         cdef cnp.ndarray y = batch.new_elements(self.features)
         cdef int32_t threads = num_threads()

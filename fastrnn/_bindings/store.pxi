@@ -8,7 +8,7 @@ cdef class Memory:
 
 
 cdef class Store:
-    """What a layer's calls leave to the next ones: a workspace, tapes, and blocks for packed weights.
+    """Memory that a layer's calls leave to the next ones: a workspace, tapes, and blocks for packed weights.
 
     Kept are a workspace of up to SPARE_BYTES, tapes of up to SPARE_BYTES together, and of a layer that is trained
     the blocks of its last packed weights. Larger tapes are kept while training calls of their size follow each

@@ -30,7 +30,7 @@ cdef tuple shape_of_row(tuple shape):
 
 
 cdef class Slots:
-    """What the rows of a network carry from step to step, in one block; see fr_slots."""
+    """States that the rows of a network carry from step to step, in one block; see fr_slots."""
 
     def __cinit__(self, Network network not None, int64_t rows):
         num_threads()  # here for all its steps, which take one thread, and kernels
@@ -69,7 +69,7 @@ cdef class Slots:
         fr_slots_write(self.network.network, self.slots, place, part, self.rows, NULL, data)
 
     def look(self, int32_t place, sources):
-        """Which rows (N,) of the memory of an attention the rows look at."""
+        """Rows (N,) of an attention's memory, the one that each row of the batch looks at."""
         cdef Arrays arrays = Arrays()
         if place not in self.network.memories:
             raise ValueError(f"operation {place} has no memory")
@@ -391,7 +391,7 @@ cdef class Stream:
             fr_leave(&self.busy)
 
     def look(self, int32_t place, sources):
-        """Which rows (N,) of the memory of an attention the rows look at."""
+        """Rows (N,) of an attention's memory, the one that each row of the batch looks at."""
         self._check()
         self._enter()
         try:

@@ -59,7 +59,7 @@ cdef class BackwardWeights:
 
 @cython.final
 cdef class Tape:
-    """What one layer's forward pass keeps; made by BackwardWeights.record, used up by one backward pass."""
+    """Values that one layer's forward pass keeps; made by BackwardWeights.record, used up by one backward pass."""
 
     def __dealloc__(self):
         if self.memory is not None and self.batch is not None:

@@ -55,7 +55,7 @@ def add_validation(add: Add) -> None:
 
 
 def add_vocabulary(add: Add, level: str) -> None:
-    """What the steps of a text are."""
+    """Options of a text's steps: characters or words, and how many are known."""
     add("--level", "one step of a text: a character (small vocabulary, any word) or a word between "
         "white space", level, choices=("characters", "words"))  # fmt: skip
     add("--min-count", "rarer words become <unk>, which lets the model meet unknown ones (default: "
@@ -78,7 +78,7 @@ def add_layers(add: Add, *, hidden: int, layers: int, dropout: float) -> None:
 
 
 def add_text_layers(add: Add) -> None:
-    """What a model of tokens has beside its layers."""
+    """Options of a model of tokens beside those of its layers."""
     add("--embedding", "numbers per token (default: as --hidden)", argument="embedding_dim",
         type=whole(1), metavar="E")  # fmt: skip
     add("--label-smoothing", "share of each target that is spread over all others; 0.1 helps "
@@ -86,7 +86,7 @@ def add_text_layers(add: Add) -> None:
 
 
 def add_training(add: Add, *, epochs: int, batch_size: int) -> None:
-    """How long, and in which pieces."""
+    """Options of a training's length and of its batches."""
     add("--epochs", "passes over the training data", epochs, type=whole(1), metavar="N",
         may_change=True)  # fmt: skip
     add("--max-steps", "end after so many optimiser steps", type=whole(1), metavar="N",
@@ -134,7 +134,7 @@ def add_machine(add: Add, *, parts: tuple[str, ...] = ()) -> None:
 
 
 def add_report(add: Add, *, parts: tuple[str, ...] = ()) -> None:
-    """What is told at the end; `parts` as of `add_machine`."""
+    """Options of the report at the end; `parts` as of `add_machine`."""
     also = " and ".join(f"NAME-flow-{part}" for part in parts) or "NAME-flow"
     add("--flow", "at the end show how the gradient of a validation batch flowed back through "
         "layers and steps: does it vanish or explode?", False, action="store_true",

@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
                            f"{task}, expected one of train {owner}")  # fmt: skip
 
     def given(self, options: argparse.Namespace, name: str) -> bool:
-        """Whether an option has another value than by default."""
+        """True if an option has another value than its default."""
         return bool(getattr(options, name) != self.get_default(name))
 
     def flag_of(

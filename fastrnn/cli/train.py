@@ -95,7 +95,7 @@ def _say_that_it_had_ended(result: Any, changed: list[str]) -> None:
 
 
 def _check(options: argparse.Namespace, task: Task) -> list[str]:
-    """What must be known before an hour of work; gives the options that a resumed one changes."""
+    """Checks before an hour of work; gives the options that a resumed training changes."""
     if not options.data and task.count != "*":
         options.refuse("the following arguments are required: DATA")
     if task.count == "1" and len(options.data) > 1:
@@ -113,7 +113,7 @@ def _check(options: argparse.Namespace, task: Task) -> list[str]:
 
 
 def _check_files(options: argparse.Namespace) -> list[str]:
-    """Whether a training may begin, or go on, in the place of --out."""
+    """Check that a training may begin, or go on, in the place of --out."""
     last = Path(f"{options.out}.last.safetensors")
     if options.resume:
         if not last.exists():

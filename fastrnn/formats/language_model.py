@@ -74,7 +74,7 @@ def find_model(mapping: Mapping[str, Any]) -> str | None:
 
 
 def _range_under(names: list[str], prefix: str) -> range:
-    """Where in the sorted names those are that begin with `prefix`."""
+    """Range of the sorted names that begin with `prefix`."""
     return range(bisect_left(names, prefix), bisect_right(names, prefix + chr(0x10FFFF)))
 
 
@@ -90,7 +90,7 @@ def _owners_of_tables(names: Iterable[str]) -> set[str]:
 
 
 def _only_place(places: list[str], names: Iterable[str]) -> str:
-    """Where the only recurrent layers are, or the list of them."""
+    """Prefix of the only recurrent layers, or of the list of them."""
     if len(places) == 1:
         return places[0]
     owner = list_owner(places[0]) if places else None

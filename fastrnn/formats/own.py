@@ -118,7 +118,7 @@ def _tie(module: Module, ties: Any) -> None:
 
 
 def _check_json(value: Any, name: str) -> None:
-    """What JSON can hold and `load` reads, with nothing but text as keys: others became text."""
+    """A copy that JSON can hold and `load` reads; keys that are no text become text."""
     try:
         check_depth(value, MAX_DEPTH - 1)  # it is one level down in the description
         read_json(json.dumps(value, allow_nan=False))

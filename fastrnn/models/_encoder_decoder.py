@@ -151,7 +151,7 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
 
     @property
     def cell(self) -> str:
-        """What the decoder's layers are: "lstm", "gru" or "rnn"."""
+        """Cell of the decoder's layers: "lstm", "gru" or "rnn"."""
         return cell_of(self.decoder.rnn)
 
     @property

@@ -40,7 +40,7 @@ class LayerStream:
         return self._rows
 
     def step(self, x: ArrayLike, out: FloatArray | None = None) -> FloatArray:
-        """What the model gives for one step more of every row; written into `out` if given."""
+        """Outputs of the model for one step more of every row; written into `out` if given."""
         one = np.ndim(x) == (1 if self._table is None else 0)
         y: FloatArray = self._head.run(self._stream.step(self._inputs(x)), self._owner)
         y = y[0] if one and y.ndim == 2 else y

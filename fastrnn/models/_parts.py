@@ -16,7 +16,7 @@ _PROTOCOL = ("input_size", "output_size", "vjp", "stream")
 
 
 class Sizes(NamedTuple):
-    """What is said of recurrent layers; None where it is not, for directions False."""
+    """Options of recurrent layers; None where one is not given, for directions False."""
 
     hidden_size: int | None = None
     num_layers: int | None = None
@@ -103,12 +103,12 @@ def one_direction(layer: object, name: str) -> Rnn:
 
 
 def cell_of(layer: Rnn) -> str:
-    """What `cell` says of a layer."""
+    """Name of a layer's class as models' `cell`: "lstm", "gru" or "rnn"."""
     return next(name for name, kind in RNNS.items() if isinstance(layer, kind))
 
 
 def is_recurrent(layer: object) -> bool:
-    """Whether the kernels run a layer whole: then tokens may be folded, and weights dropped."""
+    """True for a layer that the kernels run whole: tokens may be folded, and weights dropped."""
     return isinstance(layer, Recurrent)
 
 

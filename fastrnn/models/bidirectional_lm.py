@@ -121,7 +121,7 @@ class BidirectionalLanguageModel(SizedModel):
 
     @property
     def cell(self) -> str:
-        """What the layers are: "lstm", "gru" or "rnn"."""
+        """Cell of the layers: "lstm", "gru" or "rnn"."""
         return cell_of(self.forward)
 
     def embed(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:

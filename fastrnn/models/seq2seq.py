@@ -169,7 +169,7 @@ class Seq2Seq(EncoderDecoder):
 
     @property
     def bidirectional(self) -> bool:
-        """Whether the encoder reads in both directions."""
+        """True if the encoder reads in both directions."""
         return self.encoder.rnn.bidirectional
 
     @property
@@ -241,6 +241,6 @@ def _new_bridge(bridge: bool | None, encoder: Rnn, decoder: Rnn) -> Bridge | Non
 
 
 def _state_of(rnn: Rnn) -> tuple[int, ...]:
-    """What the states of two layers have in common where one can be the other's."""
+    """Sizes that the states of two layers share where one can be the other's."""
     sizes = (rnn.state_size, rnn.hidden_size)[: 1 + rnn.has_cell]
     return rnn.num_layers * rnn.num_directions, rnn.num_directions, *sizes

@@ -1,4 +1,4 @@
-"""What a class says of its constructor, once: texts, files, copies and comparisons read it."""
+"""Declarations of a class about its constructor, made once and read by texts, files and copies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Declared:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What tells architectures apart: arguments that make such a module, without its settings.
+        """Architecture of the module: arguments that make such a one, without its settings.
 
         A module among them is the pair of its class's name and its arguments.
         """

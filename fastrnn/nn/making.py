@@ -21,7 +21,7 @@ _MOST_MODULES = 10_000  # of one file
 
 
 class _AtHand:
-    """What a module may take while it is made of what a file says."""
+    """Limits of a module while it is made of what a file says."""
 
     def __init__(self, size: int) -> None:
         self.size = size  # numbers in the file
@@ -91,5 +91,5 @@ def unfilled() -> Iterator[None]:
 
 
 def is_unfilled() -> bool:
-    """Whether modules that are made now are about to be loaded."""
+    """True while modules are made to be loaded at once."""
     return _unfilled.get()

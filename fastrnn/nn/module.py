@@ -168,7 +168,7 @@ class Module(Declared):
         self.parameters, self.grads = self._views(self.flat), self._views(self.flat_grad)
 
     def _bind_tied(self) -> None:
-        """What is tied, once all that it may be tied to has its own."""
+        """Views of the tied parameters, once all modules that own them have theirs."""
         if self._tied:
             owners = {name: self._owner_of(name) for name in self._tied}
             tied = {name: owner.parameters[of] for name, (owner, of) in owners.items()}
@@ -350,7 +350,7 @@ class Module(Declared):
         return LoadReport(missing, unexpected)
 
     def _is_tied(self) -> bool:
-        """Whether a parameter of this module, or of a part of it, is another module's."""
+        """True if a parameter of this module, or of a part of it, is another module's."""
         return next(self._owners(), None) is not None
 
     def _twins(self) -> dict[str, str]:

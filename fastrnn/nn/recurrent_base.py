@@ -1,4 +1,4 @@
-"""What RNN, LSTM and GRU and their cells share: checks, packed weights, and the way through a call.
+"""Base of RNN, LSTM and GRU and of their cells: checks, packed weights, the way through a call.
 
 Letters: T steps, N rows, I inputs, H units, P projected size, R = P or H (what a layer hands on),
 D directions.
@@ -77,7 +77,7 @@ class RecurrentModule(Module):
         return _core.Stack(*self._sizes())
 
     def _sizes(self) -> Sizes:
-        """What the core has to know: the arguments of a Stack."""
+        """Arguments of the core's Stack."""
         raise NotImplementedError
 
     def _tensors(self) -> list[TensorSpec]:
@@ -285,7 +285,7 @@ class Recurrent(RecurrentModule):
         self._memory_budget = as_budget(value)
 
     def _forward_folded(self, tokens: IntArray, state: Any, table: _core.Table) -> Any:
-        """What the call gives for the embedding of tokens (T, N) or (T,) that the table folds."""
+        """Results of the call on the embedding of tokens (T, N) or (T,) that the table folds."""
         return table.stack.forward(
             self, "state", tokens, state, None, None, False, self._first_state, table
         )
@@ -338,7 +338,7 @@ class Recurrent(RecurrentModule):
         return recording.outputs, Pullback(recording, self._gradients, report, tokens)
 
     def _gradients(self) -> tuple[FloatArray, list[FloatArray]]:
-        """What a pullback adds to: all gradients, and among them those of a learned state."""
+        """Gradients that a pullback adds to: all, and among them those of a learned state."""
         return self.flat_grad, [self.grads[name] for name in self._first_sizes()]
 
     def _keep_flow(self, observed: FloatArray, rows: IntArray) -> None:

@@ -30,7 +30,7 @@ _writers: list[Callable[[Module, Any], None]] = []
 
 
 def write_with(writer: Callable[[Module, Any], None]) -> None:
-    """What `save` of a module calls: files are known above the modules."""
+    """Setter of the function behind a module's `save`: files are known above the modules."""
     _writers[:] = [writer]
 
 
@@ -87,7 +87,7 @@ def _is_pair(value: Any) -> bool:
 
 
 def unlisted(module: object, name: str) -> str | None:
-    """What is wrong with a module, or one inside it, that is of no listed class; else None.
+    """Reason why a module cannot be saved: it, or one inside it, is of no listed class; else None.
 
     A subclass is not what its base is, even under the name of it.
     """

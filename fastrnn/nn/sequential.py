@@ -87,7 +87,7 @@ def _check_module(module: Any, what: str) -> None:
 
 
 def _read_by(modules: Any) -> Shape:
-    """What the first module that knows its input reads, if those before it keep its shape."""
+    """Input shape of the first module that knows its own, if those before it keep the shape."""
     for module in modules:
         if isinstance(module, Recurrent):
             return module.input_size

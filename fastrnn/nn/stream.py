@@ -121,7 +121,7 @@ class Stream(_core.Stream):
         self.write_parts([(*at, part) for at, part in zip(self._parts, parts, strict=True)])
 
     def _sizes(self) -> list[int]:
-        """What a snapshot says about the parts."""
+        """Sizes of the parts that a snapshot holds."""
         (layers, rows, width), *others = self._shapes
         return [layers, rows, width, others[0][2] if others else 0]
 
@@ -147,7 +147,7 @@ def stack_operation(
 
 
 def stack_parts(stack: _core.Stack, place: int) -> list[Part]:
-    """What a stack carries as operation `place`: h and, for an LSTM, c."""
+    """Parts that a stack carries as operation `place`: h and, for an LSTM, c."""
     return [(place, part) for part in range(1 + stack.has_cell)]
 
 

@@ -93,7 +93,7 @@ def _masked(values: FloatArray, mask: AnyArray | None, p: float) -> FloatArray:
 
 
 def checkpoint_every(stack: Stack, budget: int | None, steps: int, rows: int, elements: int) -> int:
-    """How many steps at a time a tape keeps, so that training fits a budget of bytes."""
+    """Number of steps that a tape keeps at a time, so that training fits a budget of bytes."""
     if budget is None:
         return steps
     every, least = steps, 0
@@ -165,7 +165,7 @@ class Pullback:
 
 
 def _rows_of_steps(batch: Batch) -> IntArray:
-    """How many rows each step has (T,)."""
+    """Number of rows that each step has (T,)."""
     if batch.lengths is None:
         return np.full(batch.steps, batch.rows)
     rows: IntArray = (batch.lengths[:, None] > np.arange(batch.steps)).sum(axis=0)

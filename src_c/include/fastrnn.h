@@ -50,7 +50,7 @@ enum {
 
 /* ---- shape: what a stack of layers is ---------------------------------------------------- */
 
-/* How gates are activated: 1 / (1 + exp(-x)), or max(0, min(1, alpha x + beta)). */
+/* Activation of gates: 1 / (1 + exp(-x)), or max(0, min(1, alpha x + beta)). */
 enum fr_gate_activation { FR_GATE_SIGMOID, FR_GATE_HARD_SIGMOID, FR_GATE_ACTIVATIONS };
 
 typedef struct fr_shape {
@@ -66,7 +66,7 @@ typedef struct fr_shape {
     float gate_alpha, gate_beta; /* of a hard sigmoid: alpha > 0; else 0 */
 } fr_shape;
 
-/* What there is to know of a cell. Those of one family are one layer with options. */
+/* Description of a cell. Those of one family are one layer with options. */
 typedef struct fr_cell_info {
     const char *name;         /* "gru_reset_before" */
     const char *family;       /* "GRU" */
@@ -308,7 +308,7 @@ FR_API int fr_network_shape(const fr_network *network, int32_t operation, int32_
 FR_API const char *fr_network_step_error(const fr_network *network);
 FR_API const char *fr_network_run_error(const fr_network *network);
 
-/* What live streams carry: a slot each, of constant size, and memory for a step of all of them.
+/* States of live streams: a slot each, of constant size, and memory for a step of all of them.
  * `slot` (rows) picks slots by number, each at most once, in any order; NULL means the rows in
  * their own order: at first slot n is row n, and fr_slots_reorder changes it. */
 typedef struct fr_slots fr_slots;
@@ -336,7 +336,7 @@ FR_API void fr_slots_read(const fr_network *network, const fr_slots *slots, int3
 /* NULL: as after a reset. */
 FR_API void fr_slots_write(const fr_network *network, fr_slots *slots, int32_t operation,
                            int32_t part, int64_t rows, const int64_t *slot, const float *values);
-/* Which row of the memory rows look at; all slots begin with 0. */
+/* Row of the memory that each row looks at; all slots begin with 0. */
 FR_API void fr_slots_look(const fr_network *network, fr_slots *slots, int32_t operation,
                           int64_t rows, const int64_t *slot, const int64_t *sources);
 

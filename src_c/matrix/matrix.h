@@ -10,7 +10,7 @@
 /* Blocks of `width` (16 to 64) outputs whose results lie side by side; no memory yet. */
 struct fr_matrix fr_matrix_of(int32_t inputs, int32_t outputs, int32_t width);
 
-/* How many chains the sums of so many outputs have. */
+/* Number of chains that the sums of so many outputs have. */
 int32_t fr_chains(int64_t outputs);
 
 /* Takes the weights of matrices with equally many blocks: block 0 of all of them, block 1, ... so
@@ -28,7 +28,7 @@ void fr_pack_outputs(const struct fr_matrix *m, int32_t output, int32_t rows, co
 /* W (outputs) becomes what input k is multiplied with. */
 void fr_pack_input(const struct fr_matrix *m, int32_t k, const float *W);
 
-/* Where the weight from an input to an output is stored, for weights that come one by one. */
+/* Place of the weight from an input to an output, for weights that come one by one. */
 float *fr_weight_at(const struct fr_matrix *m, int32_t input, int32_t output);
 
 /* Whole matrices: W (outputs, inputs) and b (outputs), NULL for zeros; W (inputs, outputs). */

@@ -1,4 +1,4 @@
-/* What a sampler and a search do in one step: draws and choices over rows of logits. */
+/* One step of a sampler and of a search: draws and choices over rows of logits. */
 #ifndef FASTRNN_DECODE_INSIDE_H
 #define FASTRNN_DECODE_INSIDE_H
 

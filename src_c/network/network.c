@@ -89,7 +89,7 @@ static void copy_inputs(const fr_operation *given, struct operation *o, struct f
     o->given.inputs = inputs;
 }
 
-/* What can be told before there is memory for shapes. */
+/* Checks that need no memory for shapes. */
 static const char *check_counts(const fr_graph *graph) {
     if (graph->num_operations < 1 || graph->num_operations > FR_MAX_OPERATIONS)
         return "a network has 1 to 4096 operations";

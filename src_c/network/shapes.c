@@ -1,4 +1,4 @@
-/* Which operations fit each other: the shape of every value, and what a slot keeps for it. */
+/* Checks that operations fit each other: the shape of every value, and its part of a slot. */
 #include "network.h"
 
 #define NEEDS(condition, sentence) \

@@ -1,11 +1,11 @@
-/* What live streams carry, slot by slot: creation, reset, copies, reading and writing of parts. */
+/* States of live streams, slot by slot: creation, reset, copies, reading and writing of parts. */
 #include "slots.h"
 
 #include <string.h>
 
 static size_t at_least(size_t a, size_t b) { return a > b ? a : b; }
 
-/* What one operation works with in a step is free for the next one: all begin at one place. */
+/* Workspace of a step, free again after each operation: so all of them begin at one place. */
 static void lay_out_scratch(const fr_network *n, int64_t capacity, fr_slots *out,
                             struct fr_arena *arena) {
     const struct fr_arena start = *arena;
@@ -102,7 +102,7 @@ int fr_network_part(const fr_network *network, int32_t operation, int32_t part, 
     return *width > 0;
 }
 
-/* Where a part without states of its own begins. */
+/* Offset of a part without states of its own. */
 static size_t place_in(const struct operation *o) {
     return o->given.kind == FR_OP_ATTEND ? FR_SOURCE_FLOATS : 0;
 }

@@ -15,7 +15,7 @@ struct step {
     float *const *outputs; /* or NULL */
 };
 
-/* Where the caller wants the value of an operation, or NULL. */
+/* The caller's place for the value of an operation, or NULL. */
 static float *wanted_at(const struct step *s, const struct operation *o) {
     return o->output >= 0 && s->outputs ? s->outputs[o->output] : NULL;
 }
@@ -125,7 +125,7 @@ static inline const float *run_operation(const struct step *s, const struct oper
     return run_stateless(s, o);
 }
 
-/* What the next step will call previous. */
+/* Values that the next step will call previous. */
 static void keep_values(const struct step *s) {
     const fr_network *n = s->network;
     for (int32_t i = 0; i < n->num_operations; i++) {

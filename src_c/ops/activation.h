@@ -28,7 +28,7 @@ extern const struct fr_activation_info fr_activations[FR_ACTIVATIONS];
 static inline int64_t fr_activation_inputs(const fr_activation *a) {
     return fr_activations[a->function].over == FR_OVER_PAIR ? 2 * a->size : a->size;
 }
-/* What a kernel takes a range of: elements where each is on its own, else rows. */
+/* Units that a kernel takes a range of: elements where each is on its own, else rows. */
 static inline int64_t fr_activation_units(const fr_activation *a) {
     return fr_activations[a->function].over == FR_OVER_EACH ? a->rows * a->size : a->rows;
 }

@@ -24,7 +24,7 @@
 
 /* L' of a signal of L positions; 0 where no window fits. */
 int64_t fr_conv_length(const fr_conv_shape *shape, int64_t length);
-/* Whether it may have a past: stride 1, causal, K > 1. */
+/* True if it may have a past: stride 1, causal, K > 1. */
 int fr_conv_continues(const fr_conv_shape *shape);
 const fr_conv_shape *fr_conv_shape_of(const fr_conv *conv);
 

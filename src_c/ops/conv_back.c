@@ -135,7 +135,7 @@ static void fill_windows(const fr_conv_shape *s, const fr_conv_call *c, const st
     }
 }
 
-/* What a panel of rows adds to 16 outputs: the blocks [begin, end) of 16, group after group. */
+/* Share of a panel of rows in 16 outputs: the blocks [begin, end) of 16, group after group. */
 static void add_panel(const struct backward *b, const struct place *places, int32_t count,
                       int32_t begin, int32_t end, float *memory) {
     const fr_conv_shape *s = &b->back->shape;

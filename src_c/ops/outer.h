@@ -1,4 +1,4 @@
-/* What rows of gradients and inputs add to the weights of a linear map. */
+/* Sums that rows of gradients and inputs add to the weights of a linear map. */
 #ifndef FASTRNN_OUTER_H
 #define FASTRNN_OUTER_H
 

@@ -42,7 +42,7 @@ static inline const float *vector_at(const fr_conv_shape *s, const fr_conv_call 
     return c->past ? c->past + (signal * s->before + s->before + at) * s->inputs : NULL;
 }
 
-/* Whether the vectors of a window lie side by side where they are. */
+/* True if the vectors of a window lie side by side where they are. */
 static inline int is_contiguous(const fr_conv_shape *s, const fr_conv_call *c) {
     return s->groups == 1 && (s->kernel == 1 || (s->dilation == 1 && c->x_position == s->inputs));
 }

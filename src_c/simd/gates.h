@@ -8,7 +8,7 @@
 #ifndef FASTRNN_GATES_H
 #define FASTRNN_GATES_H
 
-/* Which one is constant in every kernel: no test is left in a loop over units. */
+/* Activation of the gates; `hard` is constant in every kernel: no loop over units tests it. */
 struct gates {
     int hard;
     vf alpha, beta;

@@ -281,8 +281,8 @@ static void clear(float *x, size_t count, int32_t share, int32_t shares) {
     memset(x + first, 0, (last - first) * sizeof *x);
 }
 
-/* What begins as zeros: sums, and dq of rows that are not there. It may be long, and members that
- * were gathered do not wait long: so it is divided, too. */
+/* Memory that begins as zeros: sums, and dq of rows that are not there. It may be long, and members
+ * that were gathered do not wait long: so it is divided, too. */
 static void clear_sums(const struct back *b, int32_t share, int32_t shares) {
     const fr_tape *tape = b->call.tape;
     const size_t kept_steps = (size_t)tape->plan.kept_steps;

@@ -75,7 +75,7 @@ static void add_outer(const struct back *b, const struct lists *q, const float *
     if (bias) b->call.kernels->columns(&columns);
 }
 
-/* Where the state is that a parameter of a unit is multiplied with, by its letter in cells.def. */
+/* Offset of the state that a parameter of a unit is multiplied with, by its letter in cells.def. */
 static size_t state_of(char letter) {
     return letter == 'h'   ? offsetof(struct row, h0)
            : letter == 'c' ? offsetof(struct row, c0)

@@ -87,7 +87,7 @@ static void pack_view(const struct fr_layer *l, const struct fr_matrix *m, const
     }
 }
 
-/* Where item `i` of `count` that every unit has is, in the order [block][item][U]. */
+/* Offset of item `i` of the `count` that every unit has, in the order [block][item][U]. */
 static size_t unit_at(const struct fr_layer *l, size_t count, size_t i, size_t u) {
     const size_t U = (size_t)l->unit;
     return (u / U * count + i) * U + u % U;

@@ -1,4 +1,4 @@
-/* What a shape says about its layers: cells, sizes, tensors. */
+/* Facts of a shape about its layers: cells, sizes, tensors. */
 #ifndef FASTRNN_SHAPE_H
 #define FASTRNN_SHAPE_H
 

@@ -74,7 +74,7 @@ static float *layer_of(const struct fr_stack_slot *layout, float *slot, int64_t 
     return slot + HEADER + (size_t)layer * layout->layer;
 }
 
-/* Where a part of a layer is now. */
+/* Place of a part of a layer now. */
 static float *part_of(const struct fr_stack_slot *layout, float *slot, int64_t layer,
                       int32_t part) {
     const size_t which = part ? 2 : (size_t)*newest_of(slot);
@@ -129,7 +129,7 @@ void fr_lay_out_step(const fr_model *model, int64_t rows, struct fr_step_memory 
     if (arena->base) *memory = out;
 }
 
-/* Where the rows of a layer are. */
+/* Places of a layer's rows. */
 static void find_rows(const struct fr_layer *l, const struct fr_stack_slot *layout,
                       const struct fr_step_memory *m, int64_t layer, int64_t rows,
                       float *const *slot) {

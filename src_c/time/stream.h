@@ -19,7 +19,7 @@ struct fr_stack_slot {
     size_t floats;             /* of a slot */
 };
 
-/* What a step of up to N rows needs beside the slots; of no meaning between two steps. */
+/* Workspace of a step of up to N rows beside the slots; of no meaning between two steps. */
 struct fr_step_memory {
     const float **in;    /* (N): inputs of the next layer, at the end the newest h of the last */
     const float **gates; /* (N): x parts of the first layer from a table, instead of `in` */

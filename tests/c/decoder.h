@@ -137,7 +137,7 @@ static void step(struct network *n, const int64_t *tokens, float *y) {
                     y ? outputs : NULL);
 }
 
-/* What attention gives, from queries (2, KEY) to context (2, MEMORY), row n looking at n. */
+/* Attention from queries (2, KEY) to context (2, MEMORY), row n looking at n. */
 static void attend(const struct network *n, const float *queries, float *context) {
     const int64_t sources[] = {0, 1};
     float weights[2 * POSITIONS];

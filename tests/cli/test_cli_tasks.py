@@ -20,7 +20,7 @@ from fastrnn.cli.tasks import TASKS, load_model
 
 
 def printed(arguments, capsys):
-    """What a help prints."""
+    """Output of a help."""
     with pytest.raises(SystemExit):
         main(arguments)
     return capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""How trainings on the command line end: interrupted, unread, refused, without room."""
+"""Ends of trainings on the command line: interrupted, unread, refused, without room."""
 # ruff: noqa: F811 - fixtures
 
 from __future__ import annotations

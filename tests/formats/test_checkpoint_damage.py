@@ -29,7 +29,7 @@ FLIPPED = [
 
 
 def tried(path: Path, content: bytes, key: Any = None) -> bool:
-    """Whether a file of these bytes can be read; anything but a CheckpointError is a failure."""
+    """True if a file of these bytes can be read; any error but a CheckpointError is a failure."""
     path.unlink(missing_ok=True)  # a new file; some file systems flush one that is overwritten
     path.write_bytes(content)
     try:

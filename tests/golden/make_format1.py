@@ -76,7 +76,7 @@ PICKLED = ("lstm", "language_tied", "seq2seq")
 
 
 def call(module):
-    """What a call of the module gives, of several results the first."""
+    """Result of a call of the module, of several the first."""
     name = type(module).__name__
     inputs = {
         "Embedding": (TOKENS,), "SequenceClassifier": (TOKENS,), "LanguageModel": (TOKENS,),

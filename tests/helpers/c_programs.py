@@ -49,12 +49,12 @@ ALL = [*PROGRAMS, *(f"test_math {isa}" for isa in MATH)]
 
 
 def is_there() -> bool:
-    """Whether there is a C compiler."""
+    """True if there is a C compiler."""
     return shutil.which(COMPILER[0]) is not None
 
 
 def run(*command: str | Path) -> str:
-    """What a command that failed printed; "" if it succeeded."""
+    """Output of a command that failed; "" if it succeeded."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return f"{command[0]}: exit code {done.returncode}\n{done.stdout}{done.stderr}" * (
         done.returncode != 0
@@ -102,7 +102,7 @@ class Builder:
 
 
 class Programs:
-    """What a process of its own finds out while other tests go on."""
+    """Result of a process of its own, found while other tests go on."""
 
     def __init__(self) -> None:
         path = {"PYTHONPATH": str(INSTALLED)}

@@ -43,7 +43,7 @@ def make(family: str, input_size: int, hidden_size: int, *args: Any, **options: 
 
 
 def of_ones(family: str, x: float) -> float:
-    """What one unit of the family makes of x in its first step, all weights being 1."""
+    """First output of one unit of the family on x, all weights being 1."""
     layer = make(family, 1, 1 if "projected" not in family else 2)
     for name, parameter in layer.parameters.items():
         parameter.fill(float("weight" in name))
@@ -52,13 +52,13 @@ def of_ones(family: str, x: float) -> float:
 
 
 def is_bounded(family: str) -> bool:
-    """Whether no input makes an output large."""
+    """True if no input makes an output large."""
     layer = make(family, 1, 64)
     return bool(np.abs(call(layer, np.full((1, 1, 1), 1e6, np.float32))[0]).max() < 10)
 
 
 def has_dead_units(family: str) -> bool:
-    """Whether a unit can be where nothing passes, as that of a ReLU."""
+    """True if a unit can be where nothing passes, as that of a ReLU."""
     return of_ones(family, -3.0) == of_ones(family, -4.0)
 
 

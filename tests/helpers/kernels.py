@@ -1,4 +1,4 @@
-"""Which kernels this CPU can run, and results that must not depend on which of them runs."""
+"""Kernels that this CPU can run, and results that must not depend on which of them runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def selected(name: str) -> Iterator[None]:
 
 
 def kernels() -> list[str]:
-    """What this CPU can run, found by asking for each."""
+    """Names of the kernels that this CPU can run, found by asking for each."""
     found = []
     for name in ("base", *FUSED):
         try:

@@ -1,4 +1,4 @@
-"""What this process has in use, by the C library and by the system."""
+"""Memory that this process uses, by the C library and by the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are: the tree under test, the installed package, and what lies beside the tests."""
+"""Paths of the tree under test, of the installed package, and of the files beside the tests."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _targets(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def imports(package: Path = PACKAGE) -> Graph:
-    """What each module imports from its package: at the top, inside functions and for types.
+    """Imports of each module from its package: at the top, inside functions and for types.
 
     A module that is imported brings the packages around it, but for those that the importing one is
     in itself. Those count only if a name is taken from them that is no module.
@@ -90,7 +90,7 @@ def sources(*folders: str) -> dict[str, str]:
 
 @cache
 def includes() -> Graph:
-    """Which files of the core each file includes, by their paths below src_c."""
+    """Files of the core that each file includes, by their paths below src_c."""
     graph: Graph = {}
     for name, text in sources(".").items():
         lines = graph.setdefault(name, {})
@@ -103,7 +103,7 @@ def includes() -> Graph:
 
 @cache
 def calls() -> Graph:
-    """Which .c files name functions that other .c files define."""
+    """Other .c files whose functions each .c file names, and the first line that does."""
     texts = {name: text for name, text in sources(".").items() if name.endswith(".c")}
     definition = re.compile(r"^(?!static\b)\w[\w *]*?\b(fr_\w+)\([^;{}]*\)\s*\{", re.MULTILINE)
     home = {word: name for name, text in texts.items() for word in definition.findall(text)}

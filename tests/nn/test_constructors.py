@@ -78,14 +78,14 @@ ARGUMENTS = [(kind, name) for kind in SMALL for name in inspect.signature(kind).
 
 
 def may_be(kind, name, wrong):
-    """Whether the argument may have that value: a number that a float holds."""
+    """True if the argument may have that value: a number that a float holds."""
     if wrong in ("2**63", "2**64 of NumPy"):
         return name in LARGE | ANY
     return wrong == "-0.5" and name in ANY and (kind, name) != (fastrnn.Softplus, "beta")
 
 
 def refusal(kind, name, value):
-    """What the error says; "" if there is none."""
+    """Text of the error; "" if there is none."""
     try:
         kind(**{**SMALL[kind], name: value})
     except (TypeError, ValueError) as error:

@@ -39,7 +39,7 @@ def around(conv):
 
 
 def windows(conv, x):
-    """What every output sees: x (L, C) -> (L', K, C), and the places of that in padded x."""
+    """Windows of all outputs: x (L, C) -> (L', K, C), and their places in padded x."""
     before, after = around(conv)
     padded = np.pad(np.float64(x), ((before, after), (0, 0)))
     reach = (conv.kernel_size - 1) * conv.dilation

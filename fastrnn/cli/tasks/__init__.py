@@ -1,4 +1,4 @@
-"""What the command line can train: each task owns its options, data, figures and output."""
+"""Tasks that the command line can train: each owns its options, data, figures and output."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Job:
 
 
 class Task:
-    """What `train`, `eval` and `predict` ask of a task; texts are for their help.
+    """Base of all tasks: what `train`, `eval` and `predict` ask of one; texts are for their help.
 
     A model's figures are JSON-able: `measure` makes them from a source of batches, `describe` puts
     them into lines. So do `predict` and `show` with what the model says about new input.
@@ -105,7 +105,7 @@ class Task:
         raise NotImplementedError
 
     def inputs(self, options: Namespace) -> Sequence[Any]:
-        """What `predict` was given: texts as arguments, or lines of a file or standard input."""
+        """Inputs of `predict`: texts given as arguments, or lines of a file or standard input."""
         if options.input:
             return list(options.input)
         if options.file is None:
@@ -117,7 +117,7 @@ class Task:
         return found
 
     def predict(self, model: Any, given: Sequence[Any], options: Namespace) -> list[Figures]:
-        """What the model says about each input."""
+        """Answers of the model, one for each input."""
         raise NotImplementedError
 
     def show(self, found: list[Figures], options: Namespace) -> Iterator[str]:

@@ -220,7 +220,7 @@ def _baseline(train: AnyArray, options: Namespace, arguments: Figures) -> AutoRe
 
 
 def _kept(baseline: AutoRegression) -> Figures:
-    """What makes it again, for the model's file."""
+    """Description of the baseline for the model's file, which `baseline_of` reads."""
     kept: Figures = {"order": baseline.order}
     if baseline.num_parameters <= _MOST_WEIGHTS:
         kept["parameters"] = baseline.flat.tolist()
@@ -248,12 +248,12 @@ def baseline_of(model: Forecaster) -> AutoRegression | None:
 
 
 def _arguments(model: Forecaster) -> Figures:
-    """What windows and a baseline must have in common with a model."""
+    """Settings that windows and a baseline must have in common with a model."""
     return {"horizon": model.horizon, "targets": model.targets, "scaler": model.scaler}
 
 
 class _About(NamedTuple):
-    """What the model's file says beside its parameters; `baseline` as `_kept` makes it."""
+    """Content of the model's file beside its parameters; `baseline` as `_kept` makes it."""
 
     columns: list[str]
     targets: list[str]

@@ -21,7 +21,7 @@ _WINDOW = 256  # steps at a time where no gradient is needed
 
 
 class LanguageModelling(Task):
-    """How likely a text is, and what comes next."""
+    """Language modelling: the likelihood of a text, and its continuation."""
 
     name = "lm"
     model = LanguageModel

@@ -205,7 +205,7 @@ def vocabularies_of(model: Seq2Seq) -> tuple[Vocabulary, Vocabulary]:
 
 
 def _exact(model: Seq2Seq, batch: Any, bos: int, eos: int) -> int:
-    """How many rows are written as they should be, greedily and to the end."""
+    """Number of rows whose greedy output is the target, to its end."""
     limit = len(batch.targets)
     answers = model.translate(
         batch.inputs[0], batch.lengths[0], bos=bos, eos=eos, max_new_tokens=limit

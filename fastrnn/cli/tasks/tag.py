@@ -121,7 +121,7 @@ def _read(options: Namespace) -> Tagged:
 
 
 def _texts(sentences: Sequence[Sequence[str]], level: str) -> Iterator[str]:
-    """What a vocabulary is built from; with characters each token must be one."""
+    """Texts that a vocabulary is built from; with characters each token must be one."""
     for sentence in sentences:
         for token in sentence:
             if level == "characters" and len(token) != 1:
