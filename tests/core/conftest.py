@@ -1,4 +1,4 @@
-"""The programs of tests/c run behind the tests, from the end of the collection on."""
+"""Layers for the numeric contract, and the programs of tests/c, which run behind the tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 from c_programs import Programs, is_there
+from families import FAMILIES, SIZES, make
+
+from fastrnn.nn.recurrent_base import Recurrent
 
 PROGRAMS = pytest.StashKey[Programs]()
 
@@ -34,3 +37,21 @@ def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
     if PROGRAMS in request.config.stash:
         request.config.stash[PROGRAMS].wait()
     return
+
+
+@pytest.fixture(params=SIZES, ids=str)
+def sizes(request: pytest.FixtureRequest) -> tuple[int, int]:
+    """Inputs and units."""
+    return request.param
+
+
+@pytest.fixture(params=FAMILIES)
+def layer(request: pytest.FixtureRequest, sizes: tuple[int, int]) -> Recurrent:
+    """Two layers of every family, of every size."""
+    return make(request.param, *sizes, 2)
+
+
+@pytest.fixture(params=FAMILIES)
+def both_ways(request: pytest.FixtureRequest) -> Recurrent:
+    """Two layers of every family in both directions."""
+    return make(request.param, 7, 17, 2, bidirectional=True)

@@ -4,27 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from families import FAMILIES, call, is_bounded, make, normal, rows_of, states
+from families import FAMILIES, SIZES, call, is_bounded, make, normal, rows_of, states
 from kernels import assert_fused_kernels_agree, layers
 
 import fastrnn
-
-SIZES = [(1, 1), (3, 5), (7, 16), (16, 17), (5, 64), (65, 33), (33, 130)]
-
-
-@pytest.fixture(params=SIZES, ids=str)
-def sizes(request):
-    return request.param
-
-
-@pytest.fixture(params=FAMILIES)
-def layer(request, sizes):
-    return make(request.param, *sizes, 2)
-
-
-@pytest.fixture(params=FAMILIES)
-def both_ways(request):
-    return make(request.param, 7, 17, 2, bidirectional=True)
 
 
 def assert_same_bits(got, wanted):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from families import (
     FAMILIES,
+    SIZES,
     has_dead_units,
     make,
     normal,
@@ -25,23 +26,6 @@ from families import (
 from kernels import assert_fused_kernels_agree, layers
 
 import fastrnn
-
-SIZES = [(1, 1), (3, 5), (7, 16), (16, 17), (5, 64), (65, 33), (33, 130)]
-
-
-@pytest.fixture(params=SIZES, ids=str)
-def sizes(request):
-    return request.param
-
-
-@pytest.fixture(params=FAMILIES)
-def layer(request, sizes):
-    return make(request.param, *sizes, 2)
-
-
-@pytest.fixture(params=FAMILIES)
-def both_ways(request):
-    return make(request.param, 7, 17, 2, bidirectional=True)
 
 
 def problem(rng, layer, steps, rows):

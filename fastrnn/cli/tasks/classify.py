@@ -79,16 +79,7 @@ class Classification(Task):
         vocabulary = build_vocabulary(texts, options, ("pad", "unk"))
         examples = LabelledSequences(encode(vocabulary, texts), names, classes=classes)
         model = SequenceClassifier(
-            len(classes),
-            options.hidden,
-            options.layers,
-            vocab_size=len(vocabulary),
-            embedding_dim=options.embedding,
-            cell=options.cell,
-            bidirectional=options.bidirectional,
-            pooling=options.pooling,
-            dropout=options.dropout,
-            label_smoothing=options.label_smoothing,
+            len(classes), pooling=options.pooling, **labels.model_options(vocabulary, options)
         )
         return labels.labels_job(
             model,

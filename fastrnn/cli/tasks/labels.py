@@ -34,6 +34,20 @@ def add_bidirectional(add: Add) -> None:
         action=BooleanOptionalAction)  # fmt: skip
 
 
+def model_options(vocabulary: Vocabulary, options: Namespace) -> Figures:
+    """Arguments of both models: sizes, cell and regularisation as the options say."""
+    return {
+        "hidden_size": options.hidden,
+        "num_layers": options.layers,
+        "vocab_size": len(vocabulary),
+        "embedding_dim": options.embedding,
+        "cell": options.cell,
+        "bidirectional": options.bidirectional,
+        "dropout": options.dropout,
+        "label_smoothing": options.label_smoothing,
+    }
+
+
 def labels_job(
     model: Labeller,
     vocabulary: Vocabulary,

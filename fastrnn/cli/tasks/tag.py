@@ -54,16 +54,7 @@ class Tagging(Task):
         vocabulary = build_vocabulary(_texts(sentences, options.level), options, ("pad", "unk"))
         examples = TaggedSequences(encode(vocabulary, sentences), tags, classes=classes)
         model = SequenceTagger(
-            len(classes),
-            options.hidden,
-            options.layers,
-            vocab_size=len(vocabulary),
-            embedding_dim=options.embedding,
-            cell=options.cell,
-            bidirectional=options.bidirectional,
-            dropout=options.dropout,
-            label_smoothing=options.label_smoothing,
-            ignore_index=IGNORE_INDEX,
+            len(classes), ignore_index=IGNORE_INDEX, **labels.model_options(vocabulary, options)
         )
         return labels.labels_job(
             model,
