@@ -50,7 +50,7 @@ class Task:
     count: ClassVar[str]  # how much of it: "*" any number, "+" at least one, "1"
     examples: ClassVar[str]
     prints: ClassVar[str]  # what `predict` prints for each input
-    defaults: ClassVar[dict[str, Any]]  # made for minutes on the CPU of a laptop
+    defaults: ClassVar[Figures]  # made for minutes on the CPU of a laptop
     parts: ClassVar[tuple[str, ...]] = ()  # recurrent parts, where there are several
 
     def add_options(self, parser: Parser) -> None:
