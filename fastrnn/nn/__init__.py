@@ -47,7 +47,7 @@ from fastrnn.nn.packed import (
     pad_sequence,
 )
 from fastrnn.nn.pooling import Flip, Pooling
-from fastrnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+from fastrnn.nn.recurrent import GRU, LSTM, RNN, GRUCell, LiGRU, LSTMCell, RNNCell
 from fastrnn.nn.scalar_mix import ScalarMix
 from fastrnn.nn.sequential import Residual, Sequential
 from fastrnn.nn.shortlist import Shortlist
@@ -80,6 +80,7 @@ __all__ = [
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
+    "LiGRU",
     "Linear",
     "LockedDropout",
     "Log",

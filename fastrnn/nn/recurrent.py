@@ -259,6 +259,58 @@ class GRU(_HiddenLayer):
         )  # fmt: skip
 
 
+@registered
+class LiGRU(_HiddenLayer):
+    """Light gated recurrent unit: update gate z, no reset, h = (1 - z) n + z h', n by ReLU.
+
+    z = sigmoid(W_iz x + b_iz + W_hz h' + b_hz), n = max(0, W_in x + b_in + W_hn h' + b_hn).
+
+    LiGRU(input_size, hidden_size, ...): I features in, H units, ints from 1 to 2**20.
+    num_layers: L layers on top of each other, 1 to 1024. bias: whether there are b_ih and b_hh.
+    batch_first: x and y are (N, T, *), not (T, N, *).
+    dropout: the share of every layer's y but the last's that is zeroed, in training only.
+    bidirectional: D = 2, a second direction reads from the end; merge: "concat" or "sum" of both.
+    learned_state: a parameter h_0 (L * D, H), zeros at first, for a state that is not given.
+    recurrent_activation: of the gate z, as in `LSTM`.
+
+    y, h_n = ligru(x, h_0=None, *, lengths=None)
+    x: (T, N, I), (N, T, I) if batch_first, (T, I) for one row, or a PackedSequence of (*, I).
+    h_0: (L * D, N, H), (L * D, H) for one row, zeros by default; hx= is taken too.
+    lengths: (N,) ints from 0 to T in any order; steps past a row's end are skipped, y is 0 there.
+    y: laid out like x, with D * H features (H if merge="sum"); h_n: shaped like h_0, each row's
+    own last state. Wrong shapes are a ValueError, wrong types a TypeError.
+
+    `parameters`: named as a GRU's, rows of z first and then those of n (2*H, *), views into `flat`;
+    after writing, call `repack()`. The ReLU does not bound h: keep the weights small.
+    Source: Ravanelli, Brakel, Omologo and Bengio 2018, Light Gated Recurrent Units for Speech
+    Recognition; its batch normalisation is left out, and weights and biases can take in a trained
+    one.
+    """
+
+    _family = "LiGRU"
+    _options = (*Recurrent._options, "recurrent_activation")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        merge: str = "concat",
+        learned_state: bool = False,
+        recurrent_activation: GateActivation = "sigmoid",
+    ) -> None:
+        super().__init__(
+            "light_gru", input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, merge, learned_state=learned_state,
+            recurrent_activation=recurrent_activation,
+        )  # fmt: skip
+
+
 class _HiddenCell(Cell):
     """A cell whose state is h alone."""
 

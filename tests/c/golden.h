@@ -31,6 +31,8 @@ static const struct golden GOLDEN[] = {
     {"gru hard", 0xef5d81efb9083126},
     {"gru_reset_before", 0x145816df921f45ba},
     {"gru_reset_before hard", 0x1814d8910059c0df},
+    {"light_gru", 0x3c6d1a8c43047a9d},
+    {"light_gru hard", 0x5a6b549c1f52b6fb},
 };
 static const uint64_t GOLDEN_LINEAR = 0xdeb31904283b3661;
 /* The same for the gradients of test_backward. */
@@ -48,6 +50,8 @@ static const struct golden GOLDEN_BACKWARD[] = {
     {"gru hard", 0x1013648b494d6818},
     {"gru_reset_before", 0x3008ed722af4f826},
     {"gru_reset_before hard", 0x06da803454ea89b3},
+    {"light_gru", 0xfc49a3c050d783c4},
+    {"light_gru hard", 0x90743c62b92542f8},
 };
 /* The same for test_attention, by the kind of score. */
 static const uint64_t GOLDEN_ATTENTION[] = {

@@ -131,6 +131,20 @@ def gru_reset_before_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) ->
     return r, z, np.tanh(x_n + (r * h) @ w_n.T + b_n)
 
 
+def light_gru_step(
+    x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID
+) -> tuple[Array, Array]:
+    """z = s(...); n = relu(W_in x + b_in + W_hn h' + b_hn); h = (1 - z) n + z h'."""
+    z, n = light_gru_gates(x, h, w, s)
+    return (1 - z) * n + z * h, c
+
+
+def light_gru_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
+    """z, n."""
+    z, n = np.split(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh, 2, axis=1)
+    return s.value(z), relu(n)
+
+
 # What a step's gates are, of cells that have any: (x, h', c', weights, s) -> gates.
 GATES: dict[str, Callable[..., list[Array]]] = {
     "lstm": lambda x, h, c, w, s=SIGMOID: [lstm_gates(x, h, c, w, s)[i] for i in (0, 1, 3)],
@@ -138,6 +152,7 @@ GATES: dict[str, Callable[..., list[Array]]] = {
         lstm_gates(x, h, c, w, s)[i] for i in (0, 1, 3)
     ],
     "gru": lambda x, h, c, w, s=SIGMOID: list(gru_gates(x, h, w, s)[:2]),
+    "light_gru": lambda x, h, c, w, s=SIGMOID: [light_gru_gates(x, h, w, s)[0]],
     "gru_reset_before": lambda x, h, c, w, s=SIGMOID: list(gru_reset_before_gates(x, h, w, s)[:2]),
 }
 
@@ -150,6 +165,7 @@ STEPS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "lstm_peephole": lstm_step,
     "gru": gru_step,
     "gru_reset_before": gru_reset_before_step,
+    "light_gru": light_gru_step,
 }
 
 

@@ -26,6 +26,7 @@ from reference import (
     gru_gates,
     gru_reset_before_gates,
     levels,
+    light_gru_gates,
     lstm_gates,
     peepholes,
     run,
@@ -133,6 +134,18 @@ def gru_reset_before_step_back(
     return da @ w.ih, dh * z + du * r + da_r @ w_r + da_z @ w_z, dc, dw
 
 
+def light_gru_step_back(
+    x: Array, h: Array, c: Array, w: Weights, dh: Array, dc: Array, s: Gate
+) -> Gradients:
+    """da_n = dh (1 - z) relu'; da_z = dh (h' - n) z'; dh' = dh z + what comes by the products."""
+    z, n = light_gru_gates(x, h, w, s)
+    da_n = dh * (1 - z) * (n > 0)
+    da_z = dh * (h - n) * s.slope(z)
+    da = np.concatenate([da_z, da_n], axis=1)
+    dx, dh0, dw = product_back(da, da, x, h, w)
+    return dx, dh * z + dh0, dc, dw
+
+
 STEPS_BACK: dict[str, Callable[..., Gradients]] = {
     "rnn_tanh": rnn_step_back("rnn_tanh", lambda h: 1 - h**2),
     "rnn_relu": rnn_step_back("rnn_relu", lambda h: h > 0),
@@ -142,6 +155,7 @@ STEPS_BACK: dict[str, Callable[..., Gradients]] = {
     "lstm_peephole": lstm_step_back,
     "gru": gru_step_back,
     "gru_reset_before": gru_reset_before_step_back,
+    "light_gru": light_gru_step_back,
 }
 
 
