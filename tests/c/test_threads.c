@@ -7,10 +7,10 @@
  * dawdle at random. Link with all of the core except team.c and gather.c, which are parts of this
  * file; ThreadSanitizer can follow it with -DFR_POOL. */
 #define _GNU_SOURCE
-#define FR_JOIN_NS 1000000
+#define FR_JOIN_NS (together ? 100000000 : 1000000)
 #define FR_JOIN_MACS 1
 #define FR_LATE_NS 50000
-#define FR_RESIGN_NS 10000000
+#define FR_RESIGN_NS (together ? 1000000000 : 10000000)
 #define FR_SLOW_NS 50000
 #define FR_SLEEP_NS 50000
 #define FR_PAUSE_NS 0
@@ -18,13 +18,17 @@
 #define FR_AT(place) at_place(place)
 enum place { ARRIVE, CLAIM, CLAIMED, DONE, LATE };
 static void at_place(enum place place);
+static int together; /* calls wait until all of their team have come */
 
+#define fr_team_gather gather_once
 #include "../../src_c/time/gather.c"
+#undef fr_team_gather
 #include "../../src_c/time/team.c"
 
 #include "training.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 enum { CALLERS = 8, MOST_THREADS = 5 };
 
@@ -46,6 +50,26 @@ static void at_place(enum place place) {
 }
 
 static void be_late(int often) { __atomic_store_n(&lateness, often, __ATOMIC_RELAXED); }
+
+/* ---- whole teams ------------------------------------------------------------------------- */
+
+enum { TEAM = 4 };
+static int whole, parts; /* teams of four, and teams that are smaller than wanted */
+
+static void do_nothing(void *context, struct fr_member *m) { (void)context, (void)m; }
+
+/* What all calls of the core link with. */
+int fr_team_gather(struct fr_member *caller, int threads, double macs);
+int fr_team_gather(struct fr_member *caller, int threads, double macs) {
+    int size = gather_once(caller, threads, macs);
+    for (int tries = 0; together && size < threads && tries < 100; tries++) {
+        fr_team_run(caller, do_nothing, NULL);
+        usleep(1000); /* until its members are idle */
+        size = gather_once(caller, threads, 1e15);
+    }
+    whole += size == TEAM, parts += size < threads;
+    return size;
+}
 
 /* ---- problems ---------------------------------------------------------------------------- */
 
@@ -142,6 +166,33 @@ static void check_late_training(const struct problem *p, int rounds) {
     free(dsolution);
 }
 
+/* Nobody is late: each of four members has units of its own, at every step of every layer. Teams
+ * that are smaller would divide two directions otherwise. */
+static void check_whole_teams(struct problem *problems, int count, int trains) {
+    for (int i = 0; i < count; i++) {
+        struct problem *p = &problems[i];
+        make_problem(p);
+        float *expected = solve(p, 1);
+        together = 1, whole = parts = 0;
+        CHECK(solves(p, TEAM, expected), "%s H %d D %d: a whole team differs", p->cell, p->H, p->D);
+        free(expected);
+        if (trains) {
+            float *dsolution = random_floats(p->y_count + p->h_count + p->c_count, 8, 1.0f);
+            struct answer team = differentiate(p, TEAM, p->T, dsolution);
+            together = 0;
+            struct answer alone = differentiate(p, 1, p->T, dsolution);
+            CHECK(hash_answer(p, &team) == hash_answer(p, &alone),
+                  "%s H %d D %d: gradients of a whole team differ", p->cell, p->H, p->D);
+            free_answer(&team), free_answer(&alone);
+            free(dsolution);
+        }
+        together = 0;
+        CHECK(whole > 2 * trains && !parts, "%s H %d D %d: %d teams of four, %d of fewer", p->cell,
+              p->H, p->D, whole, parts);
+        free_problem(p);
+    }
+}
+
 /* ---- many callers ------------------------------------------------------------------------ */
 
 struct shared {
@@ -207,6 +258,10 @@ static void check_callers(struct problem *p, int rounds) {
 
 int main(int argc, char **argv) {
     const int rounds = argc > 1 ? atoi(argv[1]) : 300;
+    check_whole_teams(small, COUNT(small), 0);
+    check_whole_teams(ragged, COUNT(ragged), 0);
+    check_whole_teams(both_ways, COUNT(both_ways), 1);
+    check_whole_teams(training, COUNT(training) - 2, 1); /* the last two have fewer threads */
     check_late(small, COUNT(small), 2, 3, rounds);
     check_late(ragged, COUNT(ragged), 3, 4, rounds);
     check_late(both_ways, COUNT(both_ways), 4, MOST_THREADS, (rounds + 9) / 10);

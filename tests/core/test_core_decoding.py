@@ -127,6 +127,19 @@ def test_equal_sums_go_to_the_lower_row_and_then_to_the_lower_token(k):
     assert made.best[0].tolist() == ([-2.0] * 9 + [-3.0] * 3)[:k]
 
 
+@pytest.mark.parametrize("parent", [0.0, -1.0, -1000.0])
+@pytest.mark.parametrize("bits", [16, 20, 23])
+def test_a_candidate_that_is_better_by_a_hair_is_chosen(bits, parent):
+    made = _core.Chooser(4, 3, 1, 1, np.zeros(4, np.uint8), 1, 1)
+    made.logits[...], made.last[0], made.scores[0] = -2, 2, parent
+    made.logits[0, 1], made.logits[0, 2] = -1, -1 + 0.5**bits
+    made.choose(1)
+    assert made.best_tokens[0, 0] == 2
+    made.logits[1, 3] = -1 + 2 * 0.5**bits
+    made.choose(1)
+    assert (made.best_rows[0, 0], made.best_tokens[0, 0]) == (1, 3)
+
+
 @pytest.mark.parametrize("temperature", [-1.0, float("nan")])
 def test_a_temperature_is_no_less_than_0(temperature):
     with pytest.raises(ValueError, match="and temperature"):

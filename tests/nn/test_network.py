@@ -143,6 +143,15 @@ def test_pooling_gives_one_value_for_a_sequence(kind, rng):
         net.stream()
 
 
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_the_maximum_of_a_row_with_nan_is_nan(at, rng):
+    net, x = Sequential(Linear(3, 4), Pooling("max")), normal(rng, 5, 2, 3)
+    x[at, 0, 1] = np.nan
+    y, _ = net(x)
+    assert np.isnan(y[0]).all()
+    assert not np.isnan(y[1]).any()
+
+
 def test_a_backward_direction_can_be_made_of_flips(rng):
     net = Sequential(Flip(), LSTM(3, 4), Flip(), input_shape=3)
     both, x = LSTM(3, 4, bidirectional=True), normal(rng, 6, 2, 3)
