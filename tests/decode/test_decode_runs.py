@@ -40,15 +40,21 @@ class PlainStream:
 
 
 class Float64:
-    """A LanguageModel by the float64 reference: tokens (T,) -> logits (T, V)."""
+    """A LanguageModel by the float64 reference: tokens (T,) -> logits (1, V) behind the last one.
+
+    It remembers the states behind all texts that it was asked for, since searches prolong them.
+    """
 
     def __init__(self, model):
-        self.model, self.vocab_size = model, model.vocab_size
+        self.rnn, self.vocab_size, self.states = model.rnn, model.vocab_size, {(): (None, None)}
+        self.p = {name: value.astype(np.float64) for name, value in model.parameters.items()}
 
     def __call__(self, tokens):
-        p = {name: value.astype(np.float64) for name, value in self.model.parameters.items()}
-        y, *_ = reference.run_layer(self.model.rnn, p["embedding.weight"][tokens][:, None])
-        return y[:, 0] @ p["head.weight"].T + p["head.bias"], None
+        known = next(n for n in range(len(tokens) - 1, -1, -1) if (*tokens[:n],) in self.states)
+        x = self.p["embedding.weight"][tokens[known:]][:, None]
+        y, *last = reference.run_layer(self.rnn, x, *self.states[(*tokens[:known],)])
+        self.states[(*tokens,)] = last
+        return y[-1] @ self.p["head.weight"].T + self.p["head.bias"], None
 
 
 class Whole:

@@ -64,6 +64,11 @@ def hard_sigmoid(alpha: float, beta: float) -> Gate:
     )
 
 
+def parts(gates: int, a: Array) -> Array:
+    """The pre-activations (N, G*H) of all gates as (G, N, H)."""
+    return a.reshape(len(a), gates, -1).swapaxes(0, 1)
+
+
 # ---- one step: (x (N, I), h' (N, R), c' (N, H), weights, s) -> (h (N, R), c (N, H)) -------------
 
 
@@ -88,7 +93,7 @@ def lstm_step(x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID) -> tu
 
 def lstm_gates(x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
     """i, f, g, o and the new c."""
-    i, f, g, o = np.split(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh, 4, axis=1)
+    i, f, g, o = parts(4, x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh)
     p_i, p_f, p_o = peepholes(w, c.shape[1])
     i, f, g = s.value(i + p_i * c), s.value(f + p_f * c), np.tanh(g)
     c1 = f * c + i * g
@@ -108,8 +113,8 @@ def gru_step(x: Array, h: Array, c: Array, w: Weights, s: Gate = SIGMOID) -> tup
 
 def gru_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
     """r, z, n, and what r multiplies: W_hn h' + b_hn."""
-    x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
-    h_r, h_z, h_n = np.split(h @ w.hh.T + w.b_hh, 3, axis=1)
+    x_r, x_z, x_n = parts(3, x @ w.ih.T + w.b_ih)
+    h_r, h_z, h_n = parts(3, h @ w.hh.T + w.b_hh)
     r, z = s.value(x_r + h_r), s.value(x_z + h_z)
     return r, z, np.tanh(x_n + r * h_n), h_n
 
@@ -124,9 +129,9 @@ def gru_reset_before_step(
 
 def gru_reset_before_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
     """r, z, n."""
-    x_r, x_z, x_n = np.split(x @ w.ih.T + w.b_ih, 3, axis=1)
-    w_r, w_z, w_n = np.split(w.hh, 3)
-    b_r, b_z, b_n = np.split(w.b_hh, 3)
+    x_r, x_z, x_n = parts(3, x @ w.ih.T + w.b_ih)
+    w_r, w_z, w_n = w.hh.reshape(3, -1, w.hh.shape[1])
+    b_r, b_z, b_n = w.b_hh.reshape(3, -1)
     r, z = s.value(x_r + h @ w_r.T + b_r), s.value(x_z + h @ w_z.T + b_z)
     return r, z, np.tanh(x_n + (r * h) @ w_n.T + b_n)
 
@@ -141,7 +146,7 @@ def light_gru_step(
 
 def light_gru_gates(x: Array, h: Array, w: Weights, s: Gate = SIGMOID) -> tuple[Array, ...]:
     """z, n."""
-    z, n = np.split(x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh, 2, axis=1)
+    z, n = parts(2, x @ w.ih.T + w.b_ih + h @ w.hh.T + w.b_hh)
     return s.value(z), relu(n)
 
 
@@ -212,21 +217,37 @@ def run(
     State index = layer * D + direction. Layer k > 0 reads the output of layer k - 1: forward half
     first, or the sum of both halves with merge="sum". Layers and directions are told by the names.
     """
-    x = np.asarray(x, np.float64)
-    lengths = every_length(lengths, x)
-    h0, c0 = first_states(tensors, x.shape[1], h0, c0)
+    values, h_n, c_n = run_levels(cell, tensors, x, h0, c0, lengths, merge=merge, gate=gate)
+    return values[-1], h_n, c_n
+
+
+def run_levels(
+    cell: str,
+    tensors: Mapping[str, Any],
+    x: Any,
+    h0: Any = None,
+    c0: Any = None,
+    lengths: Any = None,
+    *,
+    merge: str = "concat",
+    gate: Gate = SIGMOID,
+) -> tuple[list[Array], Array, Array]:
+    """As `run`, with x and the outputs of all layers, first to last, in place of y."""
+    values = [np.asarray(x, np.float64)]
+    lengths = every_length(lengths, values[0])
+    h0, c0 = first_states(tensors, values[0].shape[1], h0, c0)
     h_n, c_n = [], []
     for level in levels(tensors):
         outputs = []
         for suffix in level:
             w, at = weights(tensors, suffix), len(h_n)
             backwards = suffix in level[1:]
-            y, h, c = run_direction(cell, x, h0[at], c0[at], w, lengths, backwards, gate)
+            y, h, c = run_direction(cell, values[-1], h0[at], c0[at], w, lengths, backwards, gate)
             outputs.append(y)
             h_n.append(h)
             c_n.append(c)
-        x = sum(outputs) if merge == "sum" else np.concatenate(outputs, axis=2)
-    return x, np.stack(h_n), np.stack(c_n)
+        values.append(sum(outputs) if merge == "sum" else np.concatenate(outputs, axis=2))
+    return values, np.stack(h_n), np.stack(c_n)
 
 
 def levels(tensors: Mapping[str, Any]) -> list[list[str]]:

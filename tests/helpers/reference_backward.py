@@ -29,7 +29,7 @@ from reference import (
     light_gru_gates,
     lstm_gates,
     peepholes,
-    run,
+    run_levels,
     tolerance,
     weights,
 )
@@ -123,7 +123,7 @@ def gru_reset_before_step_back(
     dh' = dh z + du r + W_hr^T da_r + W_hz^T da_z; dW_hn = da_n u^T, summed over rows.
     """
     r, z, n = gru_reset_before_gates(x, h, w, s)
-    w_r, w_z, w_n = np.split(w.hh, 3)
+    w_r, w_z, w_n = w.hh.reshape(3, -1, w.hh.shape[1])
     da_n = dh * (1 - z) * (1 - n**2)
     da_z = dh * (h - n) * s.slope(z)
     du = da_n @ w_n
@@ -245,13 +245,12 @@ def run_backward(
     x = np.asarray(x, np.float64)
     lengths, all_levels = every_length(lengths, x), levels(tensors)
     h0, c0 = first_states(tensors, x.shape[1], h0, c0)
-    inputs = [below(cell, tensors, layer, x, h0, c0, lengths, merge, gate) for layer in all_levels]
+    values, *_ = run_levels(cell, tensors, x, h0, c0, lengths, merge=merge, gate=gate)
     dh0, dc0 = (last_gradient(d, s) for d, s in ((dh_n, h0), (dc_n, c0)))
-    y = run(cell, tensors, x, h0, c0, lengths, merge=merge, gate=gate)[0]
-    dy = last_gradient(dy, y)
+    dy = last_gradient(dy, values.pop())
     grads: dict[str, Array] = {}
     at = len(h0)
-    for level, own_x in zip(reversed(all_levels), reversed(inputs), strict=True):
+    for level, own_x in zip(reversed(all_levels), reversed(values), strict=True):
         halves = [dy] * len(level) if merge == "sum" else np.split(dy, len(level), axis=2)
         dy = np.zeros_like(own_x)
         at -= len(level)
@@ -263,24 +262,6 @@ def run_backward(
             dy += dx
             grads |= {NAMES[k] + suffix: v for k, v in vars(dw).items() if v is not None}
     return dy, dh0, dc0, {name: grads[name] for name in tensors}
-
-
-def below(
-    cell: str,
-    tensors: Mapping[str, Any],
-    level: list[str],
-    x: Array,
-    h0: Array,
-    c0: Array,
-    lengths: Array,
-    merge: str,
-    gate: Gate,
-) -> Array:
-    """What a layer reads: the output of all layers under it, or x."""
-    count = levels(tensors).index(level)
-    suffixes = [suffix for under in levels(tensors)[:count] for suffix in under]
-    part = {k: v for k, v in tensors.items() if k.endswith(tuple(suffixes))}
-    return run(cell, part, x, h0, c0, lengths, merge=merge, gate=gate)[0] if part else x
 
 
 def last_gradient(given: Any, like: Array) -> Array:

@@ -10,7 +10,7 @@ import reference
 from families import FAMILIES, LSTMS, call, make, normal, of_one, outer, same_bits, states, vjp
 from reference_backward import layer_tolerance_backward, run_layer_backward
 
-AWKWARD = [1, 3, 7, 16, 17, 33, 64, 65]
+AWKWARD = [1, 17, 65]  # tests/c/test_backward.c has more
 
 
 def turned(layer, array):
@@ -64,7 +64,7 @@ def test_gradients_of_a_layer_of_any_size_follow_the_reference(family, hidden, r
         )
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 33])
+@pytest.mark.parametrize("rows", [2, 7, 33])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_of_a_batch_of_any_size_follow_the_reference(family, rows, rng):
     layer = make(family, 5, 17)
@@ -88,10 +88,9 @@ def test_gradients_with_all_options_follow_the_reference(
     assert_follows_reference(layer, (x, *start), [2, 0, 3, 1, 2], outside)
 
 
-@pytest.mark.parametrize("hidden", [64, 130])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_through_a_long_sequence_follow_the_reference(family, hidden, rng):
-    layer = make(family, 8, hidden, 2)
+def test_gradients_through_a_long_sequence_follow_the_reference(family, rng):
+    layer = make(family, 8, 130, 2)
     given = (normal(rng, 70, 2, 8), *states(rng, layer, 2))
     assert_follows_reference(layer, given, None, outer(rng, layer, 70, 2))
 

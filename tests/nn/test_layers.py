@@ -11,7 +11,7 @@ from families import FAMILIES, LSTMS, call, make, normal, states
 
 import fastrnn
 
-AWKWARD = [1, 3, 5, 7, 16, 17, 33, 64, 65, 130]
+AWKWARD = [1, 17, 130]  # tests/c/test_core.c has more
 
 
 def assert_follows_reference(layer: Any, x: Any, h: Any = None, c: Any = None, lengths: Any = None):
@@ -36,15 +36,14 @@ def test_a_layer_of_any_size_follows_the_reference(family, hidden, rng):
         assert_follows_reference(layer, normal(rng, steps, rows, layer.input_size))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 33])
+@pytest.mark.parametrize("rows", [2, 7, 33])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_batch_of_any_size_follows_the_reference(family, rows, rng):
     layer = make(family, 5, 17)
     assert_follows_reference(layer, normal(rng, 3, rows, 5), *states(rng, layer, rows))
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("bias", "batch_first"), [(True, False), (False, True)])
 @pytest.mark.parametrize("merge", [None, "concat", "sum"])
 @pytest.mark.parametrize("num_layers", [1, 3])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,10 +59,9 @@ def test_all_options_together_follow_the_reference(
     assert_follows_reference(layer, x, *states(rng, layer, 5), lengths)
 
 
-@pytest.mark.parametrize("hidden", [64, 130])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_long_sequence_stays_within_the_tolerance(family, hidden, rng):
-    layer = make(family, 8, hidden, 2)
+def test_a_long_sequence_stays_within_the_tolerance(family, rng):
+    layer = make(family, 8, 130, 2)
     assert_follows_reference(layer, normal(rng, 70, 2, 8))
 
 
