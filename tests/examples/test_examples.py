@@ -1,57 +1,57 @@
-"""Every example runs with small sizes, in a process of its own, and shows what it promises."""
+"""Every example runs with small sizes and shows what it promises."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import os
-import subprocess
+import runpy
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
-from paths import EXAMPLES, INSTALLED
-from processes import OWN_VARIABLES
+from paths import EXAMPLES
+from processes import run_python
 
 import fastrnn
 
 TINY_TEXT = ["--hidden", "16", "--layers", "1", "--batch", "8", "--bptt", "16", "--sample", "20"]
-
-# Stands for a Python without these packages.
-WITHOUT = "import sys; sys.modules.update(dict.fromkeys({names!r})); import runpy; "
-RUN = "sys.argv = {argv!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
 END = "---- end of a help ----"
+# In a Python without PyTorch.
 HELPS = f"""
-for name in {{names!r}}:
-    sys.argv = [{{at!r}} + "/" + name, "--help"]
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as end:
-        assert not end.code, name
-    print({END!r})
+    import runpy, sys
+    sys.modules["torch"] = None
+    for name in {{names!r}}:
+        sys.argv = [{{at!r}} + "/" + name, "--help"]
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            assert not end.code, name
+        print({END!r})
 """
 
 
 def start(name, *arguments, folder, without=()):
     """Run an example in `folder`, as if the packages `without` were not installed."""
-    argv = [str(EXAMPLES / name), *map(str, arguments)]
-    return in_a_process(RUN, folder=folder, without=without, argv=argv)
-
-
-def in_a_process(code, *, folder, without, **values):
-    """Run code with these values in it, in a process without our variables and some packages."""
-    clean = {key: value for key, value in os.environ.items() if key not in OWN_VARIABLES}
-    # Two threads would fight for the cores with tests that run at the same time.
-    clean |= {"PYTHONPATH": str(INSTALLED), "FASTRNN_NUM_THREADS": "1"}
-    code = WITHOUT.format(names=list(without)) + code.format(**values)
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=clean,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    argv, code = [str(EXAMPLES / name), *map(str, arguments)], None
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        fastrnn.num_threads(1),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(error),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", argv)
+        for package in without:
+            patch.setitem(sys.modules, package, None)
+        try:
+            runpy.run_path(argv[0], run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    texts = {"stdout": out.getvalue(), "stderr": f"{error.getvalue()}{code}"}
+    return SimpleNamespace(returncode=code if isinstance(code, int) else int(bool(code)), **texts)
 
 
 @pytest.fixture
@@ -82,11 +82,11 @@ def names(tmp_path):
     return folder
 
 
-def test_every_example_tells_how_to_use_it(tmp_path):
+def test_every_example_tells_how_to_use_it():
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py"))
     alone = [n for n in scripts if "\nimport torch\n" not in (EXAMPLES / n).read_text()]
     assert len(alone) >= 4
-    result = in_a_process(HELPS, folder=tmp_path, without=["torch"], names=alone, at=str(EXAMPLES))
+    result = run_python(HELPS.format(names=alone, at=str(EXAMPLES)))
     assert result.returncode == 0, result.stderr
     texts = result.stdout.split(END)
     for name, text in zip(alone, texts, strict=False):
