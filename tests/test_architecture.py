@@ -11,7 +11,7 @@ from paths import CORE, ROOT, TESTS
 from processes import run_python
 from reference import STEPS
 from reference_backward import STEPS_BACK
-from tree import PACKAGE, calls, circles, imports, includes, modules, sources, ties
+from tree import PACKAGE, calls, circles, imports, includes, modules, nodes, sources, ties
 
 from fastrnn import _core
 
@@ -240,10 +240,10 @@ def test_circles_are_seen_however_an_import_is_written(tmp_path):
     assert circles(imports(package)) == [*found, ["round.e", "round.f", "round.f.h"]]
 
 
-def effects(tree: ast.Module) -> list[str]:
+def effects(tree: ast.AST) -> list[str]:
     """The statements of a module, outside functions and classes, that are calls or loops."""
     found = []
-    for node in tree.body:
+    for node in getattr(tree, "body", []):
         inner = node.body if isinstance(node, ast.If | ast.Try | ast.With) else [node]
         for statement in inner:
             value = getattr(statement, "value", None)
@@ -254,12 +254,8 @@ def effects(tree: ast.Module) -> list[str]:
 
 
 def test_modules_do_nothing_when_they_are_imported():
-    trees = {
-        name: ast.parse(path.read_text(encoding="utf-8"))
-        for name, path in modules().items()
-        if path.suffix == ".py"
-    }
-    found = {name: effects(tree) for name, tree in trees.items()}
+    paths = {name: path for name, path in modules().items() if path.suffix == ".py"}
+    found = {name: effects(nodes(path)[0]) for name, path in paths.items()}
     assert {name: statements for name, statements in found.items() if statements} == EFFECTS
 
 
@@ -315,7 +311,7 @@ def uses() -> set[str]:
     """Every name that tests and their helpers take from somewhere and use."""
     names: set[str] = set()
     for path in TESTS.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes(path):
             if isinstance(node, ast.Attribute):
                 names.add(node.attr)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):

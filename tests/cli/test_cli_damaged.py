@@ -69,8 +69,8 @@ def test_impossible_fields_of_a_model_are_said_in_a_sentence(kind, field, tmp_pa
         model = make()
         model.vocabulary, model.extra = ({**whole, field: value}[key] for key in whole)
         model.save(tmp_path / "MODEL")
-        # What is deep inside meets the commands in turn.
-        for command in commands if depth < 2 else commands[i % len(commands) :][:1]:
+        # What is inside meets the commands in turn.
+        for command in commands if depth == 0 else commands[i % len(commands) :][:1]:
             code = main([names.get(word, word) for word in command.split()])
             out, error = capsys.readouterr()
             assert code in (0, 1)

@@ -55,7 +55,7 @@ CONFIGURATIONS = """
 """
 CHILDREN = """
     fastrnn.set_num_threads({threads})
-    for cell, two, rows in CASES[{threads} % 2 :: 2] if {used} else CASES:
+    for cell, two, rows in CASES[({threads} + {used}) % 2 :: 2]:
         layer = cell(40, 130, bidirectional=two)
         layer.reset_parameters(seed=2)
         x = np.random.default_rng(3).standard_normal((30, rows, 40), dtype=np.float32)

@@ -23,15 +23,21 @@ def modules(package: Path = PACKAGE) -> dict[str, Path]:
     return found
 
 
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a Python file, the module first."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def _statements(path: Path) -> Iterator[ast.AST]:
     """Every node of a module's code; of an extension's, with what it includes, the imports."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".pyx":
-        texts = [text, *(file.read_text(encoding="utf-8") for file in path.parent.rglob("*.pxi"))]
-        imports = r"^[ \t]*((?:from [\w.]+ )?import (?:\([^)]*\)|[^\n(]*))"
-        found = (line for text in texts for line in re.findall(imports, text, re.MULTILINE))
-        text = "\n".join(found)
-    yield from ast.walk(ast.parse(text))
+    if path.suffix != ".pyx":
+        yield from nodes(path)
+        return
+    texts = [file.read_text(encoding="utf-8") for file in (path, *path.parent.rglob("*.pxi"))]
+    imports = r"^[ \t]*((?:from [\w.]+ )?import (?:\([^)]*\)|[^\n(]*))"
+    found = (line for text in texts for line in re.findall(imports, text, re.MULTILINE))
+    yield from ast.walk(ast.parse("\n".join(found)))
 
 
 def _targets(node: ast.AST, package: str) -> Iterator[tuple[str, str]]:

@@ -151,8 +151,7 @@ def reversals(count, seed):
     return Pairs(source, [ids[::-1] for ids in source], bos=BOS, eos=EOS), source
 
 
-@pytest.mark.parametrize("feeding", [False, True])
-@pytest.mark.parametrize("sampling", [0.0, 0.3])
+@pytest.mark.parametrize(("sampling", "feeding"), [(0.3, False), (0.0, True)])
 def test_training_learns_to_reverse(sampling, feeding):
     options = {"attention": "multiplicative", "bidirectional": True, "input_feeding": feeding}
     model = Seq2Seq(9, 9, 24, sampling_probability=sampling, **options)
