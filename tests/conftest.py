@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("few", max_examples=40, deadline=None)
+settings.register_profile("few", max_examples=25, deadline=None)
 settings.register_profile("many", max_examples=200, deadline=None)  # pytest --hypothesis-profile
 settings.load_profile("few")
 

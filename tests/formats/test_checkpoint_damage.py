@@ -18,7 +18,7 @@ from pickles import legacy, zipped
 
 from fastrnn.formats import CheckpointError, open_checkpoint
 
-FLIPS = 600
+FLIPS = 400
 SMALL = ["rnn.pt", "gru_legacy.pt", "lstm.npz", "kinds.safetensors"]
 
 
