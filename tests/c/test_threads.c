@@ -193,6 +193,65 @@ static void check_whole_teams(struct problem *problems, int count, int trains) {
     }
 }
 
+/* Gradients of the parameters and of an embedding of 21 tokens, one after the other: both are sums
+ * per token first, in memory that begins as anything. */
+static float *token_gradients(const struct problem *p, int threads) {
+    enum { TOKENS = 21 };
+    const size_t count = fr_parameter_count(&p->shape), embedded = (size_t)(TOKENS * p->I);
+    const fr_tape_plan plan = {0, threads, p->T, p->N, p->T * p->N, p->T, TOKENS};
+    int64_t *tokens = aligned((size_t)plan.elements * sizeof *tokens);
+    for (int64_t i = 0; i < plan.elements; i++) tokens[i] = (i * 7 + 3) % TOKENS;
+    float *embedding = random_floats(embedded, 11, 1.0f), *dy = random_floats(p->y_count, 12, 1.0f);
+    float *table = blank(fr_table_size(p->model, TOKENS)), *y = blank(p->y_count * sizeof *y);
+    float *parameters = weights_of(p), *gradients = random_floats(count + embedded, 9, 0.25f);
+    fr_tape *tape = fr_tape_create(p->model, &plan, blank(fr_tape_size(p->model, &plan)));
+    fr_backward_weights *weights =
+        fr_backward_weights_create(p->model, blank(fr_backward_weights_size(p->model)));
+    void *workspace = blank(fr_training_size(p->model, &plan));
+    fr_backward_weights_load(p->model, weights, parameters);
+    fr_table_fill(p->model, TOKENS, embedding, table);
+    const fr_sequence q = {
+        .steps = p->T,
+        .rows = p->N,
+        .step_stride = p->N,
+        .row_stride = 1,
+        .tokens = tokens,
+        .table = table,
+        .y = y,
+        .tape = tape,
+    };
+    const fr_gradients g = {
+        .dy = dy,
+        .parameters = gradients,
+        .embedding = embedding,
+        .dembedding = gradients + count,
+    };
+    fr_forward(p->model, &q, workspace, threads);
+    free(workspace);
+    workspace = blank(fr_training_size(p->model, &plan));
+    fr_backward(p->model, weights, &q, &g, workspace, threads);
+    free(tokens), free(embedding), free(dy), free(table), free(y), free(parameters), free(tape),
+        free(weights), free(workspace);
+    return gradients;
+}
+
+/* Tokens, too, are divided among the members of a whole team. */
+static void check_token_training(struct problem *p) {
+    make_problem(p);
+    const size_t count = fr_parameter_count(&p->shape) + (size_t)(21 * p->I);
+    float *alone = token_gradients(p, 1);
+    together = 1, whole = parts = 0;
+    float *team = token_gradients(p, TEAM);
+    together = 0;
+    int sound = 1;
+    for (size_t i = 0; i < count; i++) sound &= fabsf(alone[i]) < 1e4f;
+    CHECK(sound, "%s: gradients of tokens contain what memory held", p->cell);
+    CHECK(memcmp(alone, team, count * sizeof *team) == 0, "%s: gradients of tokens", p->cell);
+    CHECK(whole && !parts, "%s: %d teams of four, %d of fewer", p->cell, whole, parts);
+    free(alone), free(team);
+    free_problem(p);
+}
+
 /* ---- many callers ------------------------------------------------------------------------ */
 
 struct shared {
@@ -261,6 +320,9 @@ int main(int argc, char **argv) {
     check_whole_teams(small, COUNT(small), 0);
     check_whole_teams(ragged, COUNT(ragged), 0);
     check_whole_teams(both_ways, COUNT(both_ways), 1);
+    check_token_training(&(struct problem){"lstm", 40, 64, 0, 1, 1, 0, 40, 3, 0, .model = NULL});
+    check_token_training(
+        &(struct problem){"light_gru", 40, 80, 0, 1, 1, 0, 40, 3, 0, .model = NULL});
     check_whole_teams(training, COUNT(training) - 2, 1); /* the last two have fewer threads */
     check_late(small, COUNT(small), 2, 3, rounds);
     check_late(ragged, COUNT(ragged), 3, 4, rounds);
