@@ -11,6 +11,7 @@ THREADS = ["-fopenmp"] if os.environ.get("FASTRNN_OPENMP") == "1" else ["-DFR_PO
 FLAGS = [
     "-std=gnu11",
     "-O3",
+    "-falign-loops=64",  # else steps of two rows may lose 8 %: by chance a loop takes more fetches
     "-g0",  # debug information would be six times the size of the code
     "-fno-fast-math",
     "-ffp-contract=off",

@@ -3,7 +3,7 @@
 
 JOBS=$(nproc)
 WARNINGS=(-Wall -Wextra -Werror)
-LIKE_SETUP=(-std=gnu11 -O3 -ffp-contract=off -fno-math-errno -fvisibility=hidden)
+LIKE_SETUP=(-std=gnu11 -O3 -falign-loops=64 -ffp-contract=off -fno-math-errno -fvisibility=hidden)
 QUICK=(-std=gnu11 -O1 -g -ffp-contract=off -fno-math-errno)
 
 section_name=

@@ -178,8 +178,7 @@ cdef class Stream:
     cdef bint small
     cdef int _refuse(self, cnp.ndarray x) except -1
     cdef object _advance(self, const void *x, object out, bint flat, int64_t rows)
-    cdef object _new_output(self, bint flat)
-    cdef tuple _y_shape(self, bint flat)
+    cdef int _output_shape(self, cnp.npy_intp *shape, bint flat, int64_t rows) noexcept
     cdef int _take_rows(self) except -1
     cdef int _check(self) except -1
     cdef int _enter(self) except -1

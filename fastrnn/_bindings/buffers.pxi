@@ -76,8 +76,11 @@ cdef int check_range(str name, str kind, const int64_t *values, int64_t count, s
 
 cdef cnp.ndarray floats(object x, str name):
     """x itself if it is a C-contiguous float32 array, else x made one."""
-    if type(x) is ndarray and cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT and cnp.PyArray_ISCARRAY_RO(x):
-        return x
+    cdef cnp.ndarray a
+    if type(x) is ndarray:
+        a = <cnp.ndarray>x
+        if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT and cnp.PyArray_ISCARRAY_RO(a):
+            return a
     return as_float32(x, name)
 
 
@@ -101,6 +104,14 @@ cdef cnp.ndarray integers(object x, str name):
 
 cdef float *data_of(cnp.ndarray array) noexcept:
     return <float *>cnp.PyArray_DATA(array)
+
+
+cdef bint is_writable_array(object array, int ndim, const cnp.npy_intp *shape) noexcept:
+    """A C-contiguous float32 array of this shape, to be written to."""
+    if type(array) is not ndarray:
+        return False
+    cdef cnp.ndarray a = <cnp.ndarray>array
+    return cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT and cnp.PyArray_ISCARRAY(a) and has_shape(a, ndim, shape)
 
 
 cdef float *data_or_null(cnp.ndarray array) noexcept:

@@ -190,39 +190,38 @@ cdef class Stream:
 
     cdef object _advance(self, const void *x, object out, bint flat, int64_t rows):
         """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
-        cdef Py_buffer target
+        cdef Arrays borrowed
+        cdef cnp.npy_intp[3] shape
+        cdef int ndim = self._output_shape(shape, flat, rows)
         cdef float *y
-        cdef bint frame = self.network.length_out > 1
         if out is None:
-            out = self._new_output(flat)
-        acquire(&target, out, "out", False, True)
-        try:
-            if (frame or target.ndim != 2 - flat or target.shape[target.ndim - 1] != self.network.channels_out
-                    or (not flat and target.shape[0] != self.rows)):
-                check_shape("out", shape_of(&target), self._y_shape(flat))
-            y = <float *>target.buf
-            self._enter_rows(rows)
-            if self.small:
+            out = new_floats(ndim, shape)
+            y = data_of(out)
+        elif is_writable_array(out, ndim, shape):
+            y = data_of(out)
+        else:  # any other buffer, whose protocol takes longer than a small step
+            borrowed = Arrays()
+            y = <float *>borrowed.take(out, "out", as_tuple(ndim, shape), False, True)
+        self._enter_rows(rows)
+        if self.small:
+            fr_network_step(self.core, self.state, rows, NULL, &x, &y)
+        else:
+            with nogil:
                 fr_network_step(self.core, self.state, rows, NULL, &x, &y)
-            else:
-                with nogil:
-                    fr_network_step(self.core, self.state, rows, NULL, &x, &y)
-            fr_leave(&self.busy)
-        finally:
-            PyBuffer_Release(&target)
+        fr_leave(&self.busy)
         return out
 
-    cdef object _new_output(self, bint flat):
-        cdef cnp.npy_intp[3] shape
-        shape[0], shape[1], shape[2] = self.rows, self.network.length_out, self.network.channels_out
+    cdef int _output_shape(self, cnp.npy_intp *shape, bint flat, int64_t rows) noexcept:
+        """The shape of what a step of `rows` rows gives; returns how many dimensions it has."""
+        cdef int ndim = 0
+        if not flat:
+            shape[ndim] = rows
+            ndim += 1
         if self.network.length_out > 1:
-            return new_floats(2, shape + 1) if flat else new_floats(3, shape)
-        shape[1] = shape[2]
-        return new_floats(1, shape + 1) if flat else new_floats(2, shape)
-
-    cdef tuple _y_shape(self, bint flat):
-        shape = shape_of_row(self.network.outputs[0])
-        return shape if flat else (self.rows, *shape)
+            shape[ndim] = self.network.length_out
+            ndim += 1
+        shape[ndim] = self.network.channels_out
+        return ndim + 1
 
     def _step_ports(self, x, out):
         """A step with several inputs or outputs."""
@@ -286,26 +285,25 @@ cdef class Stream:
         return 0
 
     cdef object _step_tokens(self, object x, object out):
-        cdef Arrays arrays
-        cdef int64_t token = 0
-        cdef const int64_t *tokens = &token
-        cdef int64_t rows = 1
-        cdef bint flat = type(x) is int
-        if not flat:
-            if type(x) is not ndarray or x.dtype is not int64 or not x.flags.c_contiguous:
-                x = as_int64(x, "x")
-            flat = x.ndim == 0
-        if flat and self.rows == 1:
-            if not 0 <= x < self.vocabulary:
-                raise ValueError(f"x holds token {shown(x)}, the vocabulary is 0 to {self.vocabulary - 1}")
-            token = x
-        else:
-            arrays = Arrays()
-            rows = self.rows
-            x = numpy.array(x, int64)  # a copy: nobody may change it after the check
-            tokens = <const int64_t *>arrays.take(x, "x", (rows,), True, False)
-            check_range("x", "token", tokens, rows, "the vocabulary is", self.vocabulary)
-        return self._advance(tokens, out, flat, rows)
+        cdef cnp.ndarray a
+        cdef cnp.npy_intp[1] shape
+        cdef int64_t token, rows = self.rows
+        if type(x) is not int:
+            a = cnp.PyArray_NewCopy(integers(x, "x"), cnp.NPY_CORDER)  # nobody may change it after the check
+            if a.ndim or rows != 1:
+                shape[0] = rows
+                if not has_shape(a, 1, shape):
+                    check_shape("x", (<object>a).shape, (rows,))
+                tokens = <const int64_t *>cnp.PyArray_DATA(a)
+                check_range("x", "token", tokens, rows, "the vocabulary is", self.vocabulary)
+                return self._advance(tokens, out, False, rows)
+            x = int(a)
+        elif rows != 1:
+            check_shape("x", (), (rows,))
+        if not 0 <= x < self.vocabulary:
+            raise ValueError(f"x holds token {shown(x)}, the vocabulary is 0 to {self.vocabulary - 1}")
+        token = x
+        return self._advance(&token, out, True, 1)
 
     def read(self, tokens):
         """Advances over tokens (T, N) without outputs."""

@@ -59,6 +59,20 @@ def test_a_step_writes_into_out_and_returns_it(rng):
         assert np.array_equal(out, wanted)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_step_writes_into_any_writable_buffer_of_floats(rows, rng):
+    layer, x = fastrnn.GRU(3, 4), normal(rng, rows, 3)
+    y = layer.stream(rows).step(x)
+    memory = np.zeros((rows, 4), np.float32)
+    for out in (memory, memoryview(memory), memory.view(type("Sub", (np.ndarray,), {}))):
+        memory[...] = 0
+        assert layer.stream(rows).step(x, out=out) is out
+        assert np.array_equal(memory, y)
+    memory.flags.writeable = False
+    with pytest.raises(TypeError, match="out must be a writable array"):
+        layer.stream(rows).step(x, out=memory)
+
+
 def test_results_and_states_are_not_touched_by_later_steps(rng):
     layer, x = fastrnn.LSTM(3, 4), normal(rng, 2, 3)
     stream = layer.stream()
