@@ -177,7 +177,8 @@ cdef class Stream:
     cdef int busy
     cdef bint small
     cdef int _refuse(self, cnp.ndarray x) except -1
-    cdef object _advance(self, const void *x, object out, bint flat, int64_t rows)
+    cdef object _advance(self, cnp.ndarray a, const void *x, object out, bint flat, int64_t rows)
+    cdef void _run(self, int64_t rows, const void *const *inputs, float *const *outputs) noexcept
     cdef int _output_shape(self, cnp.npy_intp *shape, bint flat, int64_t rows) noexcept
     cdef int _take_rows(self) except -1
     cdef int _check(self) except -1

@@ -28,9 +28,10 @@ cdef object new_array = numpy.empty
 cdef object float32 = numpy.dtype(numpy.float32)
 cdef object int64 = numpy.dtype(numpy.int64)
 
-# Work in multiply-adds from which the GIL is released: about a microsecond.
+# Work in multiply-adds from which the GIL is released: about five microseconds, and less than two threads are
+# used for. Letting it go and taking it back costs 65 ns, 3 % of a step of 64 units.
 cdef enum:
-    RELEASE_GIL = 16384
+    RELEASE_GIL = 196608
     ACTIVATION_WORK = 8  # of one activated value
     MAX_DIMENSIONS = 64  # of a NumPy array
     MAX_PORTS = 16  # inputs or outputs of a network
@@ -214,6 +215,7 @@ include "_bindings/activations.pxi"
 include "_bindings/convolutions.pxi"
 include "_bindings/network.pxi"
 include "_bindings/streams.pxi"
+include "_bindings/ports.pxi"
 include "_bindings/losses.pxi"
 include "_bindings/attention.pxi"
 include "_bindings/decoding.pxi"

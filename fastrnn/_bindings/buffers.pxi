@@ -114,6 +114,11 @@ cdef bint is_writable_array(object array, int ndim, const cnp.npy_intp *shape) n
     return cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT and cnp.PyArray_ISCARRAY(a) and has_shape(a, ndim, shape)
 
 
+cdef bint overlap(const void *a, size_t a_floats, const void *b, size_t b_floats) noexcept:
+    """True if two blocks of floats share memory."""
+    return <const float *>a < <const float *>b + b_floats and <const float *>b < <const float *>a + a_floats
+
+
 cdef float *data_or_null(cnp.ndarray array) noexcept:
     return NULL if array is None else data_of(array)
 

@@ -178,7 +178,7 @@ cdef class Stream:
                 or shape[a.ndim - 1] != self.network.channels_in
                 or (axes == 2 and shape[a.ndim - 2] != self.network.length_in)):
             self._refuse(a)
-        return self._advance(data_of(a), out, flat, 1 if flat else shape[0])
+        return self._advance(a, data_of(a), out, flat, 1 if flat else shape[0])
 
     cdef int _refuse(self, cnp.ndarray x) except -1:
         size, shape = self.network.channels_in, (<object>x).shape
@@ -188,8 +188,11 @@ cdef class Stream:
         expected = f"{(self.rows, *one)}" + (f" or {one}" if self.rows == 1 else "")
         raise ValueError(f"x has shape {shape}, this stream expects {expected}")
 
-    cdef object _advance(self, const void *x, object out, bint flat, int64_t rows):
-        """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse."""
+    cdef object _advance(self, cnp.ndarray a, const void *x, object out, bint flat, int64_t rows):
+        """Runs the step of `rows` rows into `out`, or into a new array; the last chance to refuse.
+
+        x: the memory of a, or tokens, which are a copy.
+        """
         cdef Arrays borrowed
         cdef cnp.npy_intp[3] shape
         cdef int ndim = self._output_shape(shape, flat, rows)
@@ -197,19 +200,27 @@ cdef class Stream:
         if out is None:
             out = new_floats(ndim, shape)
             y = data_of(out)
-        elif is_writable_array(out, ndim, shape):
-            y = data_of(out)
-        else:  # any other buffer, whose protocol takes longer than a small step
-            borrowed = Arrays()
-            y = <float *>borrowed.take(out, "out", as_tuple(ndim, shape), False, True)
+        else:
+            if is_writable_array(out, ndim, shape):
+                y = data_of(out)
+            else:  # any other buffer, whose protocol takes longer than a small step
+                borrowed = Arrays()
+                y = <float *>borrowed.take(out, "out", as_tuple(ndim, shape), False, True)
+            if a is not None and overlap(x, cnp.PyArray_SIZE(a), y, rows * self.network.width_out):
+                a = cnp.PyArray_NewCopy(a, cnp.NPY_CORDER)
+                x = cnp.PyArray_DATA(a)
         self._enter_rows(rows)
+        self._run(rows, &x, &y)
+        return out
+
+    cdef void _run(self, int64_t rows, const void *const *inputs, float *const *outputs) noexcept:
+        """One step of a stream that is claimed, and then is not any more."""
         if self.small:
-            fr_network_step(self.core, self.state, rows, NULL, &x, &y)
+            fr_network_step(self.core, self.state, rows, NULL, inputs, outputs)
         else:
             with nogil:
-                fr_network_step(self.core, self.state, rows, NULL, &x, &y)
+                fr_network_step(self.core, self.state, rows, NULL, inputs, outputs)
         fr_leave(&self.busy)
-        return out
 
     cdef int _output_shape(self, cnp.npy_intp *shape, bint flat, int64_t rows) noexcept:
         """The shape of what a step of `rows` rows gives; returns how many dimensions it has."""
@@ -225,46 +236,20 @@ cdef class Stream:
 
     def _step_ports(self, x, out):
         """A step with several inputs or outputs."""
-        cdef Arrays arrays = Arrays()
-        cdef const void *inputs[MAX_PORTS]
-        cdef float *outputs[MAX_PORTS]
-        cdef int64_t rows = self.rows
-        cdef int i = 0
-        given = x if isinstance(x, (tuple, list)) and self.network.num_inputs != 1 else (x,)
-        if len(given) != self.network.num_inputs:
-            raise ValueError(f"x holds {len(given)} inputs, this {self.network.kind} expects {self.network.num_inputs}")
-        flat, kept = False, []
-        for port in self.network.ports:
-            a, flat = self._port(given[i], port, rows)
-            kept.append(a)
-            inputs[i] = cnp.PyArray_DATA(a)
-            i += 1
-        results = out if isinstance(out, (tuple, list)) else (out,) if out is not None else None
-        if results is not None and len(results) != self.network.num_outputs:
-            raise ValueError(f"out holds {len(results)} arrays, this {self.network.kind} gives {self.network.num_outputs}")
-        i, made = 0, []
-        for shape in self.network.outputs:
-            sizes = (() if flat else (rows,)) + shape_of_row(shape)
-            made.append(new_array(sizes, float32) if results is None else results[i])
-            outputs[i] = <float *>arrays.take(made[i], "out", sizes, False, True)
-            i += 1
-        self._enter_rows(rows)
-        with nogil:
-            fr_network_step(self.core, self.state, rows, NULL, inputs, outputs)
-        fr_leave(&self.busy)
-        return tuple(made) if len(made) > 1 else made[0]
+        cdef Ports ports = Ports(self, x, out, False)
+        self._enter_rows(ports.rows)
+        self._run(ports.rows, ports.inputs, ports.outputs)
+        return ports.result
 
-    def _port(self, x, port, int64_t rows):
-        """One input of several, and whether it has no axis of rows."""
-        tokens = type(port) is int
-        a = numpy.array(as_int64(x, "x")) if tokens else floats(x, "x")
-        shape = () if tokens else shape_of_row(port)
-        flat = rows == 1 and a.shape == shape
-        if not flat and a.shape != (rows, *shape):
-            raise ValueError(f"x has shape {a.shape}, this stream expects {(rows, *shape)}")
-        if tokens:
-            check_range("x", "token", <const int64_t *>cnp.PyArray_DATA(a), rows, "the vocabulary is", port)
-        return a, flat
+    def bind(self, x, y):
+        """A callable that takes no argument: `step(x, out=y)` from the same memory into the same memory.
+
+        Its arguments are checked here, once, so that a call is little more than the kernels. x and y are float32
+        arrays (token ids int64, which every call checks), or tuples of them, that do not overlap; the callable keeps
+        them and returns y. It ends with the number of rows: after `reorder` to fewer rows, bind again.
+        """
+        self._check()
+        return BoundStep(self, x, y)
 
     cdef int _check(self) except -1:
         if self.slots is None:
@@ -296,14 +281,14 @@ cdef class Stream:
                     check_shape("x", (<object>a).shape, (rows,))
                 tokens = <const int64_t *>cnp.PyArray_DATA(a)
                 check_range("x", "token", tokens, rows, "the vocabulary is", self.vocabulary)
-                return self._advance(tokens, out, False, rows)
+                return self._advance(None, tokens, out, False, rows)
             x = int(a)
         elif rows != 1:
             check_shape("x", (), (rows,))
         if not 0 <= x < self.vocabulary:
             raise ValueError(f"x holds token {shown(x)}, the vocabulary is 0 to {self.vocabulary - 1}")
         token = x
-        return self._advance(&token, out, True, 1)
+        return self._advance(None, &token, out, True, 1)
 
     def read(self, tokens):
         """Advances over tokens (T, N) without outputs."""

@@ -38,13 +38,14 @@ class Stream(_core.Stream):
     """A running network: `step(x)` takes one time step through all layers and keeps the state.
 
     x (I,) or (N, I) gives y (R,) or (N, R) with N = batch_size; `step(x, out=y)` writes into y and
-    allocates nothing; `reset()` returns to the first state (zeros, or the layer's learned one) with
-    all rows. `reorder(indices)` makes row n a copy of what was row indices[n]: rows may be repeated
-    and dropped, and `rows`, from 1 to batch_size (`capacity`), is how many `step` expects from then
-    on. The stream of a model over tokens reads a prompt by `read(tokens (T, N))`, without outputs.
-    A stream keeps the weights the model had when the stream was made, and shares them with the
-    model's other streams. One stream belongs to one thread at a time. Made by `layer.stream()`, not
-    by hand.
+    allocates nothing; `bind(x, y)` gives a callable that does that with the same two arrays for
+    good, in less time beside the kernels; `reset()` returns to the first state (zeros, or the
+    layer's learned one) with all rows. `reorder(indices)` makes row n a copy of what was row
+    indices[n]: rows may be repeated and dropped, and `rows`, from 1 to batch_size (`capacity`), is
+    how many `step` expects from then on. The stream of a model over tokens reads a prompt by
+    `read(tokens (T, N))`, without outputs. A stream keeps the weights the model had when the stream
+    was made, and shares them with the model's other streams. One stream belongs to one thread at a
+    time. Made by `layer.stream()`, not by hand.
     """
 
     _fingerprint: bytes
