@@ -71,6 +71,7 @@ struct fr_matrix {
     int32_t blocks, width;   /* width: a multiple of 16, at most FR_ROW */
     int32_t y_first, y_stride;
     int32_t chains, precision; /* enum fr_precision */
+    int32_t far;               /* too large for a cache to keep it from one product to the next */
 };
 
 /* One recurrent layer in one direction: x, h and u are views of its blocks. Gates are padded units,

@@ -39,6 +39,8 @@ static size_t block_elements(const struct fr_matrix *m, int32_t block) {
  * same sets of the cache. */
 static size_t off_page(size_t floats) { return floats % 1024 == 0 ? floats + 32 : floats; }
 
+enum { FAR_BYTES = 8 << 20 }; /* a share of L3; measured, see bench/compare.py's LSTM 768 */
+
 void fr_take_weights(struct fr_matrix *const *matrices, int count, struct fr_arena *arena) {
     size_t first[FR_TOGETHER], block = 0, last = 0;
     for (int i = 0; i < count; i++) {
@@ -49,8 +51,10 @@ void fr_take_weights(struct fr_matrix *const *matrices, int count, struct fr_are
         block += block_elements(m, 0);
     }
     const size_t stride = off_page(block), blocks = (size_t)matrices[0]->blocks;
-    float *weights = fr_take(arena, (blocks - 1) * stride + last, sizeof *weights);
+    const size_t elements = (blocks - 1) * stride + last;
+    float *weights = fr_take(arena, elements, sizeof *weights);
     for (int i = 0; i < count; i++) {
+        matrices[i]->far = matrices[i]->chains == 1 && elements * sizeof *weights > FAR_BYTES;
         matrices[i]->stride = stride;
         matrices[i]->data = weights ? weights + first[i] : NULL;
     }

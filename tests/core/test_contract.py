@@ -25,6 +25,36 @@ def test_a_row_does_not_depend_on_its_neighbours(layer, rng):
         assert_same_bits(alone, rows_of(together, part))
 
 
+@pytest.mark.parametrize(
+    ("family", "inputs", "units"),
+    [
+        ("lstm", 8, 720),
+        ("lstm", 1, 740),
+        ("gru", 20, 850),
+        ("gru_reset_before", 9, 850),
+        ("rnn_tanh", 1100, 1100),
+    ],
+)
+def test_a_row_does_not_depend_on_its_neighbours_where_no_cache_holds_the_weights(
+    family, inputs, units, rng
+):
+    layer = make(family, inputs, units)  # more than 8 MiB
+    x, (h, c) = normal(rng, 2, 8, inputs), states(rng, layer, 8)
+    together = call(layer, x, h, c)
+    for part in (slice(0, 1), slice(1, 3), slice(2, 5), slice(4, 8), slice(1, 8)):
+        assert_same_bits(call(layer, *rows_of((x, h, c), part)), rows_of(together, part))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1000, 2200), (40_000, 60), (300, 8000)])
+def test_rows_of_a_large_linear_do_not_depend_on_their_neighbours(inputs, outputs, rng):
+    layer = fastrnn.Linear(inputs, outputs)
+    layer.reset_parameters(seed=0)
+    x = normal(rng, 8, inputs)
+    together = layer(x)
+    for part in (slice(0, 1), slice(1, 3), slice(2, 5), slice(4, 8), slice(1, 8)):
+        assert_same_bits([layer(x[part])], [together[part]])
+
+
 def test_results_do_not_depend_on_the_number_of_threads(layer, rng):
     x, (h, c) = normal(rng, 5, 9, layer.input_size), states(rng, layer, 9)
     with fastrnn.num_threads(1):
