@@ -185,8 +185,7 @@ cdef class Stream:
     cdef int _enter(self) except -1
     cdef int _enter_rows(self, int64_t rows) except -1
     cdef object _step_tokens(self, object x, object out)
-    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes,
-                           int64_t outputs) except -1
+    cdef int _enter_run(self, int64_t rows, int64_t classes) except -1
 
 
 cdef class Attended:

@@ -25,18 +25,13 @@ cdef object view_of(object owner, const void *data, tuple shape, int kind, bint 
     return array
 
 
-cdef object copy_of_feed(list feed):
-    """Tokens, one for every row, as the core takes them."""
-    return numpy.array(feed, int64)
-
-
 cdef class Sampler:
     """Draws a token for every row of logits; see fr_sampler in fastrnn_decode.h. One thread at a time.
 
     classes: V; capacity: N rows; ends (V,) marks the tokens that may end a text; steps: of the record. Its arrays:
     raw (N, V), what the model gave, and logits, the same or, if there are `processors`, what they made of it;
     keys, positions (N,) say which random number a row uses (a position below 0: none, the row is skipped);
-    tokens, logprobs (steps + 1, N): what was fed and drawn.
+    tokens, logprobs (steps, N): what every step of a run drew.
     """
 
     def __init__(self, int64_t classes, int64_t capacity, const uint8_t[::1] ends not None, int64_t steps, *,
@@ -61,7 +56,7 @@ cdef class Sampler:
         self.memory, self.sampler = memory, fr_sampler_create(&plan, memory.data)
         self.classes, self.capacity, self.steps, self.has_processors = classes, capacity, steps, processors
         a = fr_sampler_arrays(self.sampler)
-        logits, record = (capacity, classes), (steps + 1, capacity)
+        logits, record = (capacity, classes), (steps, capacity)
         self.raw = view_of(memory, a.raw, logits, cnp.NPY_FLOAT, True)
         self.logits = view_of(memory, a.logits, logits, cnp.NPY_FLOAT, True)
         self.keys = view_of(memory, a.keys, (capacity,), cnp.NPY_INT64, True)
@@ -69,38 +64,28 @@ cdef class Sampler:
         self.tokens = view_of(memory, a.tokens, record, cnp.NPY_INT64, False)  # they are fed
         self.logprobs = view_of(memory, a.logprobs, record, cnp.NPY_FLOAT, False)
 
-    def draw(self, int64_t rows):
-        """Draws for the first `rows` rows, into row 1 of the record."""
+    def run(self, int64_t rows, Stream stream=None, int64_t steps=1):
+        """Draws for the first `rows` rows, from logits that are there, and goes on; see fr_sampler_run.
+
+        More than one step takes a stream of so many rows. Returns how many tokens every row has drawn.
+        """
         claim(&self.busy, "Sampler")
         try:
-            if self.sampler is NULL or not 0 <= rows <= self.capacity:
-                raise ValueError(f"rows is {rows}, expected 0 to {self.capacity}")
-            if rows * self.classes < 1024:
-                fr_sampler_draw(self.sampler, rows)
+            if (self.sampler is NULL or not 0 <= rows <= self.capacity
+                    or not 1 <= steps <= (1 if stream is None or self.has_processors else self.steps)):
+                raise ValueError(f"rows is {rows} and steps {steps}, expected up to {self.capacity} and {self.steps}")
+            if steps > 1:
+                stream._enter_run(rows, self.classes)
+                try:
+                    with nogil:
+                        steps = fr_sampler_run(self.sampler, stream.core, stream.state, rows, steps)
+                finally:
+                    fr_leave(&stream.busy)
+            elif rows * self.classes < 1024:
+                fr_sampler_run(self.sampler, NULL, NULL, rows, 1)
             else:
                 with nogil:
-                    fr_sampler_draw(self.sampler, rows)
-        finally:
-            fr_leave(&self.busy)
-
-    def run(self, Stream stream not None, list feed not None, int64_t steps):
-        """Feeds a token to every row and goes on; returns the decided steps, see fr_sampler_run."""
-        cdef int64_t rows = len(feed)
-        cdef const int64_t *tokens
-        claim(&self.busy, "Sampler")
-        try:
-            if (self.sampler is NULL or self.has_processors or not 0 <= rows <= self.capacity
-                    or not 0 <= steps <= self.steps):
-                raise ValueError(f"feed has {rows} rows and steps is {steps}, expected up to {self.capacity} and "
-                                 f"{self.steps}")
-            given = copy_of_feed(feed)
-            tokens = <const int64_t *>cnp.PyArray_DATA(given)
-            stream._enter_tokens(tokens, rows, rows, self.classes, self.classes)
-            try:
-                with nogil:
-                    steps = fr_sampler_run(self.sampler, stream.core, stream.state, tokens, steps)
-            finally:
-                fr_leave(&stream.busy)
+                    fr_sampler_run(self.sampler, NULL, NULL, rows, 1)
             return steps
         finally:
             fr_leave(&self.busy)
@@ -111,8 +96,8 @@ cdef class Chooser:
 
     classes: V; rows: N; groups, k, beams, branches, ends (V,) and steps as there. Its arrays: logits (N, V), what
     the model gave; first, last (G,), group g has the rows first[g] to last[g] - 1; best (G, k) float64, best_rows,
-    best_tokens (G, k), the results; tokens, parents, scores (float64), logprobs (steps + 1, N), what was fed and
-    taken, with the scores of all rows in row 0.
+    best_tokens (G, k), the results; tokens, parents, scores (float64), logprobs (steps, N), what every step of a run
+    took, from row 1 on, with the scores of all rows in row 0.
     """
 
     def __init__(self, int64_t classes, int64_t rows, int64_t groups, int64_t k, const uint8_t[::1] ends not None,
@@ -134,7 +119,7 @@ cdef class Chooser:
         self.memory, self.search = memory, fr_search_create(&plan, memory.data)
         self.classes, self.capacity, self.rows, self.steps, self.beams = classes, groups, rows, steps, beams
         a = fr_search_arrays(self.search)
-        record, best = (steps + 1, rows), (groups, k)
+        record, best = (steps, rows), (groups, k)
         self.first, self.last = numpy.zeros((2, groups), int64)
         self.logits = view_of(memory, a.logits, (rows, classes), cnp.NPY_FLOAT, True)
         self.scores = view_of(memory, a.scores, record, cnp.NPY_DOUBLE, True)
@@ -159,51 +144,42 @@ cdef class Chooser:
         finally:
             fr_leave(&self.busy)
 
-    def choose(self, int64_t groups):
-        """Chooses for the first `groups` groups."""
+    def run(self, int64_t groups, Stream stream=None, int64_t steps=1):
+        """Chooses for the first `groups` groups, and goes on; see fr_search_run.
+
+        More than one step takes a stream of all these rows. Returns how many choices
+        have been taken, and the first row with NaN, which is where it ended, or -1: one more choice waits.
+        """
         cdef const int64_t *first
         cdef const int64_t *last
+        cdef int64_t taken = 0, nan_row = -1
         claim(&self.busy, "Chooser")
         try:
-            if self.search is NULL or not 0 <= groups <= self.capacity:
-                raise ValueError(f"groups is {groups}, expected 0 to {self.capacity}")
+            if (self.search is NULL or not 0 <= groups <= self.capacity or not 1 <= steps <= self.steps
+                    or (steps > 1 and (stream is None or not 1 <= groups <= self.rows // self.beams))):
+                raise ValueError(f"groups is {groups} and steps {steps}, expected up to {self.capacity} and {self.steps}")
             ends = numpy.array((self.first[:groups], self.last[:groups]))  # nobody may change them after the check
             first = <const int64_t *>cnp.PyArray_DATA(ends)
             last = first + groups
             if (fr_first_outside(first, groups, self.rows) < groups
                     or fr_first_outside(last, groups, self.rows + 1) < groups):
                 raise ValueError(f"first and last must lie in the {self.rows} rows")
-            if groups * self.classes < 1024:
-                fr_search_choose(self.search, groups, first, last)
+            if steps > 1:
+                if stream.capacity < groups * self.beams:
+                    raise ValueError(f"the stream has {stream.capacity} rows, {groups} groups take {groups * self.beams}")
+                stream._enter_run(ends[1].max(), self.classes)
+                try:
+                    with nogil:
+                        taken = fr_search_run(self.search, stream.core, stream.state, groups, first, last, steps, &nan_row)
+                    stream._take_rows()
+                finally:
+                    fr_leave(&stream.busy)
+            elif groups * self.classes < 1024:
+                fr_search_run(self.search, NULL, NULL, groups, first, last, 1, &nan_row)
             else:
                 with nogil:
-                    fr_search_choose(self.search, groups, first, last)
-        finally:
-            fr_leave(&self.busy)
-
-    def run(self, Stream stream not None, list feed not None, int64_t groups, int64_t steps):
-        """Feeds a token to every row of `groups` groups and goes on; see fr_search_run.
-
-        Returns the decided steps and the first row with NaN of the one that waits, or -1.
-        """
-        cdef int64_t rows = len(feed), nan_row = -1
-        cdef const int64_t *tokens
-        claim(&self.busy, "Chooser")
-        try:
-            if (self.search is NULL or not 1 <= groups <= self.capacity or not 0 <= steps <= self.steps
-                    or (rows != groups and rows != groups * self.beams) or groups * self.beams > self.rows
-                    or self.rows > stream.capacity):
-                raise ValueError(f"feed has {rows} rows for {groups} groups and {steps} steps, which do not fit")
-            given = copy_of_feed(feed)
-            tokens = <const int64_t *>cnp.PyArray_DATA(given)
-            stream._enter_tokens(tokens, rows, rows, self.classes, self.classes)
-            try:
-                with nogil:
-                    steps = fr_search_run(self.search, stream.core, stream.state, tokens, groups, steps, &nan_row)
-                stream._take_rows()
-            finally:
-                fr_leave(&stream.busy)
-            return steps, nan_row
+                    fr_search_run(self.search, NULL, NULL, groups, first, last, 1, &nan_row)
+            return taken, nan_row
         finally:
             fr_leave(&self.busy)
 

@@ -214,10 +214,12 @@ cdef extern from "include/fastrnn.h" nogil:
                        const int64_t *slot, const int64_t *sources)
     void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows, const int64_t *slot,
                          const void *const *inputs, float *const *outputs)
-    void fr_network_read(const fr_network *network, fr_slots *slots, int64_t steps, const int64_t *tokens)
     size_t fr_run_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads)
     void fr_network_run(const fr_network *network, fr_slots *slots, const fr_run *run, void *workspace,
                         int32_t threads)
+    size_t fr_read_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads)
+    void fr_network_read(const fr_network *network, fr_slots *slots, const fr_run *run, void *workspace,
+                         int32_t threads)
 
     void fr_attend(const fr_attention *attention, int32_t threads)
     void fr_attend_back(const fr_attention *attention, const fr_attention_gradients *gradients, int32_t threads)
@@ -411,15 +413,13 @@ cdef extern from "include/fastrnn.h" nogil:
     size_t fr_sampler_size(const fr_sampler_plan *plan)
     fr_sampler *fr_sampler_create(const fr_sampler_plan *plan, void *memory)
     fr_sampled fr_sampler_arrays(fr_sampler *sampler)
-    void fr_sampler_draw(fr_sampler *sampler, int64_t rows)
     int64_t fr_sampler_run(fr_sampler *sampler, const fr_network *network, fr_slots *slots,
-                           const int64_t *tokens, int64_t steps)
+                           int64_t rows, int64_t steps)
     size_t fr_search_size(const fr_search_plan *plan)
     fr_search *fr_search_create(const fr_search_plan *plan, void *memory)
     fr_searched fr_search_arrays(fr_search *search)
     int64_t fr_search_normalize(fr_search *search, int64_t rows)
-    void fr_search_choose(fr_search *search, int64_t groups, const int64_t *first, const int64_t *last)
-    int64_t fr_search_run(fr_search *search, const fr_network *network, fr_slots *slots, const int64_t *tokens,
-                          int64_t groups, int64_t steps, int64_t *nan_row)
+    int64_t fr_search_run(fr_search *search, const fr_network *network, fr_slots *slots, int64_t groups,
+                          const int64_t *first, const int64_t *last, int64_t steps, int64_t *nan_row)
     void fr_constrain(const fr_grammar *grammar)
     int64_t fr_first_outside(const int64_t *values, int64_t n, int64_t limit)

@@ -290,29 +290,43 @@ cdef class Stream:
         token = x
         return self._advance(None, &token, out, True, 1)
 
-    def read(self, tokens):
-        """Advances over tokens (T, N) without outputs."""
-        cdef Arrays arrays = Arrays()
-        tokens = numpy.array(as_int64(tokens, "tokens"), order="C")  # a copy, as in a step
-        cdef Py_buffer *view = arrays.add(tokens, "tokens", True, False)
-        cdef const int64_t *data = <const int64_t *>view.buf
-        cdef int64_t steps = view.shape[0] if view.ndim else 0, rows = self.rows
-        check_shape("tokens", shape_of(view), (steps, rows))
-        self._enter_tokens(data, steps * rows, rows, 1, self.network.width_out)
-        try:
-            with nogil:
-                fr_network_read(self.core, self.state, steps, data)
-        finally:
-            fr_leave(&self.busy)
-
-    cdef int _enter_tokens(self, const int64_t *tokens, int64_t count, int64_t rows, int64_t classes,
-                           int64_t outputs) except -1:
-        """Claims the stream for many steps, if it takes all of `classes` tokens and gives such logits."""
+    def read(self, tokens, lengths=None):
+        """Advances over tokens (T, N), each row over its first lengths (N,), without outputs."""
+        cdef Memory memory = Memory()
+        cdef fr_run run
+        cdef const void *data
+        cdef int32_t threads = num_threads()
+        cdef int64_t rows = self.rows
         self._check()
-        if self.vocabulary < classes or self.network.width_out != outputs or self.network.num_outputs != 1:
+        if not self.vocabulary:
+            raise ValueError("the stream takes floats, no tokens")
+        tokens = numpy.array(as_int64(tokens, "tokens"), order="C")  # a copy, as in a step
+        steps = tokens.shape[0] if tokens.ndim else 0
+        check_shape("tokens", tokens.shape, (steps, rows))
+        data = cnp.PyArray_DATA(tokens)
+        check_range("tokens", "token", <const int64_t *>data, steps * rows, "the vocabulary is", self.vocabulary)
+        memset(&run, 0, sizeof(run))
+        run.steps, run.rows, run.step_stride, run.row_stride, run.inputs = steps, rows, rows, 1, &data
+        if lengths is not None:
+            lengths = copy_of_lengths(lengths, rows, steps)
+            run.lengths = <const int64_t *>cnp.PyArray_DATA(lengths)
+        if run.steps == 0:
+            return
+        memory.size = fr_read_size(self.core, run.steps, rows, threads)
+        if memory.size == 0:
+            raise MemoryError(f"{steps} steps of {rows} rows need more memory than there can be")
+        memory.data = allocate(memory.size)
+        self._enter_rows(rows)
+        with nogil:
+            fr_network_read(self.core, self.state, &run, memory.data, threads)
+        fr_leave(&self.busy)
+
+    cdef int _enter_run(self, int64_t rows, int64_t classes) except -1:
+        """Claims the stream to feed it what is drawn from the logits of its `rows` rows, of `classes` tokens."""
+        self._check()
+        if self.vocabulary < classes or self.network.width_out != classes or self.network.num_outputs != 1:
             raise ValueError(f"the stream takes {self.vocabulary or 'floats, no'} tokens and gives "
-                             f"{self.network.width_out} outputs, expected {classes} and {outputs}")
-        check_range("tokens", "token", tokens, count, "the vocabulary is", self.vocabulary)
+                             f"{self.network.width_out} outputs, expected {classes} of both")
         self._enter()
         if self.rows != rows:
             fr_leave(&self.busy)

@@ -82,9 +82,10 @@ class Group:
         self.chosen: list[int] = []  # tokens of the last step, for the groups behind this one
         self.is_done = False
 
-    def is_open(self, beams: int) -> bool:
-        """Whether there are so many beams, and too few finished sequences to be done."""
-        return len(self.beams) == beams and len(self.finished) < self.kept
+    @property
+    def has_found_enough(self) -> bool:
+        """Enough finished sequences to be done, if no beam can do better."""
+        return len(self.finished) == self.kept
 
     def advance(
         self, candidates: Iterable[Candidate], first: int, logprob: Callable[[int, int], float]
@@ -163,7 +164,7 @@ class Group:
 
     def _is_done(self, best: float, length: int) -> bool:
         """Whether no beam can do better than what is finished, as far as the mode looks."""
-        if len(self.finished) < self.kept:
+        if not self.has_found_enough:
             return False
         if self.early is True:
             return True

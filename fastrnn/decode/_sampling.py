@@ -60,7 +60,6 @@ class Sampling:
         self.rules.bind(self.logits)
         self.rows = [_Row(prompt, i, 0, self.rules.start) for i, prompt in enumerate(prompts)]
         self.finished: list[_Row] = []
-        self.drawn = 1  # the row of the sampler's record that waits to be dealt with
         self.core = None if self.rules.change_logits else self.stepper.core
         # With a seed, a prompt alone gives what it gives in a batch: its place is not in the key.
         self.seeds = [secrets.randbits(64) if o.seed is None else o.seed for _ in prompts]
@@ -81,42 +80,23 @@ class Sampling:
 
     def run(self, streams: bool = False) -> Iterator[int]:
         """Decodes to the end; with `streams` yields every token as it is drawn."""
-        stepper, sampler = self.stepper, self.sampler
-        read = stepper.read([row.prompt for row in self.rows])
-        for row in self.rows:
-            row.read += read
-        feed = [row.prompt[read] for row in self.rows]
-        self._spread_keys()
+        ahead = 1 if streams or self.core is None else RUN_STEPS
+        feed = self._read()
         while feed:
-            if streams or not self._run_ahead(feed):
-                stepper.step(feed)
-                self._expand()
-                self._process()
-                sampler.draw(stepper.rows)
-                self.drawn = 1
-            feed = yield from self._advance()
+            self.stepper.step(feed)
+            self._expand()
+            self._process()
+            steps = min(ahead, self.rules.ending.most - max(row.length for row in self.rows))
+            drawn = self.sampler.run(self.stepper.rows, self.core, steps)
+            feed = yield from self._advance(drawn)
 
-    def _run_ahead(self, feed: list[int]) -> bool:
-        """Steps whose tokens end nothing.
-
-        True: the tokens of one more have been drawn; False: `feed` is to be fed next.
-        """
-        if self.core is None or any(row.reads_prompt for row in self.rows):
-            return False
-        count, most = len(feed), self.rules.ending.most
-        steps = min(RUN_STEPS, most - 1 - max(row.length for row in self.rows))
-        if steps < 1 or (self.wanted > 1 and not all(row.written for row in self.rows)):
-            return False
-        self.positions[:count] = [row.length for row in self.rows]
-        taken = self.sampler.run(self.core, feed, steps)
-        tokens = self.sampler.tokens[1 : taken + 1, :count].T.tolist()
-        logprobs = self.sampler.logprobs[1 : taken + 1, :count].T.tolist()
-        for i, row in enumerate(self.rows):
-            row.written += tokens[i]
-            row.logprobs += logprobs[i]
-        feed[:] = self.sampler.tokens[taken, :count].tolist()
-        self.drawn = taken + 1
-        return taken < steps
+    def _read(self) -> list[int]:
+        """The prompts as far as the model reads them at once; returns what to feed next."""
+        read = self.stepper.read([row.prompt for row in self.rows])
+        for row, count in zip(self.rows, read, strict=True):
+            row.read += count
+        self._spread_keys()
+        return [row.prompt[count] for row, count in zip(self.rows, read, strict=True)]
 
     def _expand(self) -> None:
         """A prompt that has just been read becomes as many rows as sequences are wanted."""
@@ -157,22 +137,27 @@ class Sampling:
             ]
             self.rules.apply(entries, count)
 
-    def _advance(self) -> Generator[int, None, list[int]]:
-        """Hands the drawn tokens to their rows; returns what to feed next."""
+    def _advance(self, drawn: int) -> Generator[int, None, list[int]]:
+        """Hands what a run drew to its rows; returns what to feed next.
+
+        Tokens before the last one end nothing.
+        """
         count, ending = len(self.rows), self.rules.ending
         feed: list[int] = []
         kept: list[int] = []
-        record = self.sampler.tokens, self.sampler.logprobs
-        drawn = zip(*(part[self.drawn, :count].tolist() for part in record), strict=True)
-        for i, (row, (token, logprob)) in enumerate(zip(self.rows, drawn, strict=True)):
-            if row.read < len(row.prompt):
+        tokens, logprobs = (
+            part[:drawn, :count].T.tolist() for part in (self.sampler.tokens, self.sampler.logprobs)
+        )
+        for i, row in enumerate(self.rows):
+            if row.reads_prompt:
                 token = row.prompt[row.read]
                 row.read += 1
             else:
+                token = tokens[i][-1]
                 if token < 0:
-                    refuse_row(token == -2, row.number, len(row.written))
-                row.written.append(token)
-                row.logprobs.append(logprob)
+                    refuse_row(token == -2, row.number, len(row.written) + drawn - 1)
+                row.written += tokens[i]
+                row.logprobs += logprobs[i]
                 row.state = ending.follow(row.state, token)
                 reason = ending.reason(row)
                 yield token

@@ -67,18 +67,13 @@ class Search:
         # Per prompt: where the results of its choice are.
         c = self.chooser
         self.results_of = list(zip(c.best, c.best_rows, c.best_tokens, strict=True))
-        if G > 1:
-            self.stepper.reorder([i for i in range(len(prompts)) for _ in range(G)])
-        for i, prompt in enumerate(self.prompts):
-            prompt.firsts = list(range(i * G, i * G + G))
 
     def run(self, streams: bool = False) -> Iterator[int]:
         """Decodes to the end; with `streams` yields the first prompt's tokens once certain."""
+        ahead = 1 if streams or self.core is None else RUN_STEPS
         given, feed = 0, self._read()
         while feed:
-            writing = [] if streams else self._run_ahead(feed)
-            if not writing:
-                writing = self._step(feed)
+            writing = self._step(feed, ahead)
             if streams and writing:
                 known = self._prefix(given)
                 yield from known
@@ -88,61 +83,66 @@ class Search:
             yield from self.results()[0].tokens[given:]
 
     def _read(self) -> list[int]:
-        """The prompts as far as all of them go; returns what to feed next."""
-        read = self.stepper.read([p.tokens for p in self.active for _ in p.groups])
-        for prompt in self.active:
-            prompt.read += read
-        return [p.tokens[read] for p in self.active for _ in p.groups]
+        """The prompts as far as the model reads them at once; returns what to feed next."""
+        groups = self.options.num_beam_groups
+        read = self.stepper.read([prompt.tokens for prompt in self.prompts])
+        for i, prompt in enumerate(self.prompts):
+            prompt.read += read[i]
+            prompt.firsts = list(range(i * groups, i * groups + groups))
+        if groups > 1:
+            self.stepper.reorder([p.number for p in self.prompts for _ in p.groups])
+        return [p.tokens[p.read - 1] for p in self.prompts for _ in p.groups]
 
-    def _step(self, feed: list[int]) -> list[_Prompt]:
-        """One step, and the next beams of the prompts that are read, which are returned."""
+    def _step(self, feed: list[int], ahead: int) -> list[_Prompt]:
+        """One step, and the next beams of the prompts that are read, which are returned.
+
+        With `ahead` above 1, so many steps as long as no beam may end.
+        """
         self.stepper.step(feed)
         if self.coverage:
             self.coverage.add()
         if self.chooser.normalize(len(feed)) < len(feed):
             self._refuse_nan()
-        writing = [p for p in self.active if p.read == len(p.tokens)]
-        if writing:
-            self._choose(writing)
+        writing = [p for p in self.active if not p.reads]
+        for g in range(self.options.num_beam_groups):
+            for prompt in writing:
+                prompt.groups[g].chosen = []
+            prompts = [p for p in writing if not p.groups[g].is_done]
+            if prompts:
+                self._choose(prompts, g, ahead)
         return writing
 
-    def _run_ahead(self, feed: list[int]) -> list[_Prompt]:
-        """Steps in which no beam can end, and what the one behind them chose, for all prompts.
-
-        None are returned, if `feed` is to be fed next.
-        """
-        if self.core is None or any(prompt.reads for prompt in self.active):
-            return []
-        groups = [prompt.groups[0] for prompt in self.active]
-        each, size = len(groups[0].beams), groups[0].size
-        steps = self.rules.ending.most - 1 - max(group.beams[0].length for group in groups)
-        steps = min(RUN_STEPS, steps)
-        if steps < 1 or each not in (1, size) or any(not g.is_open(each) for g in groups):
-            return []
-        taken, nan = self.chooser.run(self.core, feed, len(groups), steps)
+    def _choose(self, prompts: list[_Prompt], g: int, ahead: int) -> None:
+        """The next beams of group g."""
+        groups = [prompt.groups[g] for prompt in prompts]
+        for i, (prompt, group) in enumerate(zip(prompts, groups, strict=True)):
+            self.chooser.first[i] = prompt.firsts[g]
+            self.chooser.last[i] = prompt.firsts[g] + len(group.beams)
+        self._process(prompts, g)
+        steps = 1
+        if ahead > 1 and not any(group.has_found_enough for group in groups):
+            longest = max(group.beams[0].length for group in groups)
+            steps = min(ahead, self.rules.ending.most - longest)
+        taken, nan = self.chooser.run(len(groups), self.core, steps)
         if taken:
-            self._grow(groups, each, taken)
-            feed[:] = self.chooser.tokens[taken, : self.core.rows].tolist()
-            self.chooser.scores[0] = self.chooser.scores[taken]
-        if taken == steps:
-            return []
+            self._grow(prompts, taken)
         if nan >= 0:
             self._refuse_nan()
-        for i, prompt in enumerate(self.active):
-            self._advance(prompt, 0, i)
-        return self.active
+        for i, prompt in enumerate(prompts):
+            self._advance(prompt, g, i)
 
-    def _grow(self, groups: list[Group], each: int, taken: int) -> None:
-        rows = len(groups) * groups[0].size
-        c = self.chooser
+    def _grow(self, prompts: list[_Prompt], taken: int) -> None:
+        """The beams behind the steps that a run took, in which none ended."""
+        size, c = self.options.num_beams, self.chooser
+        rows = len(prompts) * size
         record = (c.tokens, c.parents, c.scores, c.logprobs)
         steps = [
             Taken(*row)
             for row in zip(*(r[1 : taken + 1, :rows].tolist() for r in record), strict=True)
         ]
-        for i, group in enumerate(groups):
-            group.grow(i * each, i * group.size, steps)
-            self.active[i].firsts[0] = i * group.size
+        for i, prompt in enumerate(prompts):
+            prompt.groups[0].grow(prompt.firsts[0], i * size, steps)
+            prompt.firsts[0] = i * size
         self.stepper.resize(rows)
 
     def _refuse_nan(self) -> None:
@@ -152,21 +152,6 @@ class Search:
                 rows = self.logits[first : first + len(group.beams)]
                 if np.isnan(rows).any() and not prompt.reads:
                     refuse_row(True, prompt.number, group.beams[0].length)
-
-    def _choose(self, writing: list[_Prompt]) -> None:
-        for g in range(self.options.num_beam_groups):
-            for prompt in writing:
-                prompt.groups[g].chosen = []
-            prompts = [p for p in writing if not p.groups[g].is_done]
-            if not prompts:
-                continue
-            for i, prompt in enumerate(prompts):
-                self.chooser.first[i] = prompt.firsts[g]
-                self.chooser.last[i] = prompt.firsts[g] + len(prompt.groups[g].beams)
-            self._process(prompts, g)
-            self.chooser.choose(len(prompts))
-            for i, prompt in enumerate(prompts):
-                self._advance(prompt, g, i)
 
     def _advance(self, prompt: _Prompt, g: int, i: int) -> None:
         """The next beams of a group from choice i."""

@@ -1,4 +1,4 @@
-"""What a model must offer to be decoded, and the one stream that a call runs through it."""
+"""Models that can be decoded, and the one stream that a call runs through them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from fastrnn import _core
 from fastrnn._arrays import ArrayLike, FloatArray, IntArray, as_float32, with_article
 
-READ_STEPS = 256  # of a prompt at once; between them an interrupt is noticed
+READ_TOKENS = 256  # of all prompts at once; between them an interrupt is noticed
 RUN_STEPS = 32  # that the kernels decide without coming back
 
 
@@ -65,29 +65,38 @@ def core_of(stream: Any) -> _core.Stream | None:
 
 
 class Stepper:
-    """The stream of one call, and the logits it writes: (capacity, V), the first N valid."""
+    """The stream of one call, and the logits it writes: (capacity, V), the first N valid.
+
+    `core`: the stream as the kernels run it, where the model is a network. Any other model gives
+    logits for one step at a time, and nothing above this class sees the difference but for that.
+    """
 
     def __init__(self, model: Decodable, rows: int, logits: FloatArray) -> None:
         self.rows, self.logits = rows, logits
-        self.capacity = capacity = len(logits)
+        capacity = len(logits)
         self.stream: Any = model.stream(capacity)
         self.core = core_of(self.stream)
         self._view()
         if rows < capacity:
             self.reorder(list(range(rows)))
 
-    def read(self, texts: list[list[int]]) -> int:
-        """Give each row its text, as far as all of them go but one token; how far that is.
+    def read(self, prompts: list[list[int]]) -> list[int]:
+        """Read the rows' prompts up to the last token; the numbers of tokens read.
 
-        Only a stream of the kernels reads without giving logits; any other reads nothing here.
+        A network reads whole sequences without outputs. Any other model reads nothing here: its
+        rows are fed their prompts step by step, while others may write already.
         """
-        count = min(len(text) for text in texts) - 1
-        if self.core is None or count < 1:
-            return 0
-        tokens = np.array([text[:count] for text in texts]).T
-        for start in range(0, count, READ_STEPS):
-            self.core.read(tokens[start : start + READ_STEPS])
-        return count
+        if self.core is None:
+            return [0] * len(prompts)
+        lengths = [len(prompt) - 1 for prompt in prompts]
+        steps = max(1, READ_TOKENS // len(prompts))
+        for start in range(0, max(lengths), steps):
+            counts = [min(max(length - start, 0), steps) for length in lengths]
+            tokens = np.zeros((max(counts), len(prompts)), np.int64)
+            for row, (prompt, count) in enumerate(zip(prompts, counts, strict=True)):
+                tokens[:count, row] = prompt[start : start + count]
+            self.core.read(tokens, None if min(counts) == len(tokens) else np.array(counts))
+        return lengths
 
     def step(self, tokens: list[int]) -> None:
         """One token for every row."""

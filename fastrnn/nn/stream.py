@@ -43,9 +43,9 @@ class Stream(_core.Stream):
     layer's learned one) with all rows. `reorder(indices)` makes row n a copy of what was row
     indices[n]: rows may be repeated and dropped, and `rows`, from 1 to batch_size (`capacity`), is
     how many `step` expects from then on. The stream of a model over tokens reads a prompt by
-    `read(tokens (T, N))`, without outputs. A stream keeps the weights the model had when the stream
-    was made, and shares them with the model's other streams. One stream belongs to one thread at a
-    time. Made by `layer.stream()`, not by hand.
+    `read(tokens (T, N), lengths (N,) or None)`, as a whole sequence without outputs. A stream keeps
+    the weights the model had when the stream was made, and shares them with the model's other
+    streams. One stream belongs to one thread at a time. Made by `layer.stream()`, not by hand.
     """
 
     _fingerprint: bytes

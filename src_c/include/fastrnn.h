@@ -346,10 +346,6 @@ FR_API void fr_slots_look(const fr_network *network, fr_slots *slots, int32_t op
 FR_API void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows,
                             const int64_t *slot, const void *const *inputs, float *const *outputs);
 
-/* Steps over tokens (T, rows), the only input, of all rows in their order, without outputs. */
-FR_API void fr_network_read(const fr_network *network, fr_slots *slots, int64_t steps,
-                            const int64_t *tokens);
-
 /* Whole sequences of all rows, from what their slots carry, which they carry on. Step t of row n is
  * element t * step_stride + n * row_stride of inputs and outputs; a pooled output is (rows, width).
  */
@@ -363,6 +359,12 @@ typedef struct fr_run {
 FR_API size_t fr_run_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads);
 FR_API void fr_network_run(const fr_network *network, fr_slots *slots, const fr_run *run,
                            void *workspace, int32_t threads);
+
+/* The same without outputs, for what the slots carry on: reads tokens, the only input. A network
+ * that cannot run whole sequences goes step by step. */
+FR_API size_t fr_read_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads);
+FR_API void fr_network_read(const fr_network *network, fr_slots *slots, const fr_run *run,
+                            void *workspace, int32_t threads);
 
 /* ---- process ----------------------------------------------------------------------------- */
 

@@ -31,12 +31,12 @@ typedef struct fr_sampling {
  * mix(mix(key) + (position + 1) 0x9e3779b97f4a7c15) / 2^64 with the mix of splitmix64. */
 FR_API double fr_uniform(int64_t key, int64_t position);
 
-/* Draws for up to N rows, and a record of up to S steps. */
+/* Draws for up to N rows and S steps. */
 typedef struct fr_sampler_plan {
     fr_sampling how;
     int64_t classes, capacity, steps; /* V <= INT32_MAX, N, S >= 1 */
     int32_t threads;
-    int32_t has_processors; /* 1: `raw` and `logits` are two arrays */
+    int32_t has_processors; /* 1: `raw` and `logits` are two arrays, and runs have one step */
     const uint8_t *ends;    /* (V): whether a token may end a text; copied */
 } fr_sampler_plan;
 
@@ -46,8 +46,8 @@ typedef struct fr_sampled {
     float *logits;         /* (N, V): what is drawn from, after processors */
     int64_t *keys;         /* (N) */
     int64_t *positions;    /* (N): of the next token in its sequence; < 0: the row is skipped */
-    const int64_t *tokens; /* (S + 1, N): row 0 what a run began with, row t + 1 drawn in step t */
-    const float *logprobs; /* (S + 1, N), row 0 unused */
+    const int64_t *tokens; /* (S, N): row t drawn in step t of a run */
+    const float *logprobs; /* (S, N) */
 } fr_sampled;
 
 typedef struct fr_sampler fr_sampler;
@@ -55,17 +55,15 @@ typedef struct fr_sampler fr_sampler;
 FR_API size_t fr_sampler_size(const fr_sampler_plan *plan);
 FR_API fr_sampler *fr_sampler_create(const fr_sampler_plan *plan, void *memory);
 FR_API fr_sampled fr_sampler_arrays(fr_sampler *sampler);
-/* One token for each of the first `rows` rows, into row 1 of the record: -1 if every x is -inf, -2
+/* Draws a token for each of the first `rows` rows, whose logits are there, and goes on for as long
+ * as nothing needs a decision: feeds what was drawn to all rows of the slots and draws again, until
+ * a token comes that may end a text, or a row that cannot go on, or `steps` (1 to S) have been
+ * drawn. Returns how many; the last of them have not been fed. A token is -1 if every x is -inf, -2
  * if `raw` holds a NaN or +inf; logprobs is the logarithm of the softmax of `raw`, with the bits of
- * fr_log_softmax. */
-FR_API void fr_sampler_draw(fr_sampler *sampler, int64_t rows);
-/* Feeds `tokens` (rows) to all rows of the slots and goes on for as long as nothing needs a
- * decision: until a token comes that may end a text, or a row that cannot go on. Returns how many
- * of `steps` <= S steps were decided. If these are fewer than `steps`, one more has been made, and
- * what it drew waits in the next row of the record. The network takes all V tokens, its only
- * input, and gives V logits, its only output; there are no processors. */
+ * fr_log_softmax. The network takes all V tokens, its only input, and gives V logits, its only
+ * output; one step needs neither it nor slots. */
 FR_API int64_t fr_sampler_run(fr_sampler *sampler, const fr_network *network, fr_slots *slots,
-                              const int64_t *tokens, int64_t steps);
+                              int64_t rows, int64_t steps);
 
 /* ---- beam search ------------------------------------------------------------------------- */
 
@@ -82,12 +80,13 @@ typedef struct fr_search_plan {
 /* Arrays of a search, which are part of it. */
 typedef struct fr_searched {
     float *logits;      /* (N, V): what a network gave, then their log-softmax */
-    double *scores;     /* (S + 1, N) sums of logprobs; row 0: of the rows that are there */
+    double *scores;     /* (S, N) sums of logprobs; row 0: of the rows that are there */
     const double *best; /* (G, k) sums, falling */
     const int64_t *rows,
         *candidates;                 /* (G, k) of the best: their rows, -1: there is none; tokens */
-    const int64_t *tokens, *parents; /* (S + 1, N); parents: rows of the step before */
-    const float *logprobs;           /* (S + 1, N) */
+    const int64_t *tokens, *parents; /* (S, N): row t + 1 taken in step t, row 0 unused; parents:
+                                        rows of the step before */
+    const float *logprobs;           /* (S, N), likewise */
 } fr_searched;
 
 typedef struct fr_search fr_search;
@@ -98,17 +97,16 @@ FR_API fr_searched fr_search_arrays(fr_search *search);
 /* The first `rows` rows of logits become their log-softmax; returns the first that holds a NaN, or
  * rows. */
 FR_API int64_t fr_search_normalize(fr_search *search, int64_t rows);
-/* The best k of scores[row] + logprob (in float64) in each of `groups` groups of rows, group g
- * being first[g] to last[g] - 1: higher sums, then lower rows, then lower tokens. Sums of -inf and
- * NaN are not taken. */
-FR_API void fr_search_choose(fr_search *search, int64_t groups, const int64_t *first,
-                             const int64_t *last);
-/* As fr_sampler_run, for `groups` groups of one row each or of `beams` rows each, group by group,
- * and `beams` after every decided step. If fewer than `steps` steps were decided, one more has been
- * made, and its choice waits; *nan_row is its first row with a NaN, else -1. */
+/* Chooses among rows whose log-softmax is there: the best k of scores[row] + logprob (in float64)
+ * in each of `groups` groups of rows, group g being first[g] to last[g] - 1: higher sums, then
+ * lower rows, then lower tokens. Sums of -inf and NaN are not taken. Goes on as fr_sampler_run
+ * does, with the first `beams` candidates of every group as the next rows, until one of them may
+ * end a text or is not there, or `steps` (1 to S) choices have been made. Returns how many were
+ * taken and fed; the choice after them waits, unless *nan_row, else -1, is the first row with a
+ * NaN. One step needs neither network nor slots. */
 FR_API int64_t fr_search_run(fr_search *search, const fr_network *network, fr_slots *slots,
-                             const int64_t *tokens, int64_t groups, int64_t steps,
-                             int64_t *nan_row);
+                             int64_t groups, const int64_t *first, const int64_t *last,
+                             int64_t steps, int64_t *nan_row);
 
 /* ---- constraints ------------------------------------------------------------------------- */
 

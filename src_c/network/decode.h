@@ -4,7 +4,7 @@
 
 #include "../include/fastrnn_decode.h"
 
-/* One token for each of some rows; see fr_sampler_draw. */
+/* One token for each of some rows; see fr_sampler_run. */
 struct fr_draw {
     int64_t rows, classes;
     const float *logits, *raw;       /* (rows, V); raw: before processors; may be logits */
@@ -17,7 +17,7 @@ struct fr_draw {
 size_t fr_draw_size(int64_t classes, int32_t threads); /* bytes of workspace, 0: impossible */
 void fr_draw_rows(const struct fr_draw *draw, void *workspace, int32_t threads);
 
-/* The best k of some groups of rows; see fr_search_choose. */
+/* The best k of some groups of rows; see fr_search_run. */
 struct fr_choice {
     int64_t groups, classes, k;  /* G, V */
     int64_t branches;            /* 0: any number */

@@ -1,6 +1,6 @@
-/* Decoding over many steps: step, choose, go on, until a choice needs a decision that is not made
- * here. One call for many steps because whatever else runs between two of them finds the caches
- * full of weights. */
+/* Decoding over one step or many: choose, feed what was chosen, choose again, until a choice needs
+ * a decision that is not made here. One call for many steps because whatever else runs between two
+ * of them finds the caches full of weights. */
 #include "decode.h"
 
 #include "../time/model.h"
@@ -20,7 +20,7 @@ struct fr_sampler {
 
 static fr_sampler *lay_out_sampler(const fr_sampler_plan *plan, struct fr_arena *arena) {
     const size_t N = (size_t)plan->capacity, logits = fr_times(N, (size_t)plan->classes);
-    const size_t record = fr_times((size_t)plan->steps + 1, N);
+    const size_t record = fr_times((size_t)plan->steps, N);
     fr_sampler *s = fr_take(arena, 1, sizeof *s), out = {.plan = *plan};
     out.arrays.raw = fr_take(arena, logits, sizeof(float));
     out.arrays.logits =
@@ -71,8 +71,6 @@ static void draw(fr_sampler *s, int64_t rows, int64_t at) {
     fr_draw_rows(&call, s->workspace, s->plan.threads);
 }
 
-void fr_sampler_draw(fr_sampler *sampler, int64_t rows) { draw(sampler, rows, 1); }
-
 /* A row that was skipped has no token. */
 static int goes_on(const fr_sampler *s, int64_t at, int64_t rows) {
     const int64_t *tokens = s->tokens + at * s->plan.capacity;
@@ -82,19 +80,16 @@ static int goes_on(const fr_sampler *s, int64_t at, int64_t rows) {
     return 1;
 }
 
-int64_t fr_sampler_run(fr_sampler *s, const fr_network *network, fr_slots *slots,
-                       const int64_t *tokens, int64_t steps) {
-    const int64_t rows = fr_slots_rows(slots);
+int64_t fr_sampler_run(fr_sampler *s, const fr_network *network, fr_slots *slots, int64_t rows,
+                       int64_t steps) {
     float *const outputs[] = {s->arrays.raw};
-    memcpy(s->tokens, tokens, (size_t)rows * sizeof *tokens);
-    for (int64_t t = 0; t < steps; t++) {
+    for (int64_t t = 0;; t++) {
         const void *const inputs[] = {s->tokens + t * s->plan.capacity};
+        draw(s, rows, t);
+        if (t + 1 == steps || !goes_on(s, t, rows)) return t + 1;
         fr_network_step(network, slots, rows, NULL, inputs, outputs);
-        draw(s, rows, t + 1);
-        if (!goes_on(s, t + 1, rows)) return t;
         for (int64_t n = 0; n < rows; n++) s->arrays.positions[n]++;
     }
-    return steps;
 }
 
 /* ---- beam search ------------------------------------------------------------------------- */
@@ -110,7 +105,7 @@ struct fr_search {
 
 static fr_search *lay_out_search(const fr_search_plan *plan, struct fr_arena *arena) {
     const size_t N = (size_t)plan->capacity, G = (size_t)plan->groups;
-    const size_t record = fr_times((size_t)plan->steps + 1, N), best = fr_times(G, (size_t)plan->k);
+    const size_t record = fr_times((size_t)plan->steps, N), best = fr_times(G, (size_t)plan->k);
     fr_search *s = fr_take(arena, 1, sizeof *s), out = {.plan = *plan};
     struct fr_choice *c = &out.choice;
     fr_searched *a = &out.arrays;
@@ -160,12 +155,6 @@ static void choose(fr_search *s, int64_t groups, const double *scores) {
     fr_choose(&s->choice, s->plan.threads);
 }
 
-void fr_search_choose(fr_search *s, int64_t groups, const int64_t *first, const int64_t *last) {
-    memcpy(s->first, first, (size_t)groups * sizeof *first);
-    memcpy(s->last, last, (size_t)groups * sizeof *last);
-    choose(s, groups, s->arrays.scores);
-}
-
 /* The next rows are the first `beams` candidates of every group, if no choice is left to make: all
  * of them are there, and none may end its text. Into record row `at`. */
 static int take_candidates(fr_search *s, int64_t at) {
@@ -188,27 +177,26 @@ static int is_same_order(const int64_t *indices, int64_t count, int64_t rows) {
     return n == count && count == rows;
 }
 
-int64_t fr_search_run(fr_search *s, const fr_network *network, fr_slots *slots,
-                      const int64_t *tokens, int64_t groups, int64_t steps, int64_t *nan_row) {
+int64_t fr_search_run(fr_search *s, const fr_network *network, fr_slots *slots, int64_t groups,
+                      const int64_t *first, const int64_t *last, int64_t steps, int64_t *nan_row) {
+    const int64_t N = s->plan.capacity, beams = s->plan.beams, taken = groups * beams;
     float *const outputs[] = {s->arrays.logits};
     *nan_row = -1;
-    memcpy(s->tokens, tokens, (size_t)fr_slots_rows(slots) * sizeof *tokens);
-    for (int64_t t = 0; t < steps; t++) {
-        const int64_t at = t * s->plan.capacity, next = at + s->plan.capacity;
-        const int64_t rows = fr_slots_rows(slots), each = rows / groups,
-                      taken = groups * s->plan.beams;
-        const void *const inputs[] = {s->tokens + at};
-        fr_network_step(network, slots, rows, NULL, inputs, outputs);
-        const int64_t nan = fr_search_normalize(s, rows);
-        if (nan < rows) {
+    memcpy(s->first, first, (size_t)groups * sizeof *first);
+    memcpy(s->last, last, (size_t)groups * sizeof *last);
+    for (int64_t t = 0;; t++) {
+        choose(s, groups, s->arrays.scores + t * N);
+        if (t + 1 == steps || !take_candidates(s, t + 1)) return t;
+        const int64_t *parents = s->parents + (t + 1) * N;
+        const void *const inputs[] = {s->tokens + (t + 1) * N};
+        if (!is_same_order(parents, taken, fr_slots_rows(slots)))
+            fr_slots_reorder(slots, parents, taken);
+        fr_network_step(network, slots, taken, NULL, inputs, outputs);
+        const int64_t nan = fr_search_normalize(s, taken);
+        if (nan < taken) {
             *nan_row = nan;
-            return t;
+            return t + 1;
         }
-        for (int64_t g = 0; g < groups; g++) s->first[g] = g * each, s->last[g] = (g + 1) * each;
-        choose(s, groups, s->arrays.scores + at);
-        if (!take_candidates(s, t + 1)) return t;
-        if (!is_same_order(s->parents + next, taken, rows))
-            fr_slots_reorder(slots, s->parents + next, taken);
+        for (int64_t g = 0; g < groups; g++) s->first[g] = g * beams, s->last[g] = (g + 1) * beams;
     }
-    return steps;
 }

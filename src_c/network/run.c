@@ -24,18 +24,31 @@ static size_t at_least(size_t a, size_t b) { return a > b ? a : b; }
 
 /* ---- memory ------------------------------------------------------------------------------ */
 
-static void lay_out(const fr_network *n, int64_t steps, int64_t rows, int32_t threads,
+/* Without outputs only what a state depends on is run. */
+static int runs(const struct operation *o, int reads) { return !reads || o->is_carried; }
+
+static size_t width_of(const fr_network *n, int32_t buffer, int reads) {
+    size_t width = 0;
+    for (int32_t i = 0; i < n->num_operations; i++) {
+        const struct operation *o = &n->operations[i];
+        if (o->buffer == buffer && o->port < 0 && runs(o, reads)) width = at_least(width, o->width);
+    }
+    return width;
+}
+
+static void lay_out(const fr_network *n, int64_t steps, int64_t rows, int32_t threads, int reads,
                     struct sequences *out, struct fr_arena *arena) {
     const size_t N = (size_t)rows, elements = fr_times((size_t)steps, N);
     size_t workspace = 0, width[2] = {0, 0};
     out->value = fr_take(arena, (size_t)n->num_operations, sizeof *out->value);
     out->buffer = fr_take(arena, (size_t)n->num_buffers, sizeof *out->buffer);
     for (int32_t b = 0; b < n->num_buffers; b++) {
-        float *memory = fr_take(arena, fr_times(elements, n->buffer_size[b]), sizeof *memory);
+        float *memory = fr_take(arena, fr_times(elements, width_of(n, b, reads)), sizeof *memory);
         if (out->buffer) out->buffer[b] = memory;
     }
     for (int32_t i = 0; i < n->num_operations; i++) {
         const struct operation *o = &n->operations[i];
+        if (!runs(o, reads)) continue;
         if (o->given.kind == FR_OP_CONV || o->given.kind == FR_OP_CONV_TIME) {
             int64_t unused, past;
             workspace = at_least(workspace, fr_conv_workspace_size(o->given.conv, threads));
@@ -54,11 +67,21 @@ static void lay_out(const fr_network *n, int64_t steps, int64_t rows, int32_t th
     out->workspace = fr_take(arena, workspace, 1);
 }
 
-size_t fr_run_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads) {
+static size_t size_of(const fr_network *network, int64_t steps, int64_t rows, int32_t threads,
+                      int reads) {
     struct fr_arena arena = {NULL, 0};
     struct sequences unused;
-    lay_out(network, steps, rows, threads, &unused, &arena);
+    lay_out(network, steps, rows, threads, reads, &unused, &arena);
     return fr_used(&arena);
+}
+
+size_t fr_run_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads) {
+    return size_of(network, steps, rows, threads, 0);
+}
+
+size_t fr_read_size(const fr_network *network, int64_t steps, int64_t rows, int32_t threads) {
+    if (fr_network_run_error(network)) return fr_times((size_t)rows, sizeof(int64_t));
+    return size_of(network, steps, rows, threads, 1);
 }
 
 /* ---- steps of rows ------------------------------------------------------------------------ */
@@ -72,7 +95,7 @@ static int64_t length_of(const fr_run *q, int64_t n) {
 }
 
 static float *place_of(const struct sequences *s, const struct operation *o) {
-    float *y = o->output >= 0 ? s->run->outputs[o->output] : NULL;
+    float *y = o->output >= 0 && s->run->outputs ? s->run->outputs[o->output] : NULL;
     return y ? y : s->buffer[o->buffer];
 }
 
@@ -245,10 +268,9 @@ static const float *run_operation(const struct sequences *s, const struct operat
 }
 
 /* Outputs are 0 past the end of their row. */
-static void clear_ends(const struct sequences *s) {
-    const fr_run *q = s->run;
-    for (int32_t i = 0; q->lengths && i < s->network->num_outputs; i++) {
-        const struct operation *o = &s->network->operations[s->network->outputs[i]];
+static void clear_ends(const fr_network *network, const fr_run *q) {
+    for (int32_t i = 0; q->lengths && i < network->num_outputs; i++) {
+        const struct operation *o = &network->operations[network->outputs[i]];
         float *y = q->outputs[i];
         if (!y || o->at_end) continue;
         for (int64_t n = 0; n < q->rows; n++)
@@ -257,15 +279,29 @@ static void clear_ends(const struct sequences *s) {
     }
 }
 
-void fr_network_run(const fr_network *network, fr_slots *slots, const fr_run *run, void *workspace,
-                    int32_t threads) {
+static void run_sequences(const fr_network *network, fr_slots *slots, const fr_run *run,
+                          void *workspace, int32_t threads) {
+    const int reads = !run->outputs;
     struct fr_arena arena = {workspace, 0};
     struct sequences s = {.network = network, .slots = slots, .run = run, .threads = threads};
     if (run->rows == 0) return;
-    lay_out(network, run->steps, run->rows, threads, &s, &arena);
+    lay_out(network, run->steps, run->rows, threads, reads, &s, &arena);
     for (int32_t i = 0; i < network->num_operations; i++) {
         const struct operation *o = &network->operations[i];
-        s.value[i] = run_operation(&s, o);
+        if (runs(o, reads)) s.value[i] = run_operation(&s, o);
     }
-    clear_ends(&s);
+}
+
+void fr_network_run(const fr_network *network, fr_slots *slots, const fr_run *run, void *workspace,
+                    int32_t threads) {
+    run_sequences(network, slots, run, workspace, threads);
+    clear_ends(network, run);
+}
+
+void fr_network_read(const fr_network *network, fr_slots *slots, const fr_run *run, void *workspace,
+                     int32_t threads) {
+    fr_run quiet = *run;
+    quiet.outputs = NULL;
+    if (fr_network_run_error(network)) fr_read_steps(network, slots, &quiet, workspace);
+    else run_sequences(network, slots, &quiet, workspace, threads);
 }

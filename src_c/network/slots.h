@@ -30,6 +30,9 @@ static inline float *const *fr_parts(const fr_slots *s, const struct operation *
     return s->part;
 }
 
+/* step.c: reading row by row where sequences cannot be run, with memory for tokens (rows). */
+void fr_read_steps(const fr_network *network, fr_slots *slots, const fr_run *run, int64_t *tokens);
+
 /* Attention's part of a slot: the source, then its weights from here on. */
 enum { FR_SOURCE_FLOATS = FR_GROUP };
 static inline int64_t *fr_source_of(float *part) { return (int64_t *)part; }

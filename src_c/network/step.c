@@ -138,10 +138,10 @@ static void keep_values(const struct step *s) {
     }
 }
 
-void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows, const int64_t *slot,
+static void run_step(const fr_network *network, fr_slots *slots, int64_t rows, float *const *slot,
                      const void *const *inputs, float *const *outputs) {
     if (rows == 0) return;
-    const struct step s = {network, slots, rows, fr_chosen(slots, rows, slot), inputs, outputs};
+    const struct step s = {network, slots, rows, slot, inputs, outputs};
     const uint64_t mode = fr_float_mode_enter();
     for (int32_t i = 0; i < network->num_inputs; i++) slots->value[network->inputs[i]] = inputs[i];
     const int32_t *place = outputs ? network->active : network->carried;
@@ -152,11 +152,21 @@ void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows, c
     fr_float_mode_restore(mode);
 }
 
-void fr_network_read(const fr_network *network, fr_slots *slots, int64_t steps,
-                     const int64_t *tokens) {
-    const int64_t rows = fr_slots_rows(slots);
-    for (int64_t t = 0; t < steps; t++) {
-        const void *const inputs[] = {tokens + t * rows};
-        fr_network_step(network, slots, rows, NULL, inputs, NULL);
+void fr_network_step(const fr_network *network, fr_slots *slots, int64_t rows, const int64_t *slot,
+                     const void *const *inputs, float *const *outputs) {
+    run_step(network, slots, rows, fr_chosen(slots, rows, slot), inputs, outputs);
+}
+
+void fr_read_steps(const fr_network *network, fr_slots *slots, const fr_run *run, int64_t *tokens) {
+    const int64_t *given = run->inputs[0];
+    const void *const inputs[] = {tokens};
+    for (int64_t t = 0; t < run->steps; t++) {
+        int64_t rows = 0;
+        for (int64_t n = 0; n < run->rows; n++) {
+            if (run->lengths && t >= run->lengths[n]) continue;
+            slots->chosen[rows] = slots->rows.slot[n];
+            tokens[rows++] = given[t * run->step_stride + n * run->row_stride];
+        }
+        run_step(network, slots, rows, slots->chosen, inputs, NULL);
     }
 }

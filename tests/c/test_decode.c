@@ -44,7 +44,9 @@ static void test_choice(int64_t V, int64_t k, int64_t branches, int32_t threads)
     const fr_searched a = fr_search_arrays(search);
     memcpy(a.logits, x, (size_t)(ROWS * V) * sizeof *x);
     for (int r = 0; r < ROWS; r++) a.scores[r] = -0.5 * (r % 3);
-    fr_search_choose(search, 3, first, last);
+    int64_t nan_row = 0;
+    CHECK(fr_search_run(search, NULL, NULL, 3, first, last, 1, &nan_row) == 0 && nan_row == -1,
+          "one step takes nothing");
     struct candidate *all = aligned((size_t)(ROWS * V) * sizeof *all);
     for (int g = 0; g < 3; g++) {
         int64_t n = 0;
@@ -102,8 +104,8 @@ static void test_sampling(int64_t V) {
             const fr_sampled a = fr_sampler_arrays(sampler);
             memcpy(a.raw, x, (size_t)(ROWS * V) * sizeof *x);
             for (int r = 0; r < ROWS; r++) a.keys[r] = r * 77, a.positions[r] = r == 2 ? -1 : r;
-            fr_sampler_draw(sampler, ROWS);
-            memcpy(tokens[t], a.tokens + ROWS, sizeof tokens[t]);
+            CHECK(fr_sampler_run(sampler, NULL, NULL, ROWS, 1) == 1, "one step");
+            memcpy(tokens[t], a.tokens, sizeof tokens[t]);
             free(sampler);
         }
         for (int r = 0; r < ROWS; r++) {
@@ -214,9 +216,15 @@ static void test_look(int64_t V) {
     free(state), free(y), free(wanted);
 }
 
-enum { LIVE = 3, STEPS = 9, RUN = (STEPS + 1) * 2 * LIVE };
+enum { LIVE = 3, STEPS = 9, RUN = STEPS * 2 * LIVE };
 
-/* Two searches of three beams: a run against single calls, whose bits are the same; then an end
+/* Feeds `tokens` to rows of two beams' groups, whose log-softmax then waits. */
+static void feed_search(struct network *n, fr_search *search, const int64_t *tokens) {
+    step(n, tokens, fr_search_arrays(search).logits);
+    fr_search_normalize(search, fr_slots_rows(n->slots));
+}
+
+/* Two searches of three beams: a run against runs of one step, whose bits are the same; then an end
  * token stops it where that token is among the first candidates. */
 static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
     struct network n;
@@ -226,88 +234,134 @@ static void test_search_steps(const char *cell, int64_t V, enum parts parts) {
     fr_search *search = fr_search_create(&plan, aligned(fr_search_size(&plan)));
     fr_search *single = fr_search_create(&plan, aligned(fr_search_size(&plan)));
     const fr_searched a = fr_search_arrays(search), b = fr_search_arrays(single);
-    int64_t feed[2 * LIVE] = {1, 0}, nan_row = 0;
+    const int64_t fed[2] = {1, 0}, first[] = {0, 1}, last[] = {1, 2};
+    int64_t nan_row = 0;
     restart(&n, 2);
-    CHECK(fr_search_run(search, n.network, n.slots, feed, 2, STEPS, &nan_row) == STEPS &&
+    feed_search(&n, search, fed);
+    CHECK(fr_search_run(search, n.network, n.slots, 2, first, last, STEPS, &nan_row) == STEPS - 1 &&
               nan_row == -1,
           "%s %d: all steps", cell, (int)V);
 
     restart(&n, 2);
-    for (int t = 1; t <= STEPS; t++) {
-        const int64_t each = t == 1 ? 1 : LIVE;
-        const int64_t first[] = {0, each}, last[] = {each, 2 * each};
-        step(&n, feed, b.logits);
-        fr_search_normalize(single, 2 * each);
-        fr_search_choose(single, 2, first, last);
+    feed_search(&n, single, fed);
+    for (int t = 1; t < STEPS; t++) {
+        const int64_t each = t == 1 ? 1 : LIVE, from[] = {0, each}, to[] = {each, 2 * each};
+        fr_search_run(single, NULL, NULL, 2, from, to, 1, &nan_row);
         for (int i = 0; i < 2 * LIVE; i++) {
             const int at = t * 2 * LIVE + i;
             CHECK(a.tokens[at] == b.candidates[i] && a.parents[at] == b.rows[i] &&
                       a.scores[at] == b.best[i] &&
                       a.logprobs[at] == b.logits[b.rows[i] * V + b.candidates[i]],
                   "%s %d: step %d row %d", cell, (int)V, t, i);
-            feed[i] = b.candidates[i], b.scores[i] = b.best[i];
+            b.scores[i] = b.best[i];
         }
         fr_slots_reorder(n.slots, b.rows, 2 * LIVE);
+        feed_search(&n, single, b.candidates);
     }
+    CHECK(memcmp(a.logits, b.logits, (size_t)(2 * LIVE * V) * sizeof *a.logits) == 0,
+          "%s %d: the logits that wait", cell, (int)V);
 
     const int64_t end = a.tokens[5 * 2 * LIVE + 4]; /* of step 4 or an earlier one */
-    int64_t wanted = STEPS;
+    int64_t wanted = STEPS - 1;
     for (int at = RUN - 1; at >= 2 * LIVE; at--)
         wanted = a.tokens[at] == end ? at / (2 * LIVE) - 1 : wanted;
     ends[end] = 1;
     fr_search_create(&plan, search);
     restart(&n, 2);
-    feed[0] = 1, feed[1] = 0;
-    CHECK(fr_search_run(search, n.network, n.slots, feed, 2, STEPS, &nan_row) == wanted,
+    feed_search(&n, search, fed);
+    CHECK(fr_search_run(search, n.network, n.slots, 2, first, last, STEPS, &nan_row) == wanted,
           "%s %d: an end at step %d", cell, (int)V, (int)wanted);
-    CHECK(fr_slots_rows(n.slots) == (wanted ? 2 * LIVE : 2), "the step after it was not taken");
+    CHECK(fr_slots_rows(n.slots) == (wanted ? 2 * LIVE : 2), "the choice after it was taken");
     free_network(&n);
     free(search), free(single), free(ends);
 }
 
-/* Two rows drawn: a run against single calls; then an end token stops it. */
+/* A sampler whose two rows have read and been fed a token. */
+static fr_sampler *begin_draws(struct network *n, int64_t V, const uint8_t *ends) {
+    const int64_t read[2] = {0, 1}, fed[2] = {1, 0};
+    fr_sampler *sampler =
+        make_sampler((fr_sampling){1.0f, 0.0f, 0.9, 1.0, 0}, V, 2, STEPS, 1, ends);
+    const fr_sampled a = fr_sampler_arrays(sampler);
+    a.keys[0] = 7, a.keys[1] = 9, a.positions[1] = 4;
+    restart(n, 2);
+    step(n, read, NULL);
+    step(n, fed, a.raw);
+    return sampler;
+}
+
+/* Two rows drawn: a run against runs of one step; then an end token stops it. */
 static void test_draw_steps(const char *cell, int64_t V, enum parts parts) {
-    const fr_sampling how = {1.0f, 0.0f, 0.9, 1.0, 0};
-    const int64_t fed[2] = {0, 1}, feed[2] = {1, 0};
     struct network n;
     make_network(&n, cell, V, 2, parts);
     uint8_t *ends = calloc((size_t)V, 1);
-    fr_sampler *sampler = make_sampler(how, V, 2, STEPS, 1, ends);
-    fr_sampler *single = make_sampler(how, V, 2, STEPS, 1, ends);
-    fr_sampled a = fr_sampler_arrays(sampler), b = fr_sampler_arrays(single);
-    a.keys[0] = b.keys[0] = 7, a.keys[1] = b.keys[1] = 9, a.positions[1] = 4;
-    restart(&n, 2);
-    step(&n, fed, NULL);
-    CHECK(fr_sampler_run(sampler, n.network, n.slots, feed, STEPS) == STEPS, "%s %d: all draws",
-          cell, (int)V);
-    CHECK(a.positions[0] == STEPS && a.positions[1] == STEPS + 4, "positions");
+    fr_sampler *sampler = begin_draws(&n, V, ends);
+    const fr_sampled a = fr_sampler_arrays(sampler);
+    CHECK(fr_sampler_run(sampler, n.network, n.slots, 2, STEPS) == STEPS, "%s %d: all draws", cell,
+          (int)V);
+    CHECK(a.positions[0] == STEPS - 1 && a.positions[1] == STEPS + 3, "positions");
 
-    int64_t drawn[2] = {1, 0}, end;
-    restart(&n, 2);
-    step(&n, fed, b.raw);
+    fr_sampler *single = begin_draws(&n, V, ends);
+    const fr_sampled b = fr_sampler_arrays(single);
     for (int t = 0; t < STEPS; t++) {
-        step(&n, drawn, b.raw);
         b.positions[0] = t, b.positions[1] = t + 4;
-        fr_sampler_draw(single, 2);
+        CHECK(fr_sampler_run(single, NULL, NULL, 2, 1) == 1, "one step");
         for (int i = 0; i < 2; i++) {
-            const int at = 2 * (t + 1) + i;
-            CHECK(a.tokens[at] == b.tokens[2 + i] && a.logprobs[at] == b.logprobs[2 + i],
+            CHECK(a.tokens[2 * t + i] == b.tokens[i] && a.logprobs[2 * t + i] == b.logprobs[i],
                   "%s %d: draw %d row %d", cell, (int)V, t, i);
-            drawn[i] = b.tokens[2 + i];
         }
+        step(&n, b.tokens, b.raw);
     }
+
+    const int64_t end = a.tokens[9];
     int64_t wanted = STEPS;
-    ends[end = a.tokens[9]] = 1;
-    for (int at = 2 * STEPS + 1; at >= 2; at--) wanted = a.tokens[at] == end ? at / 2 - 1 : wanted;
-    free(sampler);
-    sampler = make_sampler(how, V, 2, STEPS, 1, ends), a = fr_sampler_arrays(sampler);
-    a.keys[0] = 7, a.keys[1] = 9, a.positions[1] = 4;
-    restart(&n, 2);
-    step(&n, fed, NULL);
-    CHECK(fr_sampler_run(sampler, n.network, n.slots, feed, STEPS) == wanted, "%s %d: an end", cell,
+    for (int at = 2 * STEPS - 1; at >= 0; at--) wanted = a.tokens[at] == end ? at / 2 + 1 : wanted;
+    ends[end] = 1;
+    fr_sampler *ended = begin_draws(&n, V, ends);
+    CHECK(fr_sampler_run(ended, n.network, n.slots, 2, STEPS) == wanted, "%s %d: an end", cell,
           (int)V);
     free_network(&n);
-    free(sampler), free(single), free(ends);
+    free(sampler), free(single), free(ended), free(ends);
+}
+
+enum { LONG = 11 };
+
+/* Rows read at once, each to its own end, and in two parts: the bits of rows that step alone. */
+static void test_reading(const char *cell, int64_t V, enum parts parts, int32_t threads) {
+    const int64_t lengths[3] = {4, 0, LONG};
+    int64_t tokens[LONG * 3], last[3];
+    float *y = rows_of((size_t)V), *alone = rows_of((size_t)V);
+    struct network n;
+    make_network(&n, cell, V, 3, parts);
+    for (int i = 0; i < LONG * 3; i++) tokens[i] = i * i % V;
+    for (int split = 0; split < LONG; split += 5) {
+        restart(&n, 3);
+        for (int64_t from = 0, to = split; from < LONG; from = to, to = LONG) {
+            int64_t part[3];
+            for (int r = 0; r < 3; r++) {
+                const int64_t end = lengths[r] < to ? lengths[r] : to;
+                part[r] = end > from ? end - from : 0;
+            }
+            const void *const inputs[] = {tokens + 3 * from};
+            const fr_run run = {to - from, 3, 3, 1, part, inputs, NULL};
+            if (to == from) continue;
+            void *memory = aligned(fr_read_size(n.network, run.steps, 3, threads));
+            fr_network_read(n.network, n.slots, &run, memory, threads);
+            free(memory);
+        }
+        for (int r = 0; r < 3; r++) last[r] = (r + 1) % V;
+        step(&n, last, y);
+        for (int r = 0; r < 3; r++) {
+            restart(&n, 1);
+            const int64_t source = r % 2;
+            if (n.looks) fr_slots_look(n.network, n.slots, n.looks, 1, NULL, &source);
+            for (int64_t t = 0; t < lengths[r]; t++) step(&n, tokens + 3 * t + r, NULL);
+            step(&n, last + r, alone);
+            CHECK(memcmp(y + r * V, alone, (size_t)V * sizeof *y) == 0, "%s %d split %d row %d",
+                  cell, (int)V, split, r);
+        }
+    }
+    free_network(&n);
+    free(y), free(alone);
 }
 
 int main(int argc, char **argv) {
@@ -335,6 +389,7 @@ int main(int argc, char **argv) {
             for (int parts = 0; parts < PARTS; parts++) {
                 test_search_steps(cells[c], c % 2 ? 17 : 600, (enum parts)parts);
                 test_draw_steps(cells[c], c % 2 ? 17 : 600, (enum parts)parts);
+                test_reading(cells[c], c % 2 ? 17 : 600, (enum parts)parts, 1 + 2 * (c % 2));
             }
         }
         failed |= report("test_decode");

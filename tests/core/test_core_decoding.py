@@ -72,10 +72,9 @@ def test_a_failed_sampler_is_of_no_use():
     made = _core.Sampler.__new__(_core.Sampler)
     with pytest.raises(TypeError):
         made.__init__(V, 1, None, 3)
-    with pytest.raises(ValueError, match="rows is 1"):
-        made.draw(1)
-    with pytest.raises(ValueError, match="feed has 1 rows"):
-        made.run(token_stream(), [1], 1)
+    for arguments in ((1,), (1, token_stream(), 2)):
+        with pytest.raises(ValueError, match="rows is 1"):
+            made.run(*arguments)
 
 
 def test_an_object_of_the_core_is_initialised_once():
@@ -94,23 +93,42 @@ def test_what_is_fed_is_the_core_s_own():
             array[0, 0] = 99
 
 
-@pytest.mark.parametrize("feed", [[1, 2], [V], [-1], [1 << 40], [None], []], ids=str)
-def test_a_feed_fits_the_stream(feed):
-    made = sampler()
-    with pytest.raises((ValueError, TypeError, OverflowError)):
-        made.run(token_stream(), feed, 1)
+@pytest.mark.parametrize("rows", [-1, 0, 1, 3])
+@pytest.mark.parametrize("steps", [0, 2, 4])
+def test_draws_fit_the_stream_and_the_record(rows, steps):
+    made = sampler(2)
+    with pytest.raises(ValueError, match=r"the stream has 2 rows|rows is .* and steps"):
+        made.run(rows, token_stream(2), steps)
+
+
+def test_several_draws_need_a_stream_of_the_same_tokens_and_logits_that_nobody_changes():
+    with pytest.raises(ValueError, match="rows is 1 and steps 2"):
+        sampler().run(1, None, 2)
+    with pytest.raises(ValueError, match="rows is 1 and steps 2"):
+        sampler(processors=True).run(1, token_stream(), 2)
+    with pytest.raises(ValueError, match="takes 5 tokens and gives 8 outputs, expected 8 of both"):
+        sampler().run(1, token_stream(vocabulary=5), 2)
 
 
 def test_the_beams_of_all_groups_fit_the_stream():
     made = chooser()
-    assert made.run(token_stream(4), [1, 2, 3, 4], 2, 5) == (5, -1)
-    for feed, groups in (([1, 2, 3], 2), ([1, 2, 3, 4], 1), ([1, 2, 3], 3)):
-        with pytest.raises(ValueError, match=f"feed has {len(feed)} rows for {groups} groups"):
-            made.run(token_stream(4), feed, groups, 5)
+    made.logits[...] = 0
+    made.first[:], made.last[:] = [0, 2], [2, 4]
+    assert made.run(2, token_stream(4), 5) == (4, -1)
+    assert made.run(2) == (0, -1)
+    for groups, steps in ((3, 1), (-1, 1), (0, 2), (2, 0), (2, 6)):
+        with pytest.raises(ValueError, match=f"groups is {groups} and steps {steps}"):
+            made.run(groups, token_stream(4), steps)
+    with pytest.raises(ValueError, match="groups is 2 and steps 2"):
+        made.run(2, None, 2)
+    with pytest.raises(ValueError, match="the stream has 3 rows, 2 groups take 4"):
+        made.run(2, token_stream(3), 2)
     stream = token_stream(4)
     stream.reorder(np.arange(3))
-    with pytest.raises(ValueError, match="the stream has 3 rows, expected 4"):
-        made.run(stream, [1, 2, 3, 4], 2, 5)
+    for last in ([2, 4], [4, 2]):  # of any group
+        made.last[:] = last
+        with pytest.raises(ValueError, match="the stream has 3 rows, expected 4"):
+            made.run(2, stream, 5)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 8, 12])
@@ -120,7 +138,7 @@ def test_equal_sums_go_to_the_lower_row_and_then_to_the_lower_token(k):
     logprobs[:, 2] -= 1
     made = _core.Chooser(4, 3, 1, k, np.zeros(4, np.uint8), 1, 1)
     made.logits[...], made.last[0], made.scores[0] = logprobs, 3, [-1, 0, -1.5]
-    made.choose(1)
+    made.run(1)
     best = [(r, t) for r in range(3) for t in (0, 1, 3)] + [(r, 2) for r in range(3)]
     found = zip(made.best_rows[0].tolist(), made.best_tokens[0].tolist(), strict=True)
     assert list(found) == best[:k]
@@ -147,7 +165,7 @@ def test_a_temperature_is_no_less_than_0(temperature):
 
 
 def test_a_skipped_row_ends_a_run():
-    assert sampler(position=-1).run(token_stream(), [1], 3) == 0
+    assert sampler(position=-1).run(1, token_stream(), 3) == 1
 
 
 @pytest.mark.parametrize("options", [{}, {"num_beams": 2}], ids=["row", "beams"])

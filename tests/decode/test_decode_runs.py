@@ -9,34 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference
-from decoding import beam_search, draws, greedy_search
+from decoding import Plain, beam_search, draws, greedy_search
 
 import fastrnn
-from fastrnn import generate
+from fastrnn import generate, stream_generate
+from fastrnn.decode import DecodingError, _sampling, _search
 from fastrnn.models import FeaturesToSequence, LanguageModel, Seq2Seq, _base
 
 PROMPTS = [[1, 2, 3, 4, 5], [6], [2, 2, 9]]
-
-
-class Plain:
-    """The same model as a caller's own: its stream is not the kernels', every step comes back."""
-
-    def __init__(self, model):
-        self.vocab_size, self._model = model.vocab_size, model
-
-    def stream(self, batch_size):
-        return PlainStream(self._model.stream(batch_size))
-
-
-class PlainStream:
-    def __init__(self, stream):
-        self._stream = stream
-
-    def step(self, tokens):
-        return self._stream.step(tokens)
-
-    def reorder(self, indices):
-        self._stream.reorder(indices)
 
 
 class Float64:
@@ -245,36 +225,48 @@ def test_threads_change_nothing(model, options):
         assert generate(model, PROMPTS * 9, max_new_tokens=40, **options) == alone
 
 
+@pytest.mark.parametrize("options", BEAMS + ROWS, ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_runs_of_any_number_of_steps_are_equal(model, options, steps, monkeypatch):
+    wanted = generate(model, PROMPTS, max_new_tokens=34, **options)
+    for module in (_sampling, _search):
+        monkeypatch.setattr(module, "RUN_STEPS", steps)
+    assert generate(model, PROMPTS, max_new_tokens=34, **options) == wanted
+
+
+@pytest.mark.parametrize("options", [*BEAMS[:3], *ROWS[:3]], ids=str)
+def test_a_processor_that_changes_nothing_takes_single_steps_to_the_same(model, options):
+    seen = []
+    found = generate(
+        model, PROMPTS, max_new_tokens=20, logits_processor=lambda *row: seen.append(row), **options
+    )
+    assert len(seen) >= 20
+    assert found == generate(model, PROMPTS, max_new_tokens=20, **options)
+
+
+@pytest.mark.parametrize("options", [BEAMS[0], BEAMS[1], BEAMS[4], *ROWS[:3]], ids=str)
+def test_a_stream_of_tokens_is_that_of_a_model_in_python(model, options):
+    options = {**options, "num_return_sequences": 1, "max_new_tokens": 20}
+    for prompt in PROMPTS:
+        found = list(stream_generate(model, prompt, **options))
+        assert found == list(stream_generate(Plain(model), prompt, **options))
+        assert found == generate(model, prompt, **options)[0].tokens
+
+
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}, {"do_sample": True, "seed": 1}], ids=str)
-def test_what_becomes_nan_is_reported_where_it_does(model, options):
+@pytest.mark.parametrize("at", [0, 1, 6])
+def test_nan_is_reported_for_its_prompt_and_place(model, options, at):
+    """Networks and models in Python name the same ones."""
     cell = type(model.rnn).__name__.lower()
+    prompts = [[7, 5], [4, 1], [2, 2]]  # of one length: else those in Python write at other times
+    tokens = generate(model, prompts, max_new_tokens=9, **options)[1].tokens
     broken = LanguageModel(model.vocab_size, 16, 16, 2, cell=cell)
     broken.load_state_dict(model.state_dict())
-    tokens = generate(broken, [1], max_new_tokens=9, **options)[0].tokens
-    broken.parameters["embedding.weight"][tokens[6]] = np.nan
+    broken.parameters["embedding.weight"][tokens[at]] = np.nan
     broken.repack()
-    with pytest.raises(ValueError, match=r"of prompt 0 at new token .* hold NaN"):
-        generate(broken, [1], max_new_tokens=60, **options)
-
-
-def test_a_long_prompt_is_read_as_its_tokens_one_by_one(model):
-    prompt = np.random.default_rng(0).integers(0, model.vocab_size, 700)
-    stream = model.stream()
-    for token in prompt[:-1]:
-        stream.step(int(token))
-    read = model.stream()
-    read.read(prompt[:-1, None])
-    np.testing.assert_array_equal(read.step(int(prompt[-1])), stream.step(int(prompt[-1])))
-    assert generate(model, prompt, max_new_tokens=3) == generate(
-        Plain(model), prompt, max_new_tokens=3
-    )
-
-
-def test_reading_checks_its_tokens(model):
-    stream = model.stream(2)
-    with pytest.raises(ValueError, match=rf"tokens holds token {model.vocab_size}, the vocabulary"):
-        stream.read([[1, model.vocab_size]])
-    with pytest.raises(ValueError, match=r"tokens has shape \(3, 1\), expected \(3, 2\)"):
-        stream.read([[1], [2], [3]])
-    with pytest.raises(ValueError, match="floats"):
-        fastrnn.GRU(3, 4).stream().read([[1]])
+    errors = []
+    for given in (broken, Plain(broken)):
+        with pytest.raises(DecodingError, match=r"at new token \d+ hold NaN") as caught:
+            generate(given, prompts, max_new_tokens=60, **options)
+        errors.append((str(caught.value), caught.value.prompt))
+    assert errors[0] == errors[1]

@@ -24,14 +24,14 @@ def logits():
 def sampler():
     made = _core.Sampler(V, ROWS, np.zeros(V, np.uint8), 2, top_p=0.9)
     made.raw[...], made.keys[:], made.positions[:] = logits(), np.arange(ROWS), np.arange(ROWS)
-    return lambda: made.draw(ROWS), lambda: made.tokens.copy()
+    return lambda: made.run(ROWS), lambda: made.tokens[0].copy()
 
 
 def chooser():
     made = _core.Chooser(V, ROWS, ROWS, 4, np.zeros(V, np.uint8), 2, 2)
     made.logits[...] = logits()
     made.first[:], made.last[:] = np.arange(ROWS), np.arange(ROWS) + 1
-    return lambda: made.choose(ROWS), lambda: made.best_tokens.copy()
+    return lambda: made.run(ROWS), lambda: made.best_tokens.copy()
 
 
 def grammar():
@@ -76,8 +76,8 @@ def test_rows_that_are_changed_after_the_check_are_not_used():
     made = _core.Chooser(8, 4, 2, 3, np.zeros(8, np.uint8), 2, 2)
     made.first[:], made.last[:] = [0, 99], [4, 99]
     with pytest.raises(ValueError, match="first and last must lie in the 4 rows"):
-        made.choose(2)
-    made.choose(1)
+        made.run(2)
+    made.run(1)
     states = np.array([0, 7])
     grammar = _core.Grammar([0, 1], [3], [0], np.zeros((2, 8), np.float32), states, states * 0)
     with pytest.raises(ValueError, match="states holds 7, the states are 0 to 0"):

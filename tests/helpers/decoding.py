@@ -64,6 +64,27 @@ class Still:
         pass
 
 
+class Plain:
+    """The same model as a caller's own: its stream is not the kernels', every step comes back."""
+
+    def __init__(self, model):
+        self.vocab_size, self._model = model.vocab_size, model
+
+    def stream(self, batch_size):
+        return PlainStream(self._model.stream(batch_size))
+
+
+class PlainStream:
+    def __init__(self, stream):
+        self._stream = stream
+
+    def step(self, tokens):
+        return self._stream.step(tokens)
+
+    def reorder(self, indices):
+        self._stream.reorder(indices)
+
+
 def log_softmax(x):
     x = np.asarray(x, np.float64)
     return x - x.max() - math.log(np.exp(x - x.max()).sum())
