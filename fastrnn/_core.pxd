@@ -144,6 +144,7 @@ cdef class Table:
     cdef readonly Stack stack
     cdef readonly int64_t tokens
     cdef readonly size_t nbytes
+    cdef str name
 
 
 cdef class Network:

@@ -44,13 +44,13 @@ cdef class Batch:
         """Tokens in place of x, whose part in the first layer is in the table."""
         if table.stack is not self.stack:
             raise ValueError("table was folded for another stack")
-        self.x = cnp.PyArray_NewCopy(integers(tokens, "tokens"), cnp.NPY_CORDER)  # nobody may change it
+        self.x = cnp.PyArray_NewCopy(integers(tokens, table.name), cnp.NPY_CORDER)  # nobody may change it
         if not 1 <= self.x.ndim <= 2:
-            raise ValueError(f"tokens has {self.x.ndim} dimensions, {this(self.owner)} expects 1 or 2")
+            raise ValueError(f"{table.name} has {self.x.ndim} dimensions, {this(self.owner)} expects 1 or 2")
         self.table, self.flat, self.axes = table, self.x.ndim == 1, self.x.ndim
         self.sequence.tokens, self.sequence.table = <const int64_t *>cnp.PyArray_DATA(self.x), table.rows
         if fr_first_outside(self.sequence.tokens, cnp.PyArray_SIZE(self.x), table.tokens) < cnp.PyArray_SIZE(self.x):
-            check_indices(self.x, table.tokens, "tokens")  # says which
+            check_indices(self.x, table.tokens, table.name)  # says which
         return 0
 
     cdef int take_sizes(self, bint batch_first, object lengths) except -1:

@@ -1,16 +1,16 @@
 # Live streams through a network, and whole sequences. Part of _core.pyx.
 
 cdef class Table:
-    """A folded embedding: the x part of a stack's first layer for every token."""
+    """A folded embedding: the x part of a stack's first layer for every token; errors call tokens `name`."""
 
-    def __cinit__(self, Stack stack not None, embedding):
+    def __cinit__(self, Stack stack not None, embedding, str name="tokens"):
         cdef Arrays arrays = Arrays()
         cdef Py_buffer *view = arrays.add(embedding, "embedding", False, False)
         tokens = view.shape[0] if view.ndim else 0
         check_shape("embedding", shape_of(view), (tokens, stack.shape.input_size))
         if stack.shape.num_directions != 1:
             raise ValueError("a bidirectional stack has no folded embedding")
-        self.stack, self.tokens = stack, tokens
+        self.stack, self.tokens, self.name = stack, tokens, name
         self.nbytes = fr_table_size(stack.model, tokens)
         if self.nbytes == 0 and tokens:
             raise MemoryError(f"a table of {tokens} tokens needs more memory than there can be")

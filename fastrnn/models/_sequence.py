@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastrnn import _core
 from fastrnn._arrays import (
     MAX_SIZE,
     ArrayLike,
@@ -19,7 +20,6 @@ from fastrnn._arrays import (
     as_int64,
     as_probability,
     as_size,
-    check_indices,
 )
 from fastrnn._errors import ArgumentError, shown
 from fastrnn.losses import LossResult
@@ -81,7 +81,7 @@ class SequenceModel(Model):
         return None if self.embedding is None else self.embedding.num
 
     def _checked(self, inputs: ArrayLike) -> Any:
-        """Tokens (T, N) or (T,) in the vocabulary, or features (T, N, I) or (T, I)."""
+        """Tokens (T, N) or (T,), or features (T, N, I) or (T, I)."""
         name = self._inputs
         if self.embedding is None:
             array: Any = as_float32(inputs, name)
@@ -89,8 +89,7 @@ class SequenceModel(Model):
             if array.ndim not in (2, 3) or array.shape[-1] != self.rnn.input_size:
                 raise ValueError(f"{name} has shape {array.shape}, expected {wanted}")
         else:
-            array = as_int64(inputs, name)
-            check_indices(array, self.embedding.num, name)
+            array = as_int64(inputs, name)  # whoever takes them first looks at their range
             if array.ndim not in (1, 2):
                 raise ValueError(f"{name} has {array.ndim} dimensions, expected (T, N) or (T,)")
         if len(array) == 0:
@@ -99,8 +98,9 @@ class SequenceModel(Model):
 
     def _run(self, inputs: Any, state: ArrayLike | None, lengths: ArrayLike | None) -> Any:
         """y and the last state of checked inputs."""
-        x = inputs if self.embedding is None else np.take(self.embedding.weight, inputs, axis=0)
-        return self.rnn(x, state, lengths=lengths)
+        if self.embedding is not None:
+            inputs = _core.take_rows(self.embedding.weight, inputs, self._inputs)
+        return self.rnn(inputs, state, lengths=lengths)
 
     def _run_vjp(
         self, inputs: Any, state: ArrayLike | None, lengths: ArrayLike | None
@@ -141,7 +141,7 @@ class SequenceModel(Model):
         self, inputs: IntArray, state: ArrayLike | None, lengths: ArrayLike | None
     ) -> tuple[Any, Callable[..., tuple[Any, Any]]]:
         assert self.embedding is not None
-        tokens = Tokens(self.embedding.weight, self.embedding.grads["weight"])
+        tokens = Tokens(self.embedding.weight, self.embedding.grads["weight"], self._inputs)
         rnn: Recurrent = self.rnn
         return rnn._record(inputs, state, lengths, bool(self.flow), tokens)
 
@@ -149,7 +149,7 @@ class SequenceModel(Model):
         generator = self.generator  # makes it the generator of all parts
         if self.embedding is None:
             return inputs, lambda dx: dx
-        x, to_table = self.embedding.vjp(inputs)
+        x, to_table = self.embedding._vjp(inputs, self._inputs)
         x, undropped = self._dropped(x, generator)
         return x, lambda dx: to_table(undropped(dx))
 

@@ -54,8 +54,12 @@ class Embedding(Module):
 
     def vjp(self, indices: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], None]]:
         """The vectors, and a pullback (*, dim) -> None that adds to the rows that were taken."""
-        positions = as_int64(indices, "indices").copy()  # what is added to is what was taken
-        y = _core.take_rows(self.parameters["weight"], positions, "indices")
+        return self._vjp(indices, "indices")
+
+    def _vjp(self, indices: ArrayLike, name: str) -> tuple[FloatArray, Callable[[ArrayLike], None]]:
+        """`vjp` of indices that errors call `name`."""
+        positions = as_int64(indices, name).copy()  # what is added to is what was taken
+        y = _core.take_rows(self.parameters["weight"], positions, name)
 
         def pullback(dy: ArrayLike) -> None:
             dy = as_float32(dy, "dy")

@@ -328,7 +328,9 @@ class Recurrent(RecurrentModule):
         every step: the same y, and gradients that are first added up per token.
         """
         weights = self._current_backward_weights()
-        table = None if tokens is None else _core.Table(weights.stack, tokens.embedding)
+        table = (
+            None if tokens is None else _core.Table(weights.stack, tokens.embedding, tokens.name)
+        )
         batch = weights.stack.batch(
             self, "state", x, state, None, lengths, self.batch_first, self._first_state, table
         )

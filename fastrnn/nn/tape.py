@@ -22,6 +22,7 @@ class Tokens(NamedTuple):
 
     embedding: FloatArray
     gradient: FloatArray
+    name: str  # of the tokens in errors
 
 
 class Recording:
@@ -76,7 +77,7 @@ class Recording:
             with adding_to(flat_grad, below.gradient if below else None):
                 dy = self.tapes.pop().backward(
                     gradients, dy, flat_grad, None if observed is None else observed[k],
-                    *(below or ()),
+                    *(below[:2] if below else ()),
                 )  # fmt: skip
             if k and dy is not None:
                 dy = _masked(dy, self.masks[k - 1], self.dropout)
