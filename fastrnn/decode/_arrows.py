@@ -50,16 +50,16 @@ class Arrows:
 
     @cached_property
     def counts(self) -> IntArray:
-        """(S,): how many arrows every state has."""
+        """Numbers of arrows (S,) of the states."""
         return np.diff(self.offsets)
 
     @cached_property
     def sources(self) -> IntArray:
-        """(E,): the state of every arrow."""
+        """States (E,) that the arrows start from."""
         return np.repeat(np.arange(len(self)), self.counts)
 
     def where(self, kept: Mask) -> Arrows:
-        """Only the arrows that `kept` (E,) is true for."""
+        """The arrows that `kept` (E,) is true for."""
         offsets = np.concatenate(([0], np.cumsum(kept)))[self.offsets]
         return Arrows(offsets, self.symbols[kept], self.targets[kept])
 
@@ -70,7 +70,7 @@ class Arrows:
         return size, self.sources * size + self.symbols
 
     def targets_of(self, states: IntArray, symbols: IntArray) -> IntArray:
-        """(N,): where a symbol leads from a state, -1 for nowhere; symbols are small."""
+        """Targets (N,) of symbols from states, -1 for none; symbols are small."""
         size, keys = self._keys
         if not len(keys):
             return np.full(len(states), -1)

@@ -58,7 +58,7 @@ class Finished:
 
 
 class Taken(NamedTuple):
-    """What one step of all groups took, by row."""
+    """The tokens that one step of all groups took, by row."""
 
     tokens: list[int]
     parents: list[int]  # rows of the step before
@@ -163,7 +163,7 @@ class Group:
         del self.finished[self.kept :]
 
     def _is_done(self, best: float, length: int) -> bool:
-        """Whether no beam can do better than what is finished, as far as the mode looks."""
+        """True if no beam can do better than what is finished, as far as the mode looks."""
         if not self.has_found_enough:
             return False
         if self.early is True:

@@ -1,4 +1,4 @@
-"""Sets of characters as ranges of code points, and how many of them a pattern can tell apart."""
+"""Sets of characters as ranges of code points, and classes that a pattern can tell apart."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CLASSES: dict[str, Callable[[str], bool]] = {
 
 @cache
 def named(name: str) -> Charset | None:
-    """What \\d, \\s, \\w mean in Python, \\D, \\S, \\W all else; None for any other letter."""
+    """Characters of \\d, \\s, \\w as in Python, all others for capitals; None for other letters."""
     if name.lower() not in _CLASSES:
         return None
     if name.isupper():

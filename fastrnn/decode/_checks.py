@@ -89,6 +89,6 @@ def as_lists(values: Any, name: str, vocab_size: int) -> tuple[tuple[int, ...], 
 
 
 def _is_list(values: Any) -> bool:
-    """Whether there is something to go through: no text, no array without dimensions."""
+    """True for what can be gone through: no text, no array without dimensions."""
     is_text = isinstance(values, (str, bytes, bytearray))
     return isinstance(values, Iterable) and not is_text and getattr(values, "ndim", 1) > 0

@@ -22,7 +22,7 @@ class Compiled:
 
     automaton: Automaton
     arrows: Arrows  # with end tokens where a sequence may end, which lead to ENDED
-    needed: IntArray  # (E,): how many tokens are needed behind an arrow
+    needed: IntArray  # (E,): number of tokens needed behind an arrow
     least: IntArray  # (S,): behind the best arrow of a state; FAR: none may follow
     final_tokens: int  # most tokens of a state after which a sequence may be over
 
@@ -32,15 +32,15 @@ class Compiled:
         return ENDED if following < 0 else following
 
     def accepts(self, state: int) -> bool:
-        """Whether a sequence may end in this state."""
+        """True if a sequence may end in this state."""
         return state in self.automaton.accepting
 
     def is_over(self, state: int, remaining: int) -> bool:
-        """Whether nothing may follow when `remaining` more tokens fit."""
+        """True if nothing may follow when `remaining` more tokens fit."""
         return state == ENDED or remaining <= self.least[state]
 
     def is_last(self, state: int) -> bool:
-        """Whether nothing may follow however much fits."""
+        """True if nothing may follow however much fits."""
         return bool(self.least[state] == FAR)
 
 
@@ -94,7 +94,7 @@ def _with_ends(automaton: Automaton, eos: tuple[int, ...]) -> Arrows:
 
 
 class Lengths:
-    """Which states may be entered, so that a text has at least and at most so many tokens.
+    """States that may be entered, so that a text has at least and at most so many tokens.
 
     The most is a matter of distances alone (`Compiled.needed`). The least is one of layers: layer n
     holds the states from which, n tokens written, a text of some length between both can be
@@ -123,7 +123,7 @@ class Lengths:
                 )
 
     def allows(self, state: int, length: int) -> bool:
-        """Whether a text of `length` tokens so far, less than the least, may be in this state."""
+        """True if a text of `length` tokens so far, less than the least, may be in this state."""
         return bool(self._layer(length)[state])
 
     def forbidden(self, state: int, length: int) -> IntArray:

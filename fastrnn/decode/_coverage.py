@@ -12,7 +12,7 @@ from fastrnn.decode._stepper import Stepper
 
 
 class Coverage:
-    """How much attention every row has given to every position of its source, all steps together.
+    """The attention that every row has given to every position of its source, summed over steps.
 
     The penalty of a row is coverage_penalty * sum over s of log(min(a_s, 1)), a_s being the
     attention that position s got; positions that got none at all are padding.

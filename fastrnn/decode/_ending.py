@@ -1,4 +1,4 @@
-"""When a sequence is over, and why."""
+"""Stopping criteria: the end of a sequence, and its reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastrnn.decode._options import Options
 
 
 class Sequence(Protocol):
-    """What is asked of a sequence whose last token has just been added."""
+    """A sequence whose last token has just been added, as stopping criteria see it."""
 
     @property
     def token(self) -> int: ...
@@ -22,11 +22,11 @@ class Sequence(Protocol):
     def state(self) -> int: ...
 
     def tokens(self, start: int = 0, /) -> list[int]:
-        """Its new tokens from position `start` on."""
+        """New tokens from position `start` on."""
 
 
 class Ending:
-    """The rules of one call."""
+    """The stopping criteria of one call."""
 
     def __init__(self, o: Options, grammar: Compiled | None) -> None:
         self.most, self.least = o.max_new_tokens, o.min_new_tokens
@@ -39,13 +39,13 @@ class Ending:
 
     @property
     def final_tokens(self) -> int:
-        """The most tokens after any one sequence that can end it before the limit."""
+        """The largest number of tokens after any one sequence that can end it before the limit."""
         return len(self.eos | self.stops.keys()) + (
             self.grammar.final_tokens if self.grammar else 0
         )
 
     def marks(self, vocab_size: int) -> npt.NDArray[np.uint8]:
-        """(V,): whether a token may end a text; without a grammar no other can."""
+        """Marks (V,) of the tokens that may end a text; without a grammar no other can."""
         marks = np.zeros(vocab_size, np.uint8)
         marks[list(self.eos | self.stops.keys())] = 1
         return marks
@@ -55,10 +55,10 @@ class Ending:
         return self.grammar.follow(state, token) if self.grammar is not None else state
 
     def reason(self, sequence: Sequence) -> str | None:
-        """Why the sequence is over; None: it is not.
+        """The reason for which the sequence is over; None: it is not.
 
-        With a grammar, only in a state that it accepts: elsewhere its end tokens and the last
-        token that fits are forbidden, and a stop sequence does not count.
+        With a grammar it ends only in a state that accepts: elsewhere end tokens and the last token
+        that fits are forbidden, and a stop sequence does not count.
         """
         if sequence.token in self.eos:
             return "eos"

@@ -1,4 +1,4 @@
-"""What decoding returns, and how long and short results are compared."""
+"""Results of decoding, and the penalty by which long and short ones are compared."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _check_beams(o: Options, vocab_size: int) -> None:
 
 
 def kept_of(o: Options) -> int:
-    """How many finished sequences a group of beams collects."""
+    """The number of finished sequences that a group of beams collects."""
     return max(1, int(o.num_beams // o.num_beam_groups * o.patience + 0.5))
 
 

@@ -26,7 +26,7 @@ Part = tuple[int, int]  # entry and exit
 
 
 class Budget:
-    """How much a pattern may cost before it is refused."""
+    """The budget of a pattern, beyond which it is refused."""
 
     def __init__(self) -> None:
         self._left = MAX_WORK
@@ -180,7 +180,7 @@ class Parser:
         return entry, end
 
     def _counts(self) -> tuple[int, int | None] | None:
-        """How often what stands before is repeated: None if nothing says so."""
+        """The repetition of what stands before, (least, most), or None if nothing says so."""
         sign = self._peek()
         if sign in _SIGNS:
             self.at += 1

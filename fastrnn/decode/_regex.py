@@ -65,7 +65,7 @@ def _deterministic(
 
 
 def _closure(nfa: Nfa, states: set[int] | frozenset[int], budget: Budget) -> frozenset[int]:
-    """What is reached without a character: of that, states with an edge or without jumps."""
+    """States reached without a character: those of them with an edge or without jumps."""
     reached, pending = set(states), list(states)
     while pending:
         targets = nfa.jumps[pending.pop()]

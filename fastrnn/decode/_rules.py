@@ -1,4 +1,4 @@
-"""The rules of one call, applied to its rows of logits: processors and the constraint."""
+"""Logits processors and the constraint of one call, applied to its rows of logits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Entry = tuple[int, list[int], list[int], int]  # row, prompt, new tokens, state 
 
 
 class Rules:
-    """What may follow a sequence, and when it is over (`ending`)."""
+    """Logits processors, the constraint and the stopping criteria (`ending`) of one call."""
 
     def __init__(self, o: Options, vocab_size: int) -> None:
-        self._steps = processors(o)
+        self._processors = processors(o)
         self._compiled, self._lengths = None, None
         if o.constraint is not None:
             self._compiled = compiled(o.constraint, o.eos_token_id)
@@ -32,10 +32,10 @@ class Rules:
         self._grammar: _core.Grammar | None = None
         self.ending = Ending(o, self._compiled)
         self.start = o.constraint.start if o.constraint is not None else 0
-        self.change_logits = bool(self._steps or self._compiled)
+        self.change_logits = bool(self._processors or self._compiled)
 
     def bind(self, logits: FloatArray) -> None:
-        """From now on change these logits (N, V)."""
+        """Take the logits (N, V) that are changed from now on."""
         self._logits = logits
         self._states, self._remaining = np.zeros((2, len(logits)), np.int64)
         if self._compiled is not None:
@@ -48,8 +48,8 @@ class Rules:
         """Changes the logits of these entries, all of them among the first `rows` rows."""
         self._states[:rows] = -1
         for row, prompt, tokens, state in entries:
-            for step in self._steps:
-                step(self._logits[row], prompt, tokens)
+            for process in self._processors:
+                process(self._logits[row], prompt, tokens)
             if self._lengths is not None and len(tokens) < self.ending.least:
                 self._logits[row, self._lengths.forbidden(state, len(tokens))] = -np.inf
             self._states[row], self._remaining[row] = state, self.ending.most - 1 - len(tokens)

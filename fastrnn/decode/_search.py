@@ -204,7 +204,7 @@ class Search:
         return feed
 
     def _prefix(self, given: int) -> list[int]:
-        """What all beams and all finished sequences of the first prompt begin with."""
+        """The tokens that all beams and finished sequences of the first prompt begin with."""
         prompt = self.prompts[0]
         beams = [beam for group in prompt.groups for beam in group.beams]
         ends = [finished.beam for group in prompt.groups for finished in group.finished]

@@ -64,7 +64,7 @@ def _entries(vocabulary: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _checked(text: Any) -> bool:
-    """Whether the text of a token has anything in it."""
+    """True if the text of a token has anything in it."""
     if not isinstance(text, (str, bytes)):
         kind = with_article(type(text).__name__)
         raise TypeError(f"vocabulary holds {kind}, expected texts")

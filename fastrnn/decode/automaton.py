@@ -13,7 +13,7 @@ from fastrnn._arrays import IntArray, as_int, as_int64, with_article
 from fastrnn.decode._arrows import Arrows, PrefixTree
 from fastrnn.decode._texts import Texts, as_bytes, over_tokens
 
-FAR = (1 << 63) - 1  # how far a state without a way to an accepting one is from it
+FAR = (1 << 63) - 1  # distance of a state without a way to an accepting one
 _DERIVED = ("_symbols", "kept")  # attributes that a copy makes anew from the others
 
 
@@ -26,7 +26,7 @@ class Automaton:
     """
 
     arrows: Arrows  # none of them to a state without a way to an accepting one
-    needed: IntArray  # (S,): how many tokens every state is away from an accepting one
+    needed: IntArray  # (S,): number of tokens from every state to an accepting one
     accepting: frozenset[int]
     start: int
     kept: tuple[tuple[int, ...], Any] | None = None  # end tokens, and what they make of this
@@ -65,7 +65,7 @@ class Automaton:
         return int(self.arrows.targets[at]) if at < high and self._symbols[at] == token else -1
 
     def accepts(self, tokens: Iterable[int]) -> bool:
-        """Whether this whole sequence is one of those the automaton describes."""
+        """True if this whole sequence is one of those the automaton describes."""
         state = self.start
         for token in tokens:
             state = self.follow(state, int(token))
@@ -141,7 +141,7 @@ def _checked(arrows: Mapping[int, int], size: int) -> dict[int, int]:
 
 
 def _distances(arrows: Arrows, accepting: frozenset[int]) -> IntArray:
-    """How many tokens every state is away from an accepting one, FAR if there is no way."""
+    """The number of tokens from every state to an accepting one, FAR if there is no way."""
     backwards = backward_steps(arrows)
     before, starts = backwards.targets.tolist(), backwards.offsets.tolist()
     distances = [FAR] * len(arrows)

@@ -10,7 +10,7 @@ extern "C" {
 
 /* ---- sampling ---------------------------------------------------------------------------- */
 
-/* How one token is drawn from a row of logits x (V), the first of equal ones coming before the
+/* The draw of one token from a row of logits x (V), the first of equal ones coming before the
  * others wherever an order is needed. In turn:
  *     temperature  w = exp((x - max x) / temperature); 0: the first largest x; infinity: w = 1
  *                  where x > -inf

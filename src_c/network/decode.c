@@ -42,7 +42,7 @@ size_t fr_draw_size(int64_t classes, int32_t threads) {
            (size_t)(threads < FR_MAX_THREADS ? threads : FR_MAX_THREADS);
 }
 
-/* Whether token a comes before token b: the larger key, then the lower id. */
+/* 1 if token a comes before token b: the larger key, then the lower id. */
 static int comes_before(const float *key, int32_t a, int32_t b) {
     return key[a] > key[b] || (key[a] == key[b] && a < b);
 }
@@ -59,14 +59,14 @@ static void sink(const float *key, int32_t *heap, int64_t n, int64_t at) {
 
 enum { BINS = 256, BINS_PER_UNIT = 8 };
 
-/* What tokens are ordered by, and what is a unit of a logarithm: a bin of keys is an eighth of it
- * wide. */
+/* Keys that tokens are ordered by, and the unit of their logarithm: a bin of keys is an eighth of
+ * it wide. */
 struct order {
     const float *key;
     float max, unit;
 };
 
-/* bins[i]: where token i is in the order, roughly; BINS if it has no weight. Bins are indices, so
+/* bins[i]: rough place of token i in the order; BINS if it has no weight. Bins are indices, so
  * that no key may lead out of them: neither a NaN (0 * infinity, where the unit is next to 0 or
  * infinite) nor one above max, which another thread has written. */
 static void find_bins(const struct order *o, const float *weights, int64_t V, int32_t *bins) {
@@ -88,7 +88,7 @@ static int64_t take_bin(int32_t *bins, int64_t V, int32_t bin) {
     return n;
 }
 
-/* Not even a share of 0 is reached without a token. */
+/* A share, even one of 0, is not reached without a token. */
 static int reaches(double kept, double wanted) { return kept > 0.0 && kept >= wanted; }
 
 /* Keeps the weights of the tokens that come first: `most` of them, or fewer that together reach
@@ -262,7 +262,7 @@ static int is_left_out(const struct branch *last, float value, int64_t token) {
     return value < last->value || (value == last->value && token > last->token);
 }
 
-/* Each round finds the next one; branches are few, as more than k of them leave nothing out. */
+/* Rounds find one after the other; branches are few, as more than k of them leave nothing out. */
 static struct branch last_branch(const struct fr_choice *c, const float *x) {
     const float all = -__builtin_inff();
     if (c->branches < 1 || c->branches >= c->k) return (struct branch){all, c->classes};

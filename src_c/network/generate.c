@@ -55,7 +55,7 @@ fr_sampler *fr_sampler_create(const fr_sampler_plan *plan, void *memory) {
 
 fr_sampled fr_sampler_arrays(fr_sampler *sampler) { return sampler->arrays; }
 
-/* Into row `at` of the record. */
+/* A token for each row, into row `at` of the record. */
 static void draw(fr_sampler *s, int64_t rows, int64_t at) {
     const struct fr_draw call = {
         .rows = rows,
@@ -71,7 +71,7 @@ static void draw(fr_sampler *s, int64_t rows, int64_t at) {
     fr_draw_rows(&call, s->workspace, s->plan.threads);
 }
 
-/* A row that was skipped has no token. */
+/* 1 if every row has a token that ends nothing; a row that was skipped has none. */
 static int goes_on(const fr_sampler *s, int64_t at, int64_t rows) {
     const int64_t *tokens = s->tokens + at * s->plan.capacity;
     for (int64_t n = 0; n < rows; n++) {
