@@ -69,6 +69,8 @@ cdef class Sampler:
 
         More than one step takes a stream of so many rows. Returns how many tokens every row has drawn.
         """
+        cdef const fr_network *network = NULL
+        cdef fr_slots *slots = NULL
         claim(&self.busy, "Sampler")
         try:
             if (self.sampler is NULL or not 0 <= rows <= self.capacity
@@ -76,18 +78,16 @@ cdef class Sampler:
                 raise ValueError(f"rows is {rows} and steps {steps}, expected up to {self.capacity} and {self.steps}")
             if steps > 1:
                 stream._enter_run(rows, self.classes)
-                try:
-                    with nogil:
-                        steps = fr_sampler_run(self.sampler, stream.core, stream.state, rows, steps)
-                finally:
-                    fr_leave(&stream.busy)
-            elif rows * self.classes < 1024:
-                fr_sampler_run(self.sampler, NULL, NULL, rows, 1)
+                network, slots = stream.core, stream.state
+            if network is NULL and rows * self.classes < 1024:
+                steps = fr_sampler_run(self.sampler, network, slots, rows, steps)
             else:
                 with nogil:
-                    fr_sampler_run(self.sampler, NULL, NULL, rows, 1)
+                    steps = fr_sampler_run(self.sampler, network, slots, rows, steps)
             return steps
         finally:
+            if network is not NULL:
+                fr_leave(&stream.busy)
             fr_leave(&self.busy)
 
 
@@ -152,7 +152,9 @@ cdef class Chooser:
         """
         cdef const int64_t *first
         cdef const int64_t *last
-        cdef int64_t taken = 0, nan_row = -1
+        cdef const fr_network *network = NULL
+        cdef fr_slots *slots = NULL
+        cdef int64_t taken, nan_row
         claim(&self.busy, "Chooser")
         try:
             if (self.search is NULL or not 0 <= groups <= self.capacity or not 1 <= steps <= self.steps
@@ -168,19 +170,17 @@ cdef class Chooser:
                 if stream.capacity < groups * self.beams:
                     raise ValueError(f"the stream has {stream.capacity} rows, {groups} groups take {groups * self.beams}")
                 stream._enter_run(ends[1].max(), self.classes)
-                try:
-                    with nogil:
-                        taken = fr_search_run(self.search, stream.core, stream.state, groups, first, last, steps, &nan_row)
-                    stream._take_rows()
-                finally:
-                    fr_leave(&stream.busy)
-            elif groups * self.classes < 1024:
-                fr_search_run(self.search, NULL, NULL, groups, first, last, 1, &nan_row)
+                network, slots = stream.core, stream.state
+            if network is NULL and groups * self.classes < 1024:
+                taken = fr_search_run(self.search, network, slots, groups, first, last, steps, &nan_row)
             else:
                 with nogil:
-                    fr_search_run(self.search, NULL, NULL, groups, first, last, 1, &nan_row)
+                    taken = fr_search_run(self.search, network, slots, groups, first, last, steps, &nan_row)
             return taken, nan_row
         finally:
+            if network is not NULL:
+                stream._take_rows()
+                fr_leave(&stream.busy)
             fr_leave(&self.busy)
 
 

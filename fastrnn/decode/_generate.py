@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastrnn._arrays import ArrayLike
@@ -104,22 +104,20 @@ def stream_generate(model: Decodable, prompt: ArrayLike, **options: Any) -> Iter
     Greedy and sampled tokens come at once, those of a beam search when all beams and all finished
     sequences share them. Takes one prompt and returns one sequence; arguments are checked at once.
     """
-    job = _job(model, prompt, options)
-    if job.options.num_return_sequences > 1:
-        raise ValueError("num_return_sequences must be 1 in stream_generate")
-    if len(as_prompts(prompt, check_model(model))) > 1:
-        raise ValueError("prompt holds several prompts, stream_generate expects one")
-    return _certain(job)
+    return _job(model, prompt, options, one=True).run(streams=True)
 
 
-def _certain(job: Sampling | Search) -> Generator[int, None, None]:
-    yield from job.run(streams=True)
-
-
-def _job(model: Decodable, prompt: ArrayLike, given: Mapping[str, Any]) -> Sampling | Search:
+def _job(
+    model: Decodable, prompt: ArrayLike, given: Mapping[str, Any], one: bool = False
+) -> Sampling | Search:
+    """The call, checked; `one`: of one prompt and one sequence."""
     vocab_size = check_model(model)
     options = Options.of(given, vocab_size)
+    if one and options.num_return_sequences > 1:
+        raise ValueError("num_return_sequences must be 1 in stream_generate")
     prompts = as_prompts(prompt, vocab_size)
+    if one and len(prompts) > 1:
+        raise ValueError("prompt holds several prompts, stream_generate expects one")
     sources = getattr(model, "num_sources", len(prompts))
     if len(prompts) != sources:
         raise ValueError(

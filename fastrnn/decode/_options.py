@@ -91,7 +91,10 @@ def _one_prompt(prompt: Any, name: str, vocab_size: int) -> list[int]:
         raise ValueError(f"{name} has shape {ids.shape}, expected one sequence of ids")
     if not ids.size:
         raise ValueError(f"{name} is empty, expected at least one token")
-    return list(as_ids(ids.tolist(), name, vocab_size))
+    for outside in ids[(ids < 0) | (ids >= vocab_size)].tolist():
+        as_id(outside, name, vocab_size)  # says which
+    tokens: list[int] = ids.tolist()
+    return tokens
 
 
 def _check_sizes(o: Options) -> None:

@@ -81,14 +81,16 @@ class Sampling:
     def run(self, streams: bool = False) -> Iterator[int]:
         """Decodes to the end; with `streams` yields every token as it is drawn."""
         ahead = 1 if streams or self.core is None else RUN_STEPS
-        feed = self._read()
+        most, feed = self.rules.ending.most, self._read()
         while feed:
             self.stepper.step(feed)
             self._expand()
             self._process()
-            steps = min(ahead, self.rules.ending.most - max(row.length for row in self.rows))
+            steps = 1 if ahead == 1 else min(ahead, most - max(row.length for row in self.rows))
             drawn = self.sampler.run(self.stepper.rows, self.core, steps)
-            feed = yield from self._advance(drawn)
+            if drawn > 1:
+                self._take(drawn - 1)
+            feed = yield from self._advance(drawn - 1)
 
     def _read(self) -> list[int]:
         """The prompts as far as the model reads them at once; returns what to feed next."""
@@ -137,27 +139,30 @@ class Sampling:
             ]
             self.rules.apply(entries, count)
 
-    def _advance(self, drawn: int) -> Generator[int, None, list[int]]:
-        """Hands what a run drew to its rows; returns what to feed next.
+    def _take(self, count: int) -> None:
+        """Hands the first tokens of a run, which end nothing, to their rows."""
+        record = self.sampler.tokens, self.sampler.logprobs
+        tokens, logprobs = (part[:count, : len(self.rows)].T.tolist() for part in record)
+        for i, row in enumerate(self.rows):
+            row.written += tokens[i]
+            row.logprobs += logprobs[i]
 
-        Tokens before the last one end nothing.
-        """
+    def _advance(self, last: int) -> Generator[int, None, list[int]]:
+        """Hands the last tokens of a run to their rows; returns what to feed next."""
         count, ending = len(self.rows), self.rules.ending
         feed: list[int] = []
         kept: list[int] = []
-        tokens, logprobs = (
-            part[:drawn, :count].T.tolist() for part in (self.sampler.tokens, self.sampler.logprobs)
-        )
-        for i, row in enumerate(self.rows):
+        record = self.sampler.tokens, self.sampler.logprobs
+        drawn = zip(*(part[last, :count].tolist() for part in record), strict=True)
+        for i, (row, (token, logprob)) in enumerate(zip(self.rows, drawn, strict=True)):
             if row.reads_prompt:
                 token = row.prompt[row.read]
                 row.read += 1
             else:
-                token = tokens[i][-1]
                 if token < 0:
-                    refuse_row(token == -2, row.number, len(row.written) + drawn - 1)
-                row.written += tokens[i]
-                row.logprobs += logprobs[i]
+                    refuse_row(token == -2, row.number, len(row.written))
+                row.written.append(token)
+                row.logprobs.append(logprob)
                 row.state = ending.follow(row.state, token)
                 reason = ending.reason(row)
                 yield token

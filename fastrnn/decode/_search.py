@@ -114,16 +114,15 @@ class Search:
 
     def _choose(self, prompts: list[_Prompt], g: int, ahead: int) -> None:
         """The next beams of group g."""
-        groups = [prompt.groups[g] for prompt in prompts]
-        for i, (prompt, group) in enumerate(zip(prompts, groups, strict=True)):
+        for i, prompt in enumerate(prompts):
             self.chooser.first[i] = prompt.firsts[g]
-            self.chooser.last[i] = prompt.firsts[g] + len(group.beams)
+            self.chooser.last[i] = prompt.firsts[g] + len(prompt.groups[g].beams)
         self._process(prompts, g)
         steps = 1
-        if ahead > 1 and not any(group.has_found_enough for group in groups):
-            longest = max(group.beams[0].length for group in groups)
+        if ahead > 1 and not any(prompt.groups[g].has_found_enough for prompt in prompts):
+            longest = max(prompt.groups[g].beams[0].length for prompt in prompts)
             steps = min(ahead, self.rules.ending.most - longest)
-        taken, nan = self.chooser.run(len(groups), self.core, steps)
+        taken, nan = self.chooser.run(len(prompts), self.core, steps)
         if taken:
             self._grow(prompts, taken)
         if nan >= 0:

@@ -150,11 +150,6 @@ int64_t fr_search_normalize(fr_search *s, int64_t rows) {
     return fr_normalize(rows, s->plan.classes, s->arrays.logits, s->plan.threads);
 }
 
-static void choose(fr_search *s, int64_t groups, const double *scores) {
-    s->choice.groups = groups, s->choice.scores = scores;
-    fr_choose(&s->choice, s->plan.threads);
-}
-
 /* The next rows are the first `beams` candidates of every group, if no choice is left to make: all
  * of them are there, and none may end its text. Into record row `at`. */
 static int take_candidates(fr_search *s, int64_t at) {
@@ -171,26 +166,19 @@ static int take_candidates(fr_search *s, int64_t at) {
     return 1;
 }
 
-static int is_same_order(const int64_t *indices, int64_t count, int64_t rows) {
-    int64_t n = 0;
-    while (n < count && indices[n] == n) n++;
-    return n == count && count == rows;
-}
-
 int64_t fr_search_run(fr_search *s, const fr_network *network, fr_slots *slots, int64_t groups,
                       const int64_t *first, const int64_t *last, int64_t steps, int64_t *nan_row) {
     const int64_t N = s->plan.capacity, beams = s->plan.beams, taken = groups * beams;
     float *const outputs[] = {s->arrays.logits};
-    *nan_row = -1;
+    *nan_row = -1, s->choice.groups = groups;
     memcpy(s->first, first, (size_t)groups * sizeof *first);
     memcpy(s->last, last, (size_t)groups * sizeof *last);
     for (int64_t t = 0;; t++) {
-        choose(s, groups, s->arrays.scores + t * N);
+        s->choice.scores = s->arrays.scores + t * N;
+        fr_choose(&s->choice, s->plan.threads);
         if (t + 1 == steps || !take_candidates(s, t + 1)) return t;
-        const int64_t *parents = s->parents + (t + 1) * N;
         const void *const inputs[] = {s->tokens + (t + 1) * N};
-        if (!is_same_order(parents, taken, fr_slots_rows(slots)))
-            fr_slots_reorder(slots, parents, taken);
+        fr_slots_reorder(slots, s->parents + (t + 1) * N, taken);
         fr_network_step(network, slots, taken, NULL, inputs, outputs);
         const int64_t nan = fr_search_normalize(s, taken);
         if (nan < taken) {
