@@ -36,7 +36,7 @@ class Coverage:
         self.sums = self.sums + weights.astype(np.float64)
 
     def reorder(self, rows: list[int]) -> None:
-        """Follow the stream."""
+        """Rows in the stream's new order."""
         self.sums = self.sums[rows]
 
     def missed(self, row: int) -> float:

@@ -1,7 +1,8 @@
 """Greedy search and sampling: one token per row and step.
 
-All rows go through one stream, each at its own place: while one still reads its prompt, another
-writes already, and none ever sees padding. A row that is finished leaves the stream.
+All rows go through one stream, each at its own place, and none ever sees padding. A network has
+read all prompts before the first draw; with a model in Python one row writes already while another
+still reads. A row that is finished leaves the stream.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from fastrnn.decode._stepper import RUN_STEPS, Decodable, Stepper, check_model
 
 @dataclass(slots=True)
 class _Prompt:
-    """One prompt and its groups; every group has a row from the start."""
+    """One prompt and its groups; every group has rows of its own."""
 
     number: int
     tokens: list[int]
