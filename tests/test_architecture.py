@@ -24,7 +24,7 @@ LONGEST = 450  # lines of a file
 # From the top down: a line names only parts below it.
 IMPORTS = {
     "__main__": "cli",
-    "cli": "__init__ _arrays _atomic _core _errors _json data decode formats models optim"
+    "cli": "__init__ _arrays _atomic _core _errors _json data decode formats losses models optim"
     " plot train",
     "__init__": "_core _renamed _version config data decode formats io losses models nn optim"
     " plot train",

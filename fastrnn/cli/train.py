@@ -225,15 +225,17 @@ def _finish(job: Job, task: Task, result: FitResult, options: argparse.Namespace
 
 
 def _flows(model: Any, job: Job) -> dict[str, Any]:
-    """How the gradient of a validation batch went back, on the screen, for each recurrent part."""
-    model.flow = True
-    model.seed(0)
+    """Gradient flow of a validation batch through each recurrent part, which is printed as well."""
     place = job.validation.state_dict()
     batch = next(iter(job.validation.batches()))
     job.validation.load_state_dict(place)
-    _, backward = model.loss_vjp(batch.inputs, batch.targets, None, batch.lengths)
-    backward()
-    model.flow = False
+    model.seed(0)
+    model.flow = True
+    try:
+        _, backward = model.loss_vjp(batch.inputs, batch.targets, None, batch.lengths)
+        backward()
+    finally:
+        model.flow = False
     flows = {name.removesuffix(".rnn"): rnn.last_flow for name, rnn in model.recurrent.items()}
     for name, flow in flows.items():
         part = f" through the {name}" if len(flows) > 1 else ""

@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn._arrays import FloatArray
 from fastrnn.cli import _options
 from fastrnn.cli._input import lines_of_input
 from fastrnn.cli._parser import Add, Parser
 from fastrnn.data import Sequences, Vocabulary, read_text
+from fastrnn.losses import LossResult, classify
 from fastrnn.models import LanguageModel, Model, SequenceClassifier, SequenceTagger
 
 Figures = dict[str, Any]
@@ -144,6 +146,21 @@ def vocabulary_of(model: Model) -> Vocabulary:
             f"not belong together"
         )
     return vocabulary
+
+
+def plain_loss(model: Any, logits: FloatArray, targets: Ints, lengths: Any = None) -> LossResult:
+    """Mean cross-entropy of targets (T, N) without the label smoothing that the model trains with.
+
+    logits (T, N, V); steps from a row's end, lengths (N,), and ignored targets do not count.
+    """
+    steps = np.arange(len(targets))[:, None]
+    return classify(
+        logits,
+        targets,
+        ignore_index=model.ignore_index,
+        mask=None if lengths is None else steps < lengths,
+        gradient=False,
+    )[0]
 
 
 def build_vocabulary(

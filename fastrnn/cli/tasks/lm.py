@@ -13,7 +13,15 @@ from fastrnn._errors import counted
 from fastrnn.cli import _options
 from fastrnn.cli._parser import Add
 from fastrnn.cli._values import number, whole
-from fastrnn.cli.tasks.base import Figures, Job, Task, build_vocabulary, sample, vocabulary_of
+from fastrnn.cli.tasks.base import (
+    Figures,
+    Job,
+    Task,
+    build_vocabulary,
+    plain_loss,
+    sample,
+    vocabulary_of,
+)
 from fastrnn.data import TextStream, Vocabulary, read_text, standard_library_text
 from fastrnn.models import LanguageModel
 
@@ -114,13 +122,12 @@ class LanguageModelling(Task):
 
     def measure(self, model: LanguageModel, source: Any) -> Figures:
         """The figures of one epoch of a source."""
-        smoothing, model.label_smoothing = model.label_smoothing, 0.0
         loss, count, correct, state = 0.0, 0, 0, None
         for batch in source.batches():
-            found = model.loss(batch.inputs, batch.targets, None if batch.fresh else state)
+            logits, state = model(batch.inputs, None if batch.fresh else state)
+            found = plain_loss(model, logits, batch.targets)
             loss, count = loss + found.loss * found.count, count + found.count
-            correct, state = correct + (found.correct or 0), found.state
-        model.label_smoothing = smoothing
+            correct += found.correct or 0
         mean = loss / count
         return {
             "loss": mean,

@@ -13,7 +13,16 @@ from fastrnn._errors import counted, shown
 from fastrnn.cli import _options
 from fastrnn.cli._parser import Add
 from fastrnn.cli._values import number
-from fastrnn.cli.tasks.base import Figures, Job, Task, as_rows, build_vocabulary, encode, sample
+from fastrnn.cli.tasks.base import (
+    Figures,
+    Job,
+    Task,
+    as_rows,
+    build_vocabulary,
+    encode,
+    plain_loss,
+    sample,
+)
 from fastrnn.cli.tasks.lm import check_tied
 from fastrnn.data import IGNORE_INDEX, Buckets, Pairs, Vocabulary, hold_out, read_text
 from fastrnn.models import Seq2Seq
@@ -96,15 +105,15 @@ class Translation(Task):
     def measure(self, model: Seq2Seq, source: Any) -> Figures:
         """The figures of one epoch of a source."""
         bos, eos = marks(vocabularies_of(model)[1])
-        smoothing, model.label_smoothing = model.label_smoothing, 0.0
         loss, count, correct, exact, rows = 0.0, 0, 0, 0, 0
         for batch in source.batches():
-            found = model.loss(batch.inputs, batch.targets, None, batch.lengths)
+            source_ids, shifted = batch.inputs
+            logits = model(source_ids, shifted, batch.lengths)
+            found = plain_loss(model, logits, batch.targets, batch.lengths[1])
             loss, count = loss + found.loss * found.count, count + found.count
             correct += found.correct or 0
             exact += _exact(model, batch, bos, eos)
             rows += batch.targets.shape[1]
-        model.label_smoothing = smoothing
         mean = loss / count
         return {
             "loss": mean,
