@@ -35,17 +35,16 @@ def save_training(
 ) -> None:
     """Write the checkpoint; the file at `path` is the old one or the new one at any moment."""
     arrays = parameters_of(stepper.model)
-    states = {name: part.state_dict() for name, part in _stateful(stepper, source).items()}
     about = {
         "version": _VERSION,
         "belongs": belongings(stepper, source, validation),
-        "states": split(states, "training", arrays),
+        "states": split(_states(stepper, source), "training", arrays),
         "schedule": _described(stepper.schedule),
         "run": split(_plain(run), "training/run", arrays),
         "generator": split(_generator_state(stepper.model), "training/generator", arrays),
         "steps": stepper.steps,
         "first_loss": stepper.first_loss,
-        "lr": float(stepper.optimizer.lr),
+        "lr": stepper.next_lr(),
     }
     _write(path, arrays, about)
 
@@ -96,6 +95,7 @@ def load_training(
     stepper.model.repack()
     _restore_generator(stepper.model, saved.generator)
     stepper.steps, stepper.first_loss = saved.steps, saved.first_loss
+    stepper.optimizer.lr = stepper.next_lr()
     return saved.run
 
 
@@ -186,6 +186,18 @@ def _stateful(stepper: Stepper, source: Source) -> dict[str, Any]:
     if hasattr(stepper.schedule, "state_dict"):
         parts["schedule"] = stepper.schedule
     return {name: part for name, part in parts.items() if part is not None}
+
+
+def _states(stepper: Stepper, source: Source) -> dict[str, Any]:
+    """States of all parts, in which the optimiser's learning rate is that of the next step.
+
+    So is the rate that PyTorch's optimisers hold after `scheduler.step()`. It follows from the
+    schedule and the number of steps alone, so that a run that had ended saves the same again.
+    """
+    states = {name: part.state_dict() for name, part in _stateful(stepper, source).items()}
+    if "lr" in states["optimizer"]:
+        states["optimizer"] = {**states["optimizer"], "lr": stepper.next_lr()}
+    return states
 
 
 def _described(schedule: Any) -> Any:
