@@ -9,10 +9,11 @@ from __future__ import annotations
 import struct
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from fastrnn._arrays import AnyArray, ArrayLike, as_array
 from fastrnn._atomic import FilePath, replacing
@@ -32,42 +33,137 @@ _STORAGES = {
 
 
 class Storage(NamedTuple):
-    """An array on its way to the file, under the key it has there."""
+    """Numbers of one type on their way to the file, under the key that they have there."""
 
     key: str
-    array: AnyArray
+    numbers: AnyArray  # (size,)
+
+
+class Tensor(NamedTuple):
+    """A view of a storage; offset and strides count elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
 def write_pytorch(tensors: Mapping[str, ArrayLike], path: FilePath) -> None:
-    """Write a state dict; names that share one array share one storage in the file too."""
-    storages = _storages(tensors)
-    pickle = _pickle(storages)
-    unique = {storage.key: storage.array for storage in storages.values()}
+    """Write a state dict; names whose arrays share memory share a storage in the file too.
+
+    `_regions` defines what is shared.
+    """
+    views = _views(tensors)
+    pickle = _pickle(views)
+    unique = {view.storage.key: view.storage.numbers for view in views.values()}
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, file, "data.pkl", pickle)
         _add(archive, file, ".format_version", b"1")
         _add(archive, file, ".storage_alignment", str(ALIGNMENT).encode())
         _add(archive, file, "byteorder", sys.byteorder.encode())
-        for key, array in unique.items():
-            _add(archive, file, f"data/{key}", array.reshape(-1).view(np.uint8).data)
+        for key, numbers in unique.items():
+            _add(archive, file, f"data/{key}", numbers.view(np.uint8).data)
         _add(archive, file, "version", b"3\n")
 
 
-def _storages(tensors: Mapping[str, ArrayLike]) -> dict[str, Storage]:
-    keys: dict[tuple[object, ...], Storage] = {}
-    storages: dict[str, Storage] = {}
-    for name, value in tensors.items():
+def _views(tensors: Mapping[str, ArrayLike]) -> dict[str, Tensor]:
+    """The view that each name becomes; storages are numbered in the order of the names."""
+    arrays = _arrays(tensors)
+    unique = list({id(array): array for array in arrays.values()}.values())
+    views: dict[int, Tensor] = {}
+    for key, region in enumerate(_regions(unique)):
+        found = _tensors(str(key), region)
+        views |= {id(array): view for array, view in zip(region, found, strict=True)}
+    return {name: views[id(array)] for name, array in arrays.items()}
+
+
+def _arrays(tensors: Mapping[str, ArrayLike]) -> dict[str, AnyArray]:
+    """Arrays in the byte order of this machine; one object under two names is one array."""
+    items = list(tensors.items())  # alive to the end, so that an id is that of one object
+    known: dict[int, AnyArray] = {}
+    for name, value in items:
         if not isinstance(name, str):
             raise TypeError(f"mapping has the key {safe(repr(name))}, expected names")
+        if id(value) in known:
+            continue
         array = as_array(value, name)
-        if array.dtype.newbyteorder("=").name not in _STORAGES:
+        native = array.dtype.newbyteorder("=")
+        if native.name not in _STORAGES:
             raise TypeError(f"{name} has dtype {array.dtype}, which PyTorch has no storage for")
-        place = (array.ctypes.data, array.dtype, array.shape, array.strides)
-        if place not in keys or array.size == 0:
-            native = array.astype(array.dtype.newbyteorder("="), copy=False)
-            keys[place] = Storage(str(len(keys)), np.asarray(native, order="C"))
-        storages[name] = keys[place]
-    return storages
+        known[id(value)] = array.astype(native, copy=False)
+    return {name: known[id(value)] for name, value in items}
+
+
+def _regions(arrays: Sequence[AnyArray]) -> list[list[AnyArray]]:
+    """Groups of arrays that become one storage, in the order of their first arrays.
+
+    Arrays of one dtype belong together where the bytes from the first to the last element of each
+    overlap. All arrays are alive, so bytes at one address are the same memory. Neighbours in one
+    buffer, as a model's parameters are, stay apart, as do arrays without elements, which have no
+    bytes. Where PyTorch has no view for an array (a negative stride, a stride that is no multiple
+    of the element), only equal views of the group stay together.
+    """
+    groups = [[i] for i, array in enumerate(arrays) if not array.size]
+    spans = sorted((a.dtype.name, *_span(a), i) for i, a in enumerate(arrays) if a.size)
+    last, end = "", 0
+    for kind, low, high, i in spans:
+        if kind != last or low >= end:
+            groups.append([])
+            last, end = kind, high
+        groups[-1].append(i)
+        end = max(end, high)
+    parts = [part for group in groups for part in _expressible([arrays[i] for i in group])]
+    order = {id(array): i for i, array in enumerate(arrays)}
+    for part in parts:
+        part.sort(key=lambda array: order[id(array)])
+    return sorted(parts, key=lambda part: order[id(part[0])])
+
+
+def _span(array: AnyArray) -> tuple[int, int]:
+    """Addresses of the first byte of an array with elements, and of the byte behind its last."""
+    reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    start = array.ctypes.data
+    end = start + sum(step for step in reach if step > 0) + array.itemsize
+    return start + sum(step for step in reach if step < 0), end
+
+
+def _place(array: AnyArray) -> tuple[object, ...]:
+    return array.ctypes.data, array.shape, array.strides
+
+
+def _expressible(group: list[AnyArray]) -> list[list[AnyArray]]:
+    """The group as it is, or apart by equal views where one storage could not hold all of them."""
+    size, start = group[0].itemsize, group[0].ctypes.data
+    distances = [n for a in group for n in (a.ctypes.data - start, *a.strides)]
+    strides = [stride for array in group for stride in array.strides]
+    if min(strides, default=0) >= 0 and all(n % size == 0 for n in distances):
+        return [group]
+    parts: dict[tuple[object, ...], list[AnyArray]] = {}
+    for array in group:
+        parts.setdefault(_place(array), []).append(array)
+    return list(parts.values())
+
+
+def _tensors(key: str, region: list[AnyArray]) -> list[Tensor]:
+    """Views of one new storage that hold these arrays; without gaps if they are equal views."""
+    first = region[0]
+    if len({_place(array) for array in region}) == 1:
+        compact = np.asarray(first, order="C")
+        return [Tensor(Storage(key, compact.reshape(-1)), 0, *_layout(compact))] * len(region)
+    spans = [_span(array) for array in region]
+    low, high = min(start for start, _ in spans), max(end for _, end in spans)
+    # Zeros between the views: what else lies in the buffer of the caller does not go to the file.
+    storage = Storage(key, np.zeros((high - low) // first.itemsize, first.dtype))
+    views = []
+    for array in region:
+        view = Tensor(storage, (array.ctypes.data - low) // array.itemsize, *_layout(array))
+        as_strided(storage.numbers[view.offset :], array.shape, array.strides)[...] = array
+        views.append(view)
+    return views
+
+
+def _layout(array: AnyArray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return array.shape, tuple(stride // array.itemsize for stride in array.strides)
 
 
 def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | memoryview) -> None:
@@ -82,26 +178,26 @@ def _add(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | memo
         entry.write(data)
 
 
-def _pickle(storages: Mapping[str, Storage]) -> bytes:
+def _pickle(views: Mapping[str, Tensor]) -> bytes:
     """Protocol 2, with the opcodes that PyTorch's restricted reader knows."""
-    items = b"".join(_text(name) + _tensor(storage) for name, storage in storages.items())
+    items = b"".join(_text(name) + _tensor(view) for name, view in views.items())
     return b"\x80\x02" + _EMPTY_ORDERED + b"(" + items + b"u."  # MARK, SETITEMS, STOP
 
 
 _EMPTY_ORDERED = b"ccollections\nOrderedDict\n)R"
 
 
-def _tensor(storage: Storage) -> bytes:
+def _tensor(view: Tensor) -> bytes:
     """_rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, backward hooks)."""
-    key, array = storage
-    kind = f"ctorch\n{_STORAGES[array.dtype.name]}\n".encode()
-    reference = _text("storage") + kind + _text(key) + _text("cpu") + _int(array.size)
-    strides = [stride // array.itemsize for stride in array.strides]
-    arguments = b"(" + reference + b"tQ" + _int(0) + _ints(array.shape) + _ints(strides) + b"\x89"
+    key, numbers = view.storage
+    kind = f"ctorch\n{_STORAGES[numbers.dtype.name]}\n".encode()
+    reference = _text("storage") + kind + _text(key) + _text("cpu") + _int(numbers.size)
+    place = _int(view.offset) + _ints(view.shape) + _ints(view.strides)
+    arguments = b"(" + reference + b"tQ" + place + b"\x89"
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + _EMPTY_ORDERED + b"tR"
 
 
-def _ints(values: tuple[int, ...] | list[int]) -> bytes:
+def _ints(values: tuple[int, ...]) -> bytes:
     return b"(" + b"".join(map(_int, values)) + b"t"
 
 
