@@ -10,17 +10,11 @@ from fastrnn._arrays import ArrayLike
 from fastrnn._atomic import FilePath
 from fastrnn._errors import safe, with_article
 from fastrnn.formats import CheckpointError, open_checkpoint
-from fastrnn.formats.own import read_module, save
+from fastrnn.formats.own import DAMAGE, read_module, save
 from fastrnn.formats.torch.writer import write_pytorch
 from fastrnn.nn.module import Module
 
 __all__ = ["load", "save", "save_pytorch"]
-
-# What a description may cause that a stranger wrote: arguments of any type and any value.
-_DAMAGE = (
-    TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError,
-    MemoryError, RecursionError,
-)  # fmt: skip
 
 
 def load(path: FilePath) -> Any:
@@ -32,7 +26,7 @@ def load(path: FilePath) -> Any:
     found = open_checkpoint(path)
     try:
         return read_module(found.metadata, found.tensors, found.format)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise CheckpointError(f"{safe(path, 500)}: {safe(error, 500)}") from error
 
 

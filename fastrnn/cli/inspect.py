@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from fastrnn import models as models  # so that files may name their classes
     from fastrnn.formats import format_inspection, inspect_checkpoint
 
     found = inspect_checkpoint(options.file)

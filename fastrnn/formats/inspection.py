@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Iterator, Mapping
+from itertools import starmap
 from typing import Any
 
-from fastrnn._arrays import is_real
-from fastrnn._errors import safe
+from fastrnn._arrays import as_int, is_real
+from fastrnn._errors import counted, safe
 from fastrnn._json import read_json
-from fastrnn.formats.checkpoint import FilePath, open_checkpoint
+from fastrnn.formats.checkpoint import Checkpoint, FilePath, open_checkpoint
 from fastrnn.formats.dtypes import Array
 from fastrnn.formats.language_model import find_model
-from fastrnn.formats.own import KEY
+from fastrnn.formats.own import DAMAGE, KEY, TRAINING_KEY, described_module
 from fastrnn.nn.architecture import Architecture, FoundLayer, find_layer
+from fastrnn.nn.composite import Composite
 from fastrnn.nn.layer_names import NameIndex, list_owner
-from fastrnn.nn.module import aliases
+from fastrnn.nn.module import Module, aliases
+from fastrnn.nn.registry import KINDS
 
 __all__ = ["format_inspection", "inspect_checkpoint"]
 
@@ -27,10 +31,13 @@ def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
     """What a checkpoint holds, as plain lists, strings and numbers that JSON can carry.
 
     Keys: `file`, `format`, `bytes` and `parameters` (of all tensors, tied ones once), `tensors`
-    (name, shape, dtype, bytes), `model` (of a model that fastrnn saved: its kind, architecture and
-    the line that loads it, else None), `recurrent` (per layer: prefix, the fields of Architecture,
+    (name, shape, dtype, bytes), `model` (of a model that fastrnn saved: its kind, architecture,
+    parts that the architecture does not name, and the line that loads it, or `error`; else None),
+    `training` (of a checkpoint of `Trainer.fit`: the model's kind and architecture, and the number
+    of steps; else None), `recurrent` (per layer: prefix, the fields of Architecture,
     `constructor`, `load`, `remark`, or `error`), `language_model` (the line that loads another
-    library's file as one, or ""), `remarks`, `skipped`, `notes`, `metadata`.
+    library's file as one, or ""), `remarks` (guesses at the parts of another library's model),
+    `skipped`, `notes`, `metadata`.
     Raises what `read_checkpoint` raises.
     """
     checkpoint = open_checkpoint(path)
@@ -39,7 +46,8 @@ def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
     once = [array for name, array in tensors.items() if name not in twins]
     file = os.fsdecode(path)
     index = NameIndex(tensors)
-    model = _own_model(checkpoint.metadata, file)
+    model, training = _own_model(checkpoint, file), _training(checkpoint.metadata)
+    is_known = training is not None or (model is not None and "error" not in model)
     layers = [_recurrent(tensors, index, prefix, file) for prefix in index.recurrent]
     return {
         "file": file,
@@ -48,9 +56,10 @@ def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
         "bytes": sum(array.nbytes for array in once),
         "tensors": [_describe(name, array) for name, array in tensors.items()],
         "model": model,
+        "training": training,
         "recurrent": layers + _stacks(tensors, index, file),
         "language_model": "" if model else _language_model(tensors, file),
-        "remarks": [r for name, array in tensors.items() if (r := _remark(name, array))],
+        "remarks": [] if is_known else list(filter(None, starmap(_remark, tensors.items()))),
         "skipped": checkpoint.skipped,
         "notes": list(checkpoint.notes),
         "metadata": checkpoint.metadata,
@@ -66,8 +75,9 @@ def _describe(name: str, array: Array) -> dict[str, Any]:
     }
 
 
-def _own_model(metadata: dict[str, str], file: str) -> dict[str, Any] | None:
-    """What the description that `fastrnn.save` wrote says; None without one."""
+def _own_model(checkpoint: Checkpoint, file: str) -> dict[str, Any] | None:
+    """The model that `fastrnn.save` described; None without a description."""
+    metadata = checkpoint.metadata
     if KEY not in metadata:
         return None
     try:
@@ -75,9 +85,47 @@ def _own_model(metadata: dict[str, str], file: str) -> dict[str, Any] | None:
         kind, config = described["kind"], dict(described["config"])
     except (ValueError, KeyError, TypeError) as error:
         return {"error": f"its description is damaged ({safe(error)})"}
-    parts = [_part(name, value) for name, value in config.items()]
     load = f'fastrnn.load("{_quoted(file)}")'
-    return {"kind": safe(kind), "architecture": parts, "load": load}
+    found = {"kind": safe(kind), "architecture": _architecture(config), "parts": [], "load": load}
+    if kind not in KINDS:  # fastrnn.models has not been imported, or a newer fastrnn wrote it
+        return found
+    try:
+        module, _ = described_module(metadata, checkpoint.tensors, checkpoint.format)
+    except DAMAGE as error:
+        return {"error": f"fastrnn.load cannot make it ({safe(error, 500)})"}
+    parts = {name: getattr(module, name) for name in module._modules if name in config}
+    plain = {n for n, p in parts.items() if isinstance(p, Module) and not isinstance(p, Composite)}
+    inside = set(module._modules) - plain  # made of modules, or made to the sizes that are said
+    leaves = [leaf for leaf in _leaves(module) if leaf[0].partition(".")[0] not in plain]
+    return {
+        **found,
+        "architecture": _architecture({k: v for k, v in config.items() if k not in inside}),
+        "parts": [safe(f"{name}: {part!r}", 500) for name, part in leaves],
+    }
+
+
+def _architecture(config: Mapping[str, Any]) -> list[str]:
+    return [_part(name, value) for name, value in config.items()]
+
+
+def _leaves(module: Module, name: str = "") -> Iterator[tuple[str, Module]]:
+    """Modules that are made of no others, by their whole names."""
+    if isinstance(module, Composite):
+        for key, part in module._parts.items():
+            yield from _leaves(part, f"{name}.{key}" if name else key)
+    elif name:
+        yield name, module
+
+
+def _training(metadata: dict[str, str]) -> dict[str, Any] | None:
+    """The training whose checkpoint the file is; None if it is none that can be read."""
+    try:
+        about = read_json(metadata[TRAINING_KEY])
+        belongs, steps = about["belongs"], as_int(about["steps"], "steps")
+        kind, config = belongs["model"], dict(belongs["architecture"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return {"kind": safe(kind), "architecture": _architecture(config), "steps": steps}
 
 
 def _part(name: str, value: Any) -> str:
@@ -184,12 +232,14 @@ def _remark(name: str, array: Array) -> str:
 
 def format_inspection(info: dict[str, Any]) -> str:
     """The result of `inspect_checkpoint` as lines of text."""
+    hidden = {KEY} if info["training"] is None else {KEY, TRAINING_KEY}
     lines = [
         f"{safe(info['file'], 500)}: {info['format']}, {len(info['tensors'])} tensors, "
         f"{info['parameters']} elements, {info['bytes']} bytes",
         "",
         *_table(info["tensors"]),
         *_model_lines(info["model"], info["parameters"]),
+        *_training_lines(info["training"]),
     ]
     for layer in () if _is_own(info) else info["recurrent"]:
         lines += ["", *_layer_lines(layer)]
@@ -201,7 +251,7 @@ def format_inspection(info: dict[str, Any]) -> str:
         ("Also", info["remarks"]),
         ("Skipped", [f"{name}: {why}" for name, why in info["skipped"].items()]),
         ("Notes", info["notes"]),
-        ("Metadata", [f"{k}: {value}" for k, value in info["metadata"].items() if k != KEY]),
+        ("Metadata", [f"{k}: {value}" for k, value in info["metadata"].items() if k not in hidden]),
     ):
         if entries:
             lines += ["", f"{title}:", *(f"  {safe(entry, 200)}" for entry in entries)]
@@ -219,7 +269,18 @@ def _model_lines(model: dict[str, Any] | None, parameters: int) -> list[str]:
     if "error" in model:
         return ["", f"A model of fastrnn, but {model['error']}"]
     title = f"A model of fastrnn: {model['kind']}, {parameters:,} parameters"
-    return ["", title, *(f"  {part}" for part in model["architecture"]), f"  {model['load']}"]
+    said = [*model["architecture"], *model["parts"], model["load"]]
+    return ["", title, *(f"  {line}" for line in said)]
+
+
+def _training_lines(training: dict[str, Any] | None) -> list[str]:
+    if training is None:
+        return []
+    title = (
+        f"A training of fastrnn: {training['kind']} after {counted(training['steps'], 'step')}; "
+        f"resume=True (fastrnn train --resume) goes on with it"
+    )
+    return ["", title, *(f"  {part}" for part in training["architecture"])]
 
 
 def _table(tensors: list[dict[str, Any]]) -> list[str]:

@@ -21,10 +21,17 @@ from fastrnn.nn.making import only_from, unfilled
 from fastrnn.nn.module import Module, aliases
 from fastrnn.nn.registry import KINDS, make, unlisted
 
-__all__ = ["KEY", "read_module", "save"]
+__all__ = ["DAMAGE", "KEY", "TRAINING_KEY", "described_module", "read_module", "save"]
 
 KEY = "fastrnn"  # of the description among the metadata
+TRAINING_KEY = "fastrnn_training"  # of a training's state, in checkpoints of `Trainer.fit`
 _FORMAT = 1
+
+# What a description may cause that a stranger wrote: arguments of any type and any value.
+DAMAGE = (
+    TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError,
+    MemoryError, RecursionError,
+)  # fmt: skip
 
 
 def save(module: Module, path: FilePath) -> None:
@@ -57,7 +64,21 @@ def save(module: Module, path: FilePath) -> None:
 def read_module(
     metadata: Mapping[str, str], tensors: Mapping[str, ArrayLike], file_format: str
 ) -> Module:
-    """The module that `save` wrote; ValueError and others for what it did not write."""
+    """The module that `save` wrote; one of DAMAGE for what it did not write."""
+    module, description = described_module(metadata, tensors, file_format)
+    for name in module._notes:
+        setattr(module, name, description[name])
+    module.load_state_dict(tensors)
+    return module
+
+
+def described_module(
+    metadata: Mapping[str, str], tensors: Mapping[str, ArrayLike], file_format: str
+) -> tuple[Module, dict[str, Any]]:
+    """The module that a file describes, with zeros as parameters, and its description.
+
+    One of DAMAGE for a description that `save` did not write, or that is larger than `tensors`.
+    """
     description = _parsed(metadata.get(KEY), file_format)
     kind = description.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
@@ -66,10 +87,7 @@ def read_module(
     with unfilled(), only_from(tensors):
         module = make(kind, arguments, "config")
         _tie(module, description.get("tied", {}))
-    for name in module._notes:
-        setattr(module, name, description[name])
-    module.load_state_dict(tensors)
-    return module
+    return module, description
 
 
 def _parsed(text: str | None, file_format: str) -> dict[str, Any]:

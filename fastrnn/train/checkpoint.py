@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastrnn._arrays import AnyArray, as_int
+from fastrnn.formats.own import TRAINING_KEY
 
 from .errors import ResumeError
 from .fingerprint import change_of
@@ -23,7 +24,6 @@ from .settings import RunState
 from .step import Stepper
 from .tree import join, split
 
-_KEY = "fastrnn_training"
 _VERSION = 2
 
 # What reading a file raises that has been changed, by whomever, in a way that its checksum hides.
@@ -63,7 +63,7 @@ def _write(path: Path, arrays: dict[str, AnyArray], about: dict[str, Any]) -> No
     from fastrnn.formats.safetensors import write_safetensors
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {_KEY: json.dumps(about), "format": "np"}
+    metadata = {TRAINING_KEY: json.dumps(about), "format": "np"}
     write_safetensors(arrays, metadata, path, checksum=True)
 
 
@@ -240,7 +240,7 @@ def _read(path: Path) -> tuple[dict[str, AnyArray], dict[str, Any]]:
     whole = is_whole(path)  # first: what is damaged may say anything
     try:
         with safe_open(path, "np") as file:
-            about = json.loads((file.metadata() or {}).get(_KEY, "{}"))
+            about = json.loads((file.metadata() or {}).get(TRAINING_KEY, "{}"))
             problem = _problem(whole, about.get("version"))
             if problem is not None:
                 raise ResumeError(f"{path} {problem}")
