@@ -6,6 +6,7 @@ from typing import Any
 
 from fastrnn import optim
 from fastrnn.cli._cells import LAYERS
+from fastrnn.cli._model import Option
 from fastrnn.cli._parser import Add, Parser
 from fastrnn.cli._values import MAX_THREADS, number, whole
 
@@ -64,25 +65,51 @@ def add_vocabulary(add: Add, level: str) -> None:
         metavar="N")  # fmt: skip
 
 
-def add_layers(add: Add, *, hidden: int, layers: int, dropout: float) -> None:
-    """The recurrent layers."""
-    add("--cell", "lstm is the safe choice, gru is a quarter smaller and faster, rnn forgets soon",
-        "lstm", choices=tuple(LAYERS))  # fmt: skip
-    add("--hidden", "units of a layer; time and memory grow with its square. Larger for more "
-        "data, smaller if validation gets worse while training gets better", hidden,
-        argument="hidden_size embedding_dim", type=whole(1), metavar="H")  # fmt: skip
-    add("--layers", "recurrent layers on top of each other", layers, argument="num_layers",
-        type=whole(1, 1024), metavar="L")  # fmt: skip
-    add("--dropout", "share of values left out in training, 0 to 1; more against overfitting",
-        dropout, type=number(0, 0.99), metavar="P")  # fmt: skip
+def layers(*, hidden: int, layers: int, dropout: float) -> dict[str, Option]:
+    """The recurrent layers, by the names of a model's arguments."""
+    return {
+        "cell": Option(
+            "lstm is the safe choice, gru is a quarter smaller and faster, rnn forgets soon",
+            default="lstm",
+            choices=tuple(LAYERS),
+        ),
+        "hidden_size": Option(
+            "units of a layer; time and memory grow with its square. Larger for more data, smaller "
+            "if validation gets worse while training gets better",
+            flag="--hidden",
+            default=hidden,
+            also="embedding_dim",
+            type=whole(1),
+            metavar="H",
+        ),
+        "num_layers": Option(
+            "recurrent layers on top of each other",
+            flag="--layers",
+            default=layers,
+            type=whole(1, 1024),
+            metavar="L",
+        ),
+        "dropout": Option(
+            "share of values left out in training, 0 to 1; more against overfitting",
+            default=dropout,
+            type=number(0, 0.99),
+            metavar="P",
+        ),
+    }
 
 
-def add_text_layers(add: Add) -> None:
-    """Options of a model of tokens beside those of its layers."""
-    add("--embedding", "numbers per token (default: as --hidden)", argument="embedding_dim",
-        type=whole(1), metavar="E")  # fmt: skip
-    add("--label-smoothing", "share of each target that is spread over all others; 0.1 helps "
-        "against models that are too certain", 0.0, type=number(0, 0.99), metavar="P")  # fmt: skip
+# Options of a model of tokens beside those of its layers.
+TEXT_LAYERS = {
+    "embedding_dim": Option(
+        "numbers per token (default: as --hidden)", flag="--embedding", type=whole(1), metavar="E"
+    ),
+    "label_smoothing": Option(
+        "share of each target that is spread over all others; 0.1 helps against models that are "
+        "too certain",
+        type=number(0, 0.99),
+        metavar="P",
+    ),
+}
 
 
 def add_training(add: Add, *, epochs: int, batch_size: int) -> None:

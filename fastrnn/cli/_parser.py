@@ -27,6 +27,7 @@ class Parser(argparse.ArgumentParser):
         self.set_defaults(parser=self, refuse=self.error)
         self.may_change: set[str] = set()  # options that may differ when a training goes on
         self._arguments: dict[str, list[argparse.Action]] = {}  # by their names in the library
+        self.setters: dict[str, str] = {}  # those names: the option that is first of all for it
         self._owner: str | None = None
         self._owners: dict[str, str] = {}  # the tasks of options that are about one task's models
 
@@ -34,8 +35,8 @@ class Parser(argparse.ArgumentParser):
         """A function that adds options; the help of each ends with its default.
 
         `argument`: what the library calls the option, if not by its own name; a text of several
-        names where it stands for several. `may_change`: a training that goes on takes another
-        value.
+        names where it stands for several, its own first. `may_change`: a training that goes on
+        takes another value.
         """
         group: Any = self
         if title is not None:
@@ -56,6 +57,7 @@ class Parser(argparse.ArgumentParser):
             if default is not None and default is not False:
                 help += f" (default: {_shown(default)})"
             action = group.add_argument(flag, help=help, default=default, **more)
+            self.setters.setdefault((argument or action.dest).split()[0], action.dest)
             for name in (argument or action.dest).split():
                 self._arguments.setdefault(name, []).append(action)
             if may_change:

@@ -15,8 +15,9 @@ MAX_THREADS = 256  # of fastrnn.set_num_threads
 _MOST_DIGITS = 40  # more than any bound here has, and fewer than Python refuses to read
 
 
-def whole(low: int, high: int = 1 << 31) -> Callable[[str], int]:
-    """The type of ints from `low` to `high`."""
+def whole(low: int | None = None, high: int = 1 << 31) -> Callable[[str], int]:
+    """The type of ints from `low` to `high`; without `low` from -high."""
+    least = -high if low is None else low
 
     def read(text: str) -> int:
         digits = text.strip().removeprefix("+").lstrip("0") or "0"
@@ -24,18 +25,19 @@ def whole(low: int, high: int = 1 << 31) -> Callable[[str], int]:
         try:
             value = high + 1 if is_beyond else int(text)
         except ValueError:
-            value = low - 1
-        if not low <= value <= high:
+            value = least - 1
+        if not least <= value <= high:
+            bound = "" if low is None else f" of {low} or more"
             most = f", at most {high}" if value > high else ""
-            raise ArgumentTypeError(
-                f"must be a whole number of {low} or more{most}, got {_given(text)}"
-            )
+            raise ArgumentTypeError(f"must be a whole number{bound}{most}, got {_given(text)}")
         return value
 
     return read
 
 
-def number(low: float, high: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+def number(
+    low: float = -math.inf, high: float = math.inf, *, above: bool = False
+) -> Callable[[str], float]:
     """The type of finite numbers from `low` (`above`: greater than it) to `high`."""
 
     def read(text: str) -> float:
@@ -44,9 +46,11 @@ def number(low: float, high: float = math.inf, *, above: bool = False) -> Callab
         except ValueError:
             value = math.nan
         if not (low < value if above else low <= value) or value > high or math.isinf(value):
-            least = f"above {low:g}" if above else f"of {low:g} or more"
+            least = (
+                "" if low == -math.inf else f" above {low:g}" if above else f" of {low:g} or more"
+            )
             most = f", at most {min(high, sys.float_info.max):.3g}" if value > low else ""
-            raise ArgumentTypeError(f"must be a number {least}{most}, got {_given(text)}")
+            raise ArgumentTypeError(f"must be a number{least}{most}, got {_given(text)}")
         return value
 
     return read

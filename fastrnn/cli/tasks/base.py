@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fastrnn._arrays import FloatArray
 from fastrnn.cli import _options
 from fastrnn.cli._input import lines_of_input
+from fastrnn.cli._model import Option, add_model_options
 from fastrnn.cli._parser import Add, Parser
 from fastrnn.data import Sequences, Vocabulary, read_text
 from fastrnn.losses import LossResult, classify
@@ -54,6 +55,8 @@ class Task:
     prints: ClassVar[str]  # what `predict` prints for each input
     defaults: ClassVar[Figures]  # made for minutes on the CPU of a laptop
     parts: ClassVar[tuple[str, ...]] = ()  # recurrent parts, where there are several
+    decided: ClassVar[tuple[str, ...]]  # arguments of the model that follow from the data
+    network: ClassVar[dict[str, Option]] = {}  # others with words of their own, beyond its layers
 
     def add_options(self, parser: Parser) -> None:
         """Every option of its training, in groups."""
@@ -62,19 +65,13 @@ class Task:
         _options.add_encoding(data)
         self.add_data(data)
         _options.add_validation(data)
-        network = parser.group("network")
-        _options.add_layers(
-            network, **{name: self.defaults[name] for name in ("hidden", "layers", "dropout")}
-        )
-        self.add_network(network)
+        defaults = {name: self.defaults[name] for name in ("hidden", "layers", "dropout")}
+        network = {**_options.layers(**defaults), **self.network}
+        add_model_options(parser, self.model, network, self.decided)
         _options.add_shared(parser, self.defaults, self.parts)
 
     def add_data(self, add: Add) -> None:
         """Options of how the data is read."""
-        raise NotImplementedError
-
-    def add_network(self, add: Add) -> None:
-        """Options of the network beyond its layers."""
         raise NotImplementedError
 
     def add_eval_options(self, add: Add) -> None:

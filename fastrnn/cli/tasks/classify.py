@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrnn._errors import shown
 from fastrnn.cli import _options
+from fastrnn.cli._model import Option, model_arguments
 from fastrnn.cli._parser import Add
 from fastrnn.cli._values import whole
 from fastrnn.cli.tasks import labels
@@ -26,6 +27,7 @@ from fastrnn.cli.tasks.base import (
 )
 from fastrnn.data import Labelled, LabelledSequences, read_classes, read_labelled
 from fastrnn.models import SequenceClassifier
+from fastrnn.models._pooling import POOLINGS
 
 
 class Classification(Task):
@@ -48,6 +50,15 @@ class Classification(Task):
         "hidden": 128, "layers": 1, "batch_size": 64, "epochs": 10, "lr": 2e-3, "dropout": 0.2,
     }  # fmt: skip
 
+    decided = ("num_classes", "vocab_size", "input_size")
+    network: ClassVar = {
+        **labels.NETWORK,
+        "pooling": Option(
+            "the sequence as one vector: last state, or mean or max over its steps",
+            choices=tuple(POOLINGS),
+        ),
+    }
+
     def add_data(self, add: Add) -> None:
         _options.add_vocabulary(add, "characters")
         self.add_eval_options(add)
@@ -57,12 +68,6 @@ class Classification(Task):
             metavar="NAME")  # fmt: skip
         add("--label-column", "the column that is the class", argument="label",
             metavar="NAME")  # fmt: skip
-
-    def add_network(self, add: Add) -> None:
-        _options.add_text_layers(add)
-        labels.add_bidirectional(add)
-        add("--pooling", "the sequence as one vector: last state, or mean or max over its steps",
-            "last", choices=("last", "mean", "max"))  # fmt: skip
 
     def add_predict_options(self, add: Add) -> None:
         add("--top", "classify: so many classes of each text (default: 1)", type=whole(1),
@@ -79,7 +84,7 @@ class Classification(Task):
         vocabulary = build_vocabulary(texts, options, ("pad", "unk"))
         examples = LabelledSequences(encode(vocabulary, texts), names, classes=classes)
         model = SequenceClassifier(
-            len(classes), pooling=options.pooling, **labels.model_options(vocabulary, options)
+            len(classes), vocab_size=len(vocabulary), **model_arguments(self.model, options)
         )
         return labels.labels_job(
             model,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastrnn._arrays import MAX_ROWS, AnyArray, narrowed
 from fastrnn._errors import counted, shown
 from fastrnn.cli._input import as_file
+from fastrnn.cli._model import model_arguments
 from fastrnn.cli._parser import Add
 from fastrnn.cli._values import names as list_of_names
 from fastrnn.cli._values import whole
@@ -26,6 +27,7 @@ from fastrnn.data.readers import PathLike
 from fastrnn.data.scaling import as_series
 from fastrnn.data.tables import in_a_row, places_of
 from fastrnn.models import AutoRegression, Forecaster
+from fastrnn.models._objective import REGRESSIONS
 
 _MOST_SHOWN = 12  # targets with lines of their own
 _ORDER = 16  # past steps of the baseline
@@ -50,6 +52,8 @@ class Forecasting(Task):
         "hidden": 64, "layers": 1, "batch_size": 32, "epochs": 40, "lr": 3e-3, "dropout": 0.0,
     }  # fmt: skip
 
+    decided = ("input_size",)
+
     def add_data(self, add: Add) -> None:
         add("--columns", "the columns of a CSV file that go in, with commas between (default: all "
             "that hold numbers)", type=list_of_names, metavar="NAMES")  # fmt: skip
@@ -62,10 +66,7 @@ class Forecasting(Task):
         add("--order", "past steps of the linear baseline (default: 16, at most --steps)",
             type=whole(1), metavar="K", may_change=True)  # fmt: skip
         add("--objective", "the loss; mae and huber give less weight to outliers", "mse",
-            choices=("mse", "mae", "huber"))  # fmt: skip
-
-    def add_network(self, add: Add) -> None:
-        """Nothing beyond its layers."""
+            choices=tuple(REGRESSIONS))  # fmt: skip
 
     def add_predict_options(self, add: Add) -> None:
         add("--steps", "forecast: so many steps; beyond the horizon of the model forecasts are fed "
@@ -89,15 +90,8 @@ class Forecasting(Task):
         _check_size(parts.validation, options, "to validate on")
         scaler = Scaler.fit(parts.train)
         arguments: Figures = {"horizon": options.horizon, "targets": targets, "scaler": scaler}
-        model = Forecaster(
-            len(columns),
-            options.hidden,
-            options.layers,
-            cell=options.cell,
-            dropout=options.dropout,
-            objective=options.objective,
-            **arguments,
-        )
+        network = model_arguments(Forecaster, options) | arguments
+        model = Forecaster(len(columns), **network)
         _units(model)
         baseline = _baseline(parts.train, options, arguments)
         size = (options.steps, options.batch_size)

@@ -5,14 +5,15 @@ The label of a text or of each of its tokens is a class by its name.
 
 from __future__ import annotations
 
-from argparse import BooleanOptionalAction, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastrnn.cli._parser import Add
+from fastrnn.cli import _options
+from fastrnn.cli._model import Option
 from fastrnn.cli.tasks.base import BATCH, Figures, Ints, Job, encode, vocabulary_of
 from fastrnn.data import (
     IGNORE_INDEX,
@@ -29,23 +30,10 @@ Labeller = SequenceClassifier | SequenceTagger
 Probabilities = npt.NDArray[np.float32]
 
 
-def add_bidirectional(add: Add) -> None:
-    add("--bidirectional", "read from both ends; a model that does cannot stream", True,
-        action=BooleanOptionalAction)  # fmt: skip
-
-
-def model_options(vocabulary: Vocabulary, options: Namespace) -> Figures:
-    """Arguments of both models: sizes, cell and regularisation as the options say."""
-    return {
-        "hidden_size": options.hidden,
-        "num_layers": options.layers,
-        "vocab_size": len(vocabulary),
-        "embedding_dim": options.embedding,
-        "cell": options.cell,
-        "bidirectional": options.bidirectional,
-        "dropout": options.dropout,
-        "label_smoothing": options.label_smoothing,
-    }
+NETWORK = {
+    **_options.TEXT_LAYERS,
+    "bidirectional": Option("read from both ends; a model that does cannot stream", default=True),
+}
 
 
 def labels_job(

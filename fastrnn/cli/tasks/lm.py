@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrnn._errors import counted
 from fastrnn.cli import _options
+from fastrnn.cli._model import Option, model_arguments
 from fastrnn.cli._parser import Add
 from fastrnn.cli._values import number, whole
 from fastrnn.cli.tasks.base import (
@@ -49,6 +50,18 @@ class LanguageModelling(Task):
         "hidden": 256, "layers": 2, "batch_size": 32, "epochs": 10, "lr": 2e-3, "dropout": 0.2,
     }  # fmt: skip
 
+    decided = ("vocab_size", "ignore_index")
+    network: ClassVar = {
+        **_options.TEXT_LAYERS,
+        "tie_weights": Option(
+            "one table for the first and the last layer: fewer parameters, good for words"
+        ),
+        "weight_drop": Option(
+            "dropout of recurrent weights (Merity et al. 2018)", type=number(0, 0.99), metavar="P"
+        ),
+        "locked_dropout": Option("one dropout mask for all steps (Gal and Ghahramani 2016)"),
+    }
+
     def add_data(self, add: Add) -> None:
         _options.add_vocabulary(add, "characters")
         add("--steps", "steps of a window: how far back gradients go; the state is carried "
@@ -57,15 +70,6 @@ class LanguageModelling(Task):
         add("--random-truncation", "cut windows apart with this probability only and weight the "
             "gradient, which then has no bias (Tallec and Ollivier 2017)",
             type=number(0, 1, above=True), metavar="P")  # fmt: skip
-
-    def add_network(self, add: Add) -> None:
-        _options.add_text_layers(add)
-        add("--tie-weights", "one table for the first and the last layer: fewer parameters, good "
-            "for words", False, action="store_true")  # fmt: skip
-        add("--weight-drop", "dropout of recurrent weights (Merity et al. 2018)", 0.0,
-            type=number(0, 0.99), metavar="P")  # fmt: skip
-        add("--locked-dropout", "one dropout mask for all steps (Gal and Ghahramani 2016)", False,
-            action="store_true")  # fmt: skip
 
     def add_predict_options(self, add: Add) -> None:
         add("--tokens", "lm: the log-probability of every token, in nats", action="store_true",
@@ -97,7 +101,7 @@ class LanguageModelling(Task):
                 f"there are {len(train):,} tokens to learn from, too few for --batch-size "
                 f"{options.batch_size}"
             )
-        model = _model(options, len(vocabulary))
+        model = LanguageModel(len(vocabulary), **model_arguments(LanguageModel, options))
         model.vocabulary = vocabulary.to_dict()
         return Job(
             model,
@@ -173,21 +177,6 @@ def check_tied(options: Namespace) -> None:
 def _own_text() -> str:
     print("no DATA: learning from the standard library's documentation of Python")
     return standard_library_text()
-
-
-def _model(options: Namespace, size: int) -> LanguageModel:
-    return LanguageModel(
-        size,
-        options.embedding or options.hidden,
-        options.hidden,
-        options.layers,
-        cell=options.cell,
-        dropout=options.dropout,
-        tie_weights=options.tie_weights,
-        label_smoothing=options.label_smoothing,
-        weight_drop=options.weight_drop,
-        locked_dropout=options.locked_dropout,
-    )
 
 
 def _rows(tokens: int, most: int) -> int:

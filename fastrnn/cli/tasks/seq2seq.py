@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from argparse import BooleanOptionalAction, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from fastrnn._errors import counted, shown
 from fastrnn.cli import _options
+from fastrnn.cli._model import Option, model_arguments
 from fastrnn.cli._parser import Add
-from fastrnn.cli._values import number
+from fastrnn.cli._values import number, whole
 from fastrnn.cli.tasks.base import (
     Figures,
     Job,
@@ -26,6 +27,7 @@ from fastrnn.cli.tasks.base import (
 from fastrnn.cli.tasks.lm import check_tied
 from fastrnn.data import IGNORE_INDEX, Buckets, Pairs, Vocabulary, hold_out, read_text
 from fastrnn.models import Seq2Seq
+from fastrnn.models._encoder_decoder import ATTENTIONS
 
 _LIMIT = 200  # tokens of an answer that does not end
 
@@ -48,24 +50,43 @@ class Translation(Task):
     }  # fmt: skip
     parts = ("encoder", "decoder")
 
+    decided = ("source_vocab", "target_vocab", "ignore_index")
+    network: ClassVar = {
+        **_options.TEXT_LAYERS,
+        "attention": Option(
+            "how the decoder looks at the source: scores by a small network, by a matrix, by a "
+            "scaled product, or not at all",
+            default="additive",
+            choices=(*(kind for kind in ATTENTIONS if kind != "none"), "none"),
+        ),
+        "input_feeding": Option(
+            "every step of the decoder also reads what the step before saw (Luong et al. 2015); "
+            "slower, as training then runs step by step"
+        ),
+        "tie_weights": Option(
+            "one table for the target's embedding and the last layer; needs --embedding as large "
+            "as --hidden"
+        ),
+        "sampling_probability": Option(
+            "share of steps in training that read what the model wrote, not what is right "
+            "(scheduled sampling)",
+            flag="--sampling",
+            type=number(0, 1),
+            metavar="P",
+        ),
+        "sampling_temperature": Option(
+            "what logits are divided by before --sampling draws from them; 0 for the most probable "
+            "token",
+            type=number(0),
+        ),
+        "bidirectional": Option("read the source from both ends", default=True),
+        "encoder_layers": Option(
+            "layers of the encoder (default: as --layers)", type=whole(1, 1024), metavar="L"
+        ),
+    }
+
     def add_data(self, add: Add) -> None:
         _options.add_vocabulary(add, "characters")
-
-    def add_network(self, add: Add) -> None:
-        _options.add_text_layers(add)
-        add("--attention", "how the decoder looks at the source: scores by a small network, by a "
-            "matrix, by a scaled product, or not at all", "additive",
-            choices=("additive", "multiplicative", "scaled_dot", "none"))  # fmt: skip
-        add("--input-feeding", "every step of the decoder also reads what the step before saw "
-            "(Luong et al. 2015); slower, as training then runs step by step", False,
-            action="store_true")  # fmt: skip
-        add("--tie-weights", "one table for the target's embedding and the last layer; needs "
-            "--embedding as large as --hidden", False, action="store_true")  # fmt: skip
-        add("--sampling", "share of steps in training that read what the model wrote, not what is "
-            "right (scheduled sampling)", 0.0, argument="sampling_probability",
-            type=number(0, 1), metavar="P")  # fmt: skip
-        add("--bidirectional", "read the source from both ends", True,
-            action=BooleanOptionalAction)  # fmt: skip
 
     def check(self, options: Namespace) -> None:
         check_tied(options)
@@ -85,7 +106,8 @@ class Translation(Task):
         target = build_vocabulary(targets, options, known)
         pairs = _pairs(sources, targets, source, target)
         train, held = hold_out(pairs, options.validation, seed=options.seed)
-        model = _model(options, len(source), len(target))
+        arguments = model_arguments(Seq2Seq, options)
+        model = Seq2Seq(len(source), len(target), ignore_index=IGNORE_INDEX, **arguments)
         model.vocabulary = {"source": source.to_dict(), "target": target.to_dict()}
         return Job(
             model,
@@ -145,25 +167,6 @@ class Translation(Task):
         """The targets, each in a line."""
         for one in found:
             yield one["text"]
-
-
-def _model(options: Namespace, source: int, target: int) -> Seq2Seq:
-    return Seq2Seq(
-        source,
-        target,
-        options.hidden,
-        embedding_dim=options.embedding,
-        num_layers=options.layers,
-        cell=options.cell,
-        bidirectional=options.bidirectional,
-        attention=options.attention,
-        dropout=options.dropout,
-        tie_weights=options.tie_weights,
-        input_feeding=options.input_feeding,
-        label_smoothing=options.label_smoothing,
-        ignore_index=IGNORE_INDEX,
-        sampling_probability=options.sampling,
-    )
 
 
 def _read(options: Namespace) -> tuple[list[str], list[str]]:

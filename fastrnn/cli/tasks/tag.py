@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from fastrnn._errors import shown
 from fastrnn.cli import _options
+from fastrnn.cli._model import model_arguments
 from fastrnn.cli._parser import Add
 from fastrnn.cli.tasks import labels
 from fastrnn.cli.tasks.base import (
@@ -40,12 +41,11 @@ class Tagging(Task):
         "hidden": 128, "layers": 1, "batch_size": 32, "epochs": 10, "lr": 2e-3, "dropout": 0.3,
     }  # fmt: skip
 
+    decided = ("num_tags", "vocab_size", "input_size", "ignore_index")
+    network: ClassVar = labels.NETWORK
+
     def add_data(self, add: Add) -> None:
         _options.add_vocabulary(add, "words")
-
-    def add_network(self, add: Add) -> None:
-        _options.add_text_layers(add)
-        labels.add_bidirectional(add)
 
     def prepare(self, options: Namespace) -> Job:
         """Vocabulary, batches and a new model."""
@@ -54,7 +54,10 @@ class Tagging(Task):
         vocabulary = build_vocabulary(_texts(sentences, options.level), options, ("pad", "unk"))
         examples = TaggedSequences(encode(vocabulary, sentences), tags, classes=classes)
         model = SequenceTagger(
-            len(classes), ignore_index=IGNORE_INDEX, **labels.model_options(vocabulary, options)
+            len(classes),
+            vocab_size=len(vocabulary),
+            ignore_index=IGNORE_INDEX,
+            **model_arguments(self.model, options),
         )
         return labels.labels_job(
             model,
