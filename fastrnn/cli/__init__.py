@@ -123,6 +123,8 @@ def _reason(error: Exception) -> str:
 
     is_missing = isinstance(error, FileNotFoundError)
     reason = "no such file" if is_missing else error.strerror[0].lower() + error.strerror[1:]
+    if isinstance(error, IsADirectoryError):
+        reason += ", expected a file"
     if error.filename is None:
         return reason
     return f"{safe(os.fsdecode(error.filename), 500)}: {reason}"

@@ -90,7 +90,10 @@ class Tokens:
         """All texts that match; characters only, as words have no text between them."""
         if self.level != "characters":
             raise ValueError("--regex needs a model of characters, this one writes words")
-        return regex(pattern, self._spelled())
+        try:
+            return regex(pattern, self._spelled())
+        except ValueError as error:
+            raise ValueError(f"--regex: {error}") from error
 
     def words(self, words: Sequence[str]) -> Automaton:
         """These texts and no others."""

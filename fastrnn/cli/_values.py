@@ -8,6 +8,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from fastrnn._arrays import shown
 
@@ -82,6 +83,20 @@ def names(text: str) -> list[str]:
     return found
 
 
+def check_place(option: str, path: str) -> None:
+    """ValueError where no file can be written, before the work is done for it.
+
+    A folder that is not there yet will be made, so the one that it will be made in is tried.
+    """
+    folder = next(place for place in Path(path).absolute().parents if place.exists())
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        wanted = "expected a folder that can be written"
+        raise ValueError(f"{option} {path}: {folder}: {error.strerror}, {wanted}") from error
+
+
 def check_picture(option: str, path: str) -> None:
     """ValueError where a picture cannot be written, before the work is done for it."""
     try:
@@ -90,3 +105,4 @@ def check_picture(option: str, path: str) -> None:
         raise ValueError(f"{option} needs matplotlib: pip install fastrnn[plot]") from None
     if Path(path).suffix.lower() not in (".png", ".pdf", ".svg"):
         raise ValueError(f"{option} {path}: expected a name that ends with .png, .pdf or .svg")
+    check_place(option, path)

@@ -19,7 +19,7 @@ from fastrnn.cli._calibrate import cache_sizes, calibrate
 from fastrnn.cli._cells import LAYERS
 from fastrnn.cli._floor import Machine, Workload
 from fastrnn.cli._measure import Result, clock_seconds, format_seconds, measure
-from fastrnn.cli._values import whole
+from fastrnn.cli._values import MAX_THREADS, whole
 
 _SECONDS = 0.4  # per workload
 _QUICK_SECONDS = 0.15
@@ -70,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="steps of a sequence; 1 is a step of a stream",
     )
-    parser.add_argument("--threads", type=_size, metavar="N", help="threads for sequences")
+    parser.add_argument(
+        "--threads", type=whole(1, MAX_THREADS), metavar="N", help="threads for sequences"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer workloads, shorter runs")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastrnn._errors import shown
 from fastrnn.cli._values import number, whole
 from fastrnn.formats import Checkpoint, open_checkpoint
 from fastrnn.models import LanguageModel
@@ -47,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     model = LanguageModel.from_state_dict(checkpoint.tensors)
     vocabulary = _vocabulary(checkpoint, model.vocab_size)
     if not options.prompt or set(options.prompt) - set(vocabulary):
-        options.refuse(f"argument --prompt: must be made of these characters: {vocabulary!r}")
+        options.refuse(f"argument --prompt: must be made of these characters: {vocabulary!r}, "
+                       f"got {shown(options.prompt)}")  # fmt: skip
     prompt = np.array([vocabulary.index(character) for character in options.prompt])
     print(f"{model.rnn}, {model.num_parameters:,} parameters, read without PyTorch")
     print("trained on the English of the standard library's documentation (pydoc_data.topics)\n")

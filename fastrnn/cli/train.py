@@ -15,7 +15,7 @@ from fastrnn._errors import counted
 from fastrnn.cli._config import ConfigParser, check_resumed, save_options, saved_options
 from fastrnn.cli._options import OPTIMIZERS
 from fastrnn.cli._parser import Parser
-from fastrnn.cli._values import check_picture
+from fastrnn.cli._values import check_picture, check_place
 from fastrnn.cli.tasks import TASKS, Task
 from fastrnn.cli.tasks.base import Job
 from fastrnn.train import (
@@ -106,6 +106,7 @@ def _check(options: argparse.Namespace, task: Task) -> list[str]:
         options.refuse(f"argument --momentum: {options.optimizer} has none, expected --optimizer "
                        f"{' or '.join(_WITH_MOMENTUM)}")  # fmt: skip
     task.check(options)
+    check_place("--out", options.out)
     changed = _check_files(options)
     if options.plot:
         check_picture("--plot", options.plot)
