@@ -28,8 +28,8 @@ KINDS = ("additive", "multiplicative", "scaled_dot")
 class Attending:
     """One call: `rows` with `steps` queries each look at up to `positions` of a memory.
 
-    Queries, memory and what they are compared in have `size` features. A single step is one of
-    decoding: keys are made beforehand. `backward`: the way back as well, to all parameters.
+    Queries, memory and keys have `size` features. A single step is one of
+    decoding: keys are made beforehand. `backward`: the backward pass as well, to all parameters.
     """
 
     kind: str
@@ -60,7 +60,7 @@ def names(work: Attending) -> tuple[str, ...]:
 
 
 def available(name: str) -> bool:
-    """Whether what the engine needs is installed."""
+    """True if the modules that the engine needs are installed."""
     return name == "fastrnn" or find_spec("torch") is not None
 
 
@@ -139,7 +139,7 @@ def torch_parts(layer: fastrnn.Attention) -> Any:
 
 
 def torch_keys(parts: Any, memory: Any) -> Any:
-    """What queries are compared with: (N, S, A)."""
+    """Keys (N, S, A)."""
     return parts["key"](memory) if "key" in parts else memory
 
 

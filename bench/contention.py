@@ -50,7 +50,7 @@ while time.monotonic() < end:
 
 @dataclass(frozen=True)
 class Report:
-    """What one engine needed beside `busy` processes; seconds of a call."""
+    """Times of one engine beside `busy` processes, in seconds per call."""
 
     name: str
     engine: str
@@ -63,7 +63,7 @@ class Report:
 
     @property
     def ratio(self) -> float:
-        """How many times as long a call takes with two threads."""
+        """Time of a call with two threads over its time with one."""
         return self.two / self.one
 
 

@@ -1,4 +1,4 @@
-"""Which engines can do a piece of work: inference has more peers than training."""
+"""Engines by the kind of work: inference has more peers than training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def names(work: Work) -> tuple[str, ...]:
 
 
 def available(name: str) -> bool:
-    """Whether everything that the engine needs is installed."""
+    """True if the modules that the engine needs are installed."""
     return (training if name in training.MODEL_ONLY else peers).available(name)
 
 

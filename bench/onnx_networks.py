@@ -47,7 +47,7 @@ def _stream(net: Any, x: Floats) -> Engine:
 
 
 def _bare(net: Any, rng: np.random.Generator) -> Engine:
-    """The recurrent layers alone: what the rest of a step is measured against."""
+    """The recurrent layers alone, with which whole steps are compared."""
     layer = next(module for _, module in net._recurrent())
     x = rng.standard_normal(layer.input_size).astype(np.float32)
     return _stream(layer, x)

@@ -31,7 +31,7 @@ _NEEDS = {
     "openvino": ("onnx", "openvino"),
 }
 NAMES = tuple(_NEEDS)
-CELLS = ("rnn", "gru", "lstm")  # what torch.nn and ONNX have
+CELLS = ("rnn", "gru", "lstm")  # cells that torch.nn and ONNX have
 PROVED_CALLS = 3  # a stream is compared after so many steps
 
 settings = ExitStack()  # close() puts back what engines have set for the whole process
@@ -54,18 +54,18 @@ class Engine:
 
 
 class WrongResultError(AssertionError):
-    """A peer computes something else than fastrnn: a time of it would say nothing."""
+    """A peer computes something else than fastrnn, so that its time would mean nothing."""
 
 
 def available(name: str) -> bool:
-    """Whether everything that the engine needs is installed."""
+    """True if the modules that the engine needs are installed."""
     return all(find_spec(module) for module in _NEEDS[name])
 
 
 def build(name: str, work: Workload, threads: int = 1) -> Engine:
     """The engine of that name for a workload, proved; ImportError if it is not installed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what peers have to say about themselves
+        warnings.simplefilter("ignore")  # warnings of peers about themselves
         engine = _BUILDERS[name](work, threads)
         if name != "fastrnn":
             prove(engine, work)

@@ -1,4 +1,4 @@
-"""What compare.py has to say about one workload, as a row of a table."""
+"""Results of compare.py about one workload, as a row of a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastrnn.cli._measure import format_seconds
 
 @dataclass(frozen=True)
 class Report:
-    """What one workload gave; times in seconds."""
+    """Results of one workload; times in seconds."""
 
     name: str
     threads: int

@@ -1,7 +1,7 @@
 """Decoding with a whole language model, next to an idiomatic PyTorch loop over the same weights.
 
 The loop keeps its states as tensors and reorders them by index. Both sides decode TOKENS tokens
-without an end token; what they give is compared before it is timed.
+without an end token; their results are compared before they are timed.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class TorchDecoder:
         return [texts[0].tolist()]
 
     def logprobs(self, generations: list[Generation]) -> Any:
-        """What PyTorch thinks of every stream's tokens: (streams, TOKENS)."""
+        """Log-probabilities by PyTorch of every stream's tokens: (streams, TOKENS)."""
         with self.torch.inference_mode():
             texts = self.torch.tensor([g.tokens for g in generations])
             first = self.torch.tensor(prompts(self.case))

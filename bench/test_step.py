@@ -1,4 +1,4 @@
-"""One step of a stream, batch 1: what a controller, a vocoder or a typing user waits for."""
+"""One step of a stream, batch 1, for which a controller, a vocoder or a typing user waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training steps and translations of Seq2Seq, beside PyTorch; what both find is compared first."""
+"""Training steps and translations of Seq2Seq beside PyTorch; results are compared first."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ PAUSE_SECONDS = 0.01  # so that threads of the engine before are no longer waiti
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times faster, over all rounds."""
+    """Ratio of two engines' times over all rounds."""
 
     median: float
     low: float

@@ -1,6 +1,6 @@
 """Forward and backward, and whole training steps, in fastrnn and in PyTorch.
 
-Both start from the same weights. `build` compares what a peer computes with fastrnn's before it
+Both start from the same weights. `build` compares the results of a peer with fastrnn's before it
 hands the peer out: y, dx and every gradient of layers; loss and gradient norm of the first steps of
 a language model, each of which depends on the update before.
 """
@@ -47,14 +47,14 @@ def names(work: Training) -> tuple[str, ...]:
 
 
 def available(name: str) -> bool:
-    """Whether everything that the engine needs is installed."""
+    """True if the modules that the engine needs are installed."""
     return peers.available(name.split()[0])
 
 
 def build(name: str, work: Training, threads: int = 1) -> Engine:
     """The engine of that name, proved; ImportError if it is not installed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what PyTorch has to say about itself
+        warnings.simplefilter("ignore")  # warnings of PyTorch about itself
         if name == "fastrnn":
             return _fastrnn(work, threads)
         engine = _torch(name, work, threads)
@@ -98,7 +98,7 @@ def gradient_tolerance(work: Workload) -> float:
     A chain of K products is off by eps/2 * sqrt(K), activations and the state's update add up to
     5 eps. Going there and back an error meets 2 T steps of every layer; they are as good as
     independent, so their norm grows with the root. Both sides err: a factor 2; another covers
-    partial sums that are larger than what comes out.
+    partial sums that are larger than the result.
     """
     steps = work.steps or 1
     widest = max(max(work.layer_inputs()) + work.hidden, GATES[work.cell] * work.hidden)

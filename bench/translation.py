@@ -1,7 +1,7 @@
 """Sequence to sequence in fastrnn and in PyTorch, from the same weights: training and translation.
 
 PyTorch runs an idiomatic model of its own modules (packed sources, states of beams reordered by
-index). `build` compares loss and gradients, or what is translated, before it hands an engine out.
+index). `build` compares loss and gradients, or translations, before it hands an engine out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SCORE_TOLERANCE = 2e-3  # of a sum of log-probabilities
 
 @dataclass(frozen=True)
 class Translating:
-    """An LSTM encoder in both directions, and a decoder that may look at what it gives.
+    """An LSTM encoder in both directions, and a decoder that may attend to its outputs.
 
     `beams` 0: loss and gradients of `rows` pairs, else their translation, without an end token.
     """
@@ -58,7 +58,7 @@ def names(work: Translating) -> tuple[str, ...]:
 
 
 def available(name: str) -> bool:
-    """Whether what the engine needs is installed."""
+    """True if the modules that the engine needs are installed."""
     return name == "fastrnn" or find_spec("torch") is not None
 
 
@@ -171,7 +171,7 @@ def torch_seq2seq(work: Translating) -> Any:
 
 
 class TorchTranslator:
-    """What PyTorch programs do with such a model."""
+    """Translation as programs for PyTorch do it."""
 
     def __init__(self, work: Translating) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""What is timed against the peers, and how much faster than the fastest fastrnn shall be."""
+"""Workloads that are timed beside the peers, with the ratio to the fastest that is asked for."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def cases() -> list[Case]:
     listed += [Case(sequence("lstm", h)) for h in ODD_SIZES]
     listed += [Case(sequence("lstm", 256, n)) for n in SMALL_BATCHES[1:]]
     listed += [Case(sequence("lstm", h, steps=1)) for h in (64, 256)]
-    listed.append(Case(step("lstm", 1), with_peers=False))  # what a call costs beside the work
+    listed.append(Case(step("lstm", 1), with_peers=False))  # time of a call beside its work
     return listed
 
 

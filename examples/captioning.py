@@ -41,11 +41,11 @@ def look_at(scenes: list[Scene], generator: np.random.Generator) -> tuple[np.nda
     size = len(COLOURS) + len(SHAPES) + 1
     features = np.zeros((MOST, len(scenes), size), np.float32)
     for n, scene in enumerate(scenes):
-        places = generator.permutation(len(scene))  # where in the set, which has no order
+        places = generator.permutation(len(scene))  # positions in the set, which has no order
         for x, (colour, shape) in enumerate(scene):
             features[places[x], n, colour] = 1
             features[places[x], n, len(COLOURS) + shape] = 1
-            features[places[x], n, -1] = 2 * x - 2  # how far to the right
+            features[places[x], n, -1] = 2 * x - 2  # positions from left to right
     features += NOISE * generator.standard_normal(features.shape, np.float32)
     return features, np.array([len(scene) for scene in scenes])
 

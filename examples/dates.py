@@ -91,7 +91,7 @@ def padded(texts: list[str], vocabulary: Vocabulary) -> tuple[np.ndarray, np.nda
 
 
 def read(model: Seq2Seq, texts: list[str], source: Vocabulary, target: Vocabulary) -> list[str]:
-    """What the model takes the texts for."""
+    """Dates that the model reads in the texts."""
     ids, lengths = padded(texts, source)
     found = model.translate(ids, lengths, bos=target.bos, eos=target.eos, max_new_tokens=12)
     return [target.decode(tokens) for tokens in found]

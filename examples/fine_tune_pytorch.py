@@ -41,7 +41,7 @@ DEMO = Path(fastrnn.__file__).parent / "data" / "demo.pt"
 
 
 def make_checkpoint(path: Path, hidden: int) -> None:
-    """What any PyTorch program would write, with names of its own; untrained."""
+    """A checkpoint as any PyTorch program writes it, with names of its own; untrained."""
     parts = {
         "encoder": torch.nn.Embedding(len(ASCII), 32),
         "lstm": torch.nn.LSTM(32, hidden, num_layers=2),
@@ -71,7 +71,7 @@ def own_name(name: str) -> str:
 
 
 def torch_logits(path: Path, model: LanguageModel, ids: np.ndarray) -> np.ndarray:
-    """What PyTorch makes of tokens (T,) with the weights in the file: (T, V)."""
+    """Logits (T, V) of tokens (T,) by PyTorch, with the weights in the file."""
     state = {own_name(n): tensor for n, tensor in torch.load(path, weights_only=True).items()}
     state.setdefault("head.weight", state["embedding.weight"])  # tied ones may be there once
     rnn, kind = model.rnn, getattr(torch.nn, type(model.rnn).__name__)

@@ -38,7 +38,7 @@ def read_model(path: str | None) -> tuple[LanguageModel, Vocabulary]:
 
 
 def ways(vocabulary: Vocabulary, beams: int, seed: int) -> dict[str, dict[str, Any]]:
-    """What each way of going on means to `generate`."""
+    """Arguments of `generate` for each way of going on."""
     found: dict[str, dict[str, Any]] = {
         "greedy": {},
         "greedy, no repeats": {"no_repeat_ngram_size": 12},

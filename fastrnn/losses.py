@@ -38,12 +38,11 @@ _REDUCTIONS = ("mean", "sum", "none")
 
 
 class LossResult(NamedTuple):
-    """What a model's loss over one batch was.
+    """Loss of a model over one batch.
 
     `loss`: the mean over `count` tokens, rows or numbers, 0 where nothing counts (all targets are
     ignored, all lengths are 0, or there are no rows). `state`: the last recurrent state as NumPy
-    arrays, or None. `correct`: how many of the largest logits were the target's, None for
-    regression.
+    arrays, or None. `correct`: number of targets with the largest logit; None for regression.
     """
 
     loss: float
@@ -86,9 +85,9 @@ def classify(
     gradient: bool = True,
     overwrite: bool = False,
 ) -> tuple[LossResult, FloatArray | None]:
-    """The same as a LossResult with its hits, and scale * d(mean)/d(logits), None if not wanted.
+    """`cross_entropy` as a LossResult with its hits, and scale * d(mean)/d(logits) if wanted.
 
-    Where nothing counts, the result says so by its count of 0: the loss and the gradient are 0.
+    If nothing counts, count, loss and gradient are 0.
     `overwrite`: the gradient may take the memory of `logits`, if they are contiguous float32.
     """
     x, wanted = _classes(logits, targets, ignore_index, mask)
@@ -295,7 +294,7 @@ def _evaluate(
 
 
 def _count(counts: Any, reduction: str, size: int | None = None) -> int:
-    """How much there is to average over; 1 where nothing is averaged."""
+    """Number of values to average over; 1 where nothing is averaged."""
     if reduction != "mean":
         return 1
     total = int(np.size(counts)) if size is None else size

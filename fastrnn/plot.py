@@ -1,4 +1,4 @@
-"""Pictures: how gradients flow, how the loss falls, where attention looks. Needs matplotlib."""
+"""Pictures of gradient flow, loss curves and attention weights. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def attention(
     """A picture of attention weights (T, S) of one row, target over source, labelled by both.
 
     Labels are texts, or ids; they and the title are shown as they stand, without mathematics
-    between dollar signs. What is past the ends of `source` (S' <= S) and `target` (T' <= T) is cut
-    off. ValueError for other shapes and for no labels, ImportError without matplotlib.
+    between dollar signs. Weights past the ends of `source` (S' <= S) and `target` (T' <= T) are
+    cut off. ValueError for other shapes and for no labels, ImportError without matplotlib.
     """
     shown = as_float32(weights, "weights")
     for name, labels in (("source", source), ("target", target)):

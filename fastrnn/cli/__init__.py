@@ -1,4 +1,4 @@
-"""The command `fastrnn`: models, what they say and write, files, and this machine."""
+"""The command `fastrnn`: models, their predictions and texts, files, and this machine."""
 
 from __future__ import annotations
 

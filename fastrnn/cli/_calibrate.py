@@ -1,4 +1,4 @@
-"""Measures what this machine can do right now: multiply-adds and reads per second.
+"""Measured limits of this machine at this moment: multiply-adds and reads per second.
 
 Everything is the best of a few short runs, because whatever disturbs a run only makes it slower.
 """
@@ -25,7 +25,7 @@ _RUN_SECONDS = 0.004
 _RUNS = 3
 _PASSES = 2  # over all footprints: a disturbance is over by the next one
 
-_Job = Callable[[int], int]  # index of the thread -> how much it has done
+_Job = Callable[[int], int]  # index of the thread -> the work that it has done
 
 
 def calibrate(threads: int = 1) -> Machine:
@@ -42,7 +42,7 @@ def calibrate(threads: int = 1) -> Machine:
         footprints = tuple(_SMALLEST << i for i in range((largest // _SMALLEST).bit_length()))
         sweeps = [_sweep(buffers, size) for size in footprints]
         rates = [[team.best_rate(sweep) for sweep in sweeps] for _ in range(_PASSES)]
-    # A larger footprint is never read faster: where it seems so, the smaller one was disturbed.
+    # A larger footprint is never read faster: if it seems so, the smaller one was disturbed.
     floats = np.maximum.accumulate(np.max(rates, axis=0)[::-1])[::-1]
     bandwidths = floats * FLOAT_BYTES / threads
     return Machine(threads, macs, footprints, tuple(map(float, bandwidths)))
@@ -71,7 +71,7 @@ class _Team:
         self._barrier = threading.Barrier(threads)
 
     def best_rate(self, job: _Job) -> float:
-        """How much all threads together do per second, in the best of a few runs."""
+        """Work of all threads together per second, in the best of a few runs."""
         return max(self._rate(job) for _ in range(_RUNS))
 
     def _rate(self, job: _Job) -> float:

@@ -39,7 +39,7 @@ class ConfigParser(Parser):
         return options, rest
 
     def _values(self, words: list[str]) -> dict[str, Any]:
-        """What files say about options, by their names."""
+        """Values of options in files, by their names."""
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--config")
         first.add_argument("--out")
@@ -108,7 +108,7 @@ def _negated(action: argparse.Action) -> list[str]:
 
 
 def saved_options(out: str) -> Path:
-    """Where the options of a training are, for --resume and for --config."""
+    """File of a training's options, for --resume and for --config."""
     return Path(f"{out}.options.json")
 
 
@@ -121,7 +121,7 @@ def save_options(options: argparse.Namespace) -> None:
 def check_resumed(options: argparse.Namespace) -> list[str]:
     """ValueError for options with which the training that goes on cannot have been begun.
 
-    What may be other than it was is used, and saved for the next time; the flags of these.
+    Returns the flags of options that may change and did: they are used and saved.
     """
     path = saved_options(options.out)
     if not path.exists():

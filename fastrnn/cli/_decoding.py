@@ -29,7 +29,7 @@ _PLAIN = (
 
 
 def add_decoding_options(parser: Parser) -> None:
-    """How long a text is and how printed, its next token, how beams search, what it may be."""
+    """Options of a text's length and output, its next token, beam search, and constraints."""
     add = parser.group()
     add("--max-new-tokens", "tokens at most", 200, type=whole(1), metavar="N")
     add("--min-new-tokens", "tokens before the text may end", 0, type=whole(0), metavar="N")
@@ -177,7 +177,7 @@ def counted_from(options: Namespace, given: str, start: int = 0) -> Iterator[Non
 
 
 def as_json(given: dict[str, str], text: str, found: Generation) -> str:
-    """One line about a text: what it was made of (`given`, by its name), and how."""
+    """One line of JSON about a text: its source (`given`, by name), tokens and scores."""
     values = {
         **given,
         "text": text,

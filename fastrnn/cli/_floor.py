@@ -1,4 +1,4 @@
-"""How fast a recurrent layer can be at best: the arithmetic of the physical floor.
+"""The physical floor: the least time that a recurrent layer can take on a machine.
 
 Letters: T steps, N rows, I inputs, H units, G gates (LSTM 4, GRU 3, RNN 1), F multiply-adds per
 second, BW(s) bytes per second that a core reads when it sweeps s bytes over and over, w bytes of
@@ -40,7 +40,7 @@ class Workload:
 
     @property
     def is_step(self) -> bool:
-        """Whether this is one step of a stream, which runs in one thread."""
+        """True for one step of a stream, which runs in one thread."""
         return self.steps is None
 
     @property
@@ -73,7 +73,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Machine:
-    """What `threads` threads reach at the same time; see `fastrnn.cli._calibrate`."""
+    """Limits of `threads` threads at the same time; see `fastrnn.cli._calibrate`."""
 
     threads: int
     macs_per_second: float  # F, of all threads together

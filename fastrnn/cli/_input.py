@@ -1,4 +1,4 @@
-"""What comes into a command through standard input and pipes, read as files are."""
+"""Standard input and pipes of a command, read as files are."""
 
 from __future__ import annotations
 

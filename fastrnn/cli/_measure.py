@@ -24,7 +24,7 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Result:
-    """What one workload reached; times in seconds."""
+    """Times of one workload, in seconds."""
 
     work: Workload
     seconds: float  # median time of a call
@@ -106,7 +106,7 @@ def format_seconds(seconds: float | None) -> str:
 
 
 def clock_seconds() -> float:
-    """What a pair of clock readings with nothing between them takes."""
+    """Seconds between two clock readings with nothing between them."""
     clock = time.perf_counter_ns
     pairs = [-clock() + clock() for _ in range(2001)]
     return 1e-9 * float(np.median(pairs))
@@ -124,7 +124,7 @@ def measure(work: Workload, machine: Machine, seconds: float, clock: float) -> R
 
 
 def _calls_per_block(call: Call) -> int:
-    """How many calls fill a block; warms up on the way."""
+    """Number of calls that fill a block; warms up on the way."""
     count = 1
     while True:
         begin = time.perf_counter()

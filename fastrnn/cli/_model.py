@@ -85,7 +85,7 @@ def model_arguments(model: type, options: Namespace) -> dict[str, Any]:
 
 
 def said_of(model: type, name: str) -> str:
-    """Help for an argument: what the docstring of the class says where it names it."""
+    """Help for an argument: the parts of the class's docstring that name it."""
     text = " ".join((model.__doc__ or "").split()).replace("`", "")
     sentences = [s for s in re.split(r"(?<=[.;])\s", text) if re.search(rf"\b{name}\b", s)]
     said = " ".join(sentences).rstrip(".;") or f"{name} of fastrnn.models.{model.__name__}"

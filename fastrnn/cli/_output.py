@@ -27,7 +27,7 @@ def lenient_output(goes_on: bool) -> Iterator[None]:
 
 @contextmanager
 def _replaced(stream: TextIO | None, goes_on: bool) -> Iterator[_Lenient]:
-    """A stream with `_Lenient` around; what it cannot be rid of at the end goes nowhere."""
+    """A stream inside a `_Lenient`; text that cannot be written at the end is discarded."""
     with ExitStack() as stack:
         if stream is None or getattr(stream, "closed", False):
             stream = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
@@ -69,7 +69,7 @@ class _Lenient:
             self._let_go()
 
     def _let_go(self) -> None:
-        """What is still kept, and all that follows, goes nowhere: also when the process ends."""
+        """Discard the buffered text and all that follows, also when the process ends."""
         try:
             place = self.stream.fileno()
         except (OSError, ValueError, AttributeError):

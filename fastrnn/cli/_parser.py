@@ -16,8 +16,8 @@ Add = Callable[..., None]
 class Parser(argparse.ArgumentParser):
     """`predict MODEL --top 3 TEXT` works as `predict MODEL TEXT --top 3` does.
 
-    `many`: the argument that takes what stands alone. The options that are parsed hold the parser
-    of their command, as `parser`, and its `error`, as `refuse`.
+    `many`: the argument that takes words without an option. The options that are parsed hold the
+    parser of their command, as `parser`, and its `error`, as `refuse`.
     """
 
     many: str | None = None

@@ -1,4 +1,4 @@
-"""JSON and TOML from files: nothing in them is lost, and what is wrong is said in a sentence."""
+"""JSON and TOML from files: no key is lost, and an error is one sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastrnn._json import DigitsError, NestingError, read_json
 
 
 def parse_json(text: str, name: str) -> Any:
-    """The value of a JSON text; ValueError says what is wrong in the file that `name` calls.
+    """The value of a JSON text; ValueError for text that is none; errors call the file `name`.
 
     A key that comes twice is an error: the first of its values would be lost. For the other bounds
     see `fastrnn._json`.

@@ -12,7 +12,7 @@ from fastrnn.decode import Automaton, Trie, regex
 from fastrnn.formats.language_model import find_model
 from fastrnn.models import LanguageModel
 
-# What reserved tokens are called in vocabularies.
+# Names of reserved tokens in vocabularies.
 _RESERVED = {
     "pad": ("<pad>",),
     "bos": ("<bos>", "<s>"),
@@ -49,11 +49,11 @@ class Tokens:
         return len(self.texts)
 
     def encode(self, text: str, name: str) -> list[int]:
-        """Ids; ValueError names what the model does not know, where nothing stands for it."""
+        """Ids; ValueError names a token that is unknown, if there is no id for the unknown."""
         return self._ids(text, name, self.unk)
 
     def exactly(self, text: str, name: str) -> list[int]:
-        """Ids of a text to be written, where nothing may stand for what the model does not know."""
+        """Ids of a text to be written, in which the id of the unknown must not occur."""
         return self._ids(text, name, None)
 
     def _ids(self, text: str, name: str, unknown_id: int | None) -> list[int]:
@@ -68,7 +68,7 @@ class Tokens:
         return [token for token in found if token is not None]
 
     def written(self, text: str, name: str) -> list[int | None]:
-        """Ids, None for what the model cannot write; ValueError for a text without any tokens."""
+        """Ids, None for tokens that the model cannot write; ValueError if there are no tokens."""
         parts = self._parts(text)
         if not parts:
             raise ValueError(f"{name} is empty, expected some {self.level}")
@@ -83,7 +83,7 @@ class Tokens:
 
     @property
     def unwanted(self) -> list[int]:
-        """What no text holds: padding, the start, the unknown."""
+        """Ids that no text holds: padding, the start, the unknown."""
         return [token for token in (self.pad, self.bos, self.unk) if token is not None]
 
     def matching(self, pattern: str) -> Automaton:

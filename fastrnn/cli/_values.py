@@ -1,4 +1,4 @@
-"""Types of options: each function makes a value from a word, or says what is wrong."""
+"""Types of options: functions from a word to its value, or to an error about it."""
 
 from __future__ import annotations
 

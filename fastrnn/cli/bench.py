@@ -1,4 +1,4 @@
-"""`fastrnn bench`: times layers and says how close they come to what the machine allows.
+"""`fastrnn bench`: times of layers beside the limits of the machine.
 
 The limits (multiply-adds per second, read bandwidth of every cache) are measured in the same run,
 so a figure means the same on any machine: useful GFLOP/s, and percent of the physical floor.
@@ -23,7 +23,7 @@ from fastrnn.cli._values import MAX_THREADS, whole
 
 _SECONDS = 0.4  # per workload
 _QUICK_SECONDS = 0.15
-_SEQUENCE = 100  # steps of a sequence where nothing else is asked for
+_SEQUENCE = 100  # steps of a sequence by default
 _size = whole(1, 1 << 20)
 
 # (cell, H, N, T), T = None: one step of a stream; True: also in a quick run
@@ -51,7 +51,7 @@ _DEFAULT: tuple[tuple[str, int, int, int | None, bool], ...] = (
     ("lstm", 512, 32, _SEQUENCE, False),
     ("gru", 256, 32, _SEQUENCE, False),
 )
-_CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 8 << 20}  # where the system tells no sizes
+_CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 8 << 20}  # if the system tells no sizes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`fastrnn config`: what is in use."""
+"""`fastrnn config`: version, instruction set and threads in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastrnn demo`: from a PyTorch checkpoint to streamed text, and how long a step takes."""
+"""`fastrnn demo`: from a PyTorch checkpoint to streamed text, and the time of a step."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _report_latency(model: LanguageModel, steps: int) -> None:
 
 
 def _compare_with_torch(model: LanguageModel, prompt: Tokens) -> None:
-    """Where PyTorch is installed: the largest difference between its logits and ours."""
+    """Largest difference between PyTorch's logits and ours, if PyTorch is installed."""
     try:
         torch: Any = import_module("torch")
     except ImportError:

@@ -1,4 +1,4 @@
-"""`fastrnn eval MODEL DATA`: how good a model is on data."""
+"""`fastrnn eval MODEL DATA`: figures of a model on data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fastrnn generate MODEL [--prompt TEXT]`: how a language model goes on."""
+"""`fastrnn generate MODEL [--prompt TEXT]`: continuations by a language model."""
 
 from __future__ import annotations
 
@@ -103,14 +103,14 @@ def _stream(
             if piece:
                 print(f"{space}{piece}", end="", flush=True)
                 space = tokens.space
-    except (KeyboardInterrupt, ValueError):  # what follows begins in a line of its own
+    except (KeyboardInterrupt, ValueError):  # the next output begins in a line of its own
         print(flush=True)
         raise
     print(flush=True)
 
 
 def _space(tokens: Tokens, prompt: str) -> str:
-    """What stands between a prompt and its continuation."""
+    """Text between a prompt and its continuation."""
     return "" if not prompt or prompt[-1].isspace() else tokens.space
 
 

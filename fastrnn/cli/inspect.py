@@ -1,4 +1,4 @@
-"""`fastrnn inspect FILE`: what a checkpoint holds."""
+"""`fastrnn inspect FILE`: content of a checkpoint."""
 
 from __future__ import annotations
 

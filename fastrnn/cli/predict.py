@@ -1,4 +1,4 @@
-"""`fastrnn predict MODEL [INPUT ...]`: what a model says about new input."""
+"""`fastrnn predict MODEL [INPUT ...]`: predictions for new input."""
 
 from __future__ import annotations
 

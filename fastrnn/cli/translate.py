@@ -1,4 +1,4 @@
-"""`fastrnn translate MODEL [TEXT ...]`: what a model of pairs writes for new sources."""
+"""`fastrnn translate MODEL [TEXT ...]`: targets of a model of pairs for new sources."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _shown(tokens: Tokens, text: str, found: Generation, options: argparse.Names
 
 
 def _draw(model: Seq2Seq, text: str, found: Generation, path: str) -> None:
-    """Where the model looked while it wrote each token."""
+    """Draw the attention weights of every token that the model wrote."""
     from fastrnn import plot
     from fastrnn.cli.tasks.seq2seq import marks, vocabularies_of
 

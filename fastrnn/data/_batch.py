@@ -1,4 +1,4 @@
-"""What every source of batches shares: an epoch, a position in it, and a generator of its own."""
+"""Base of all sources of batches: an epoch, a position in it, and a generator of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Batch(NamedTuple):
-    """What one training step takes.
+    """Inputs and targets of one training step.
 
     `inputs`: time first: token ids (T, N) int64 or features (T, N, I) float32.
     `targets`: ids (T, N) or (N,) int64, or numbers float32.
@@ -35,9 +35,9 @@ class Batch(NamedTuple):
 class Source:
     """Batches, epoch after epoch; a base for classes that have the three methods at the end.
 
-    `epoch`: how many epochs are done. `position`: how many batches of the current one are done.
+    `epoch`: number of finished epochs. `position`: number of batches given in the current one.
     An epoch is planned when it starts, with the source's own generator, so that its start and a
-    position say all that comes. `seed`: what the generator began with, None for anything.
+    position determine all further batches. `seed`: that of the generator; None for a random one.
     """
 
     epoch: int
@@ -62,7 +62,7 @@ class Source:
 
     @property
     def num_batches(self) -> int:
-        """How many batches the current epoch has in all."""
+        """Number of batches in the current epoch, the ones already given included."""
         return self._count(self._plan)
 
     def batches(self) -> Iterator[Batch]:
@@ -76,7 +76,7 @@ class Source:
             self._begin(epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the source stands: JSON-able, and exact after a round trip through JSON."""
+        """Position of the source as plain JSON values; a round trip through JSON is exact."""
         start = {**self._start, "state": dict(self._start["state"])}
         place = {"epoch": self.epoch, "position": self.position, "generator": start}
         return {"source": {"type": type(self).__name__, **self._describe()}, **place}
@@ -135,15 +135,15 @@ class Source:
                 )
 
     def _describe(self) -> dict[str, Any]:
-        """The sizes and settings that the batches depend on, JSON-able."""
+        """Sizes and settings that determine the batches, as plain JSON values."""
         raise NotImplementedError
 
     def _draw(self, generator: np.random.Generator) -> Any:
-        """The plan of an epoch, the only thing that takes from the generator."""
+        """The plan of an epoch; nothing else draws from the generator."""
         raise NotImplementedError
 
     def _count(self, plan: Any) -> int:
-        """How many batches a plan has: by default they lie between its (count + 1,) bounds."""
+        """Number of batches of a plan, which by default holds their (count + 1,) bounds."""
         return len(plan) - 1
 
     def _batch(self, plan: Any, index: int) -> Batch:

@@ -1,4 +1,4 @@
-"""What a cell of a table is: a number, a gap, something written like a number, or text."""
+"""Kinds of a table's cells: a number, a gap, text written like a number, or other text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _GAPS = {
     "#n/a", "#na", "#nv", "#value!", "#div/0!", "#num!", "#ref!", "#name?", "#null!", "1.#qnan",
     "1.#ind", "-1.#ind",
 }  # fmt: skip
-_GROUP = r"[ ,.'_\u2019\u00a0\u2009\u202f]"  # what stands between thousands
+_GROUP = r"[ ,.'_\u2019\u00a0\u2009\u202f]"  # separators of thousands
 _LIKE_A_NUMBER = re.compile(
     r"[+\-\u2212]?\s*[$\u20ac\u00a3\u00a5]?\s*"
     rf"(\d{{1,3}}({_GROUP}\d{{2,3}})*{_GROUP}\d{{3}}([.,]\d*)?|\d+([.,_]\d*)?|[.,]\d+)"
@@ -24,12 +24,12 @@ EXACT = 2.0**53  # below it float64 holds every integer
 
 
 def is_gap(cell: str) -> bool:
-    """Whether a cell stands for a number that is missing."""
+    """True for a cell that stands for a missing number."""
     return len(cell) < 32 and cell.strip().casefold() in _GAPS
 
 
 def is_like_a_number(cell: str) -> bool:
-    """Whether a person would read it as a number: also with a decimal comma, or with thousands."""
+    """True for text that a person reads as a number, as with a decimal comma or thousands."""
     try:
         float(cell)
     except ValueError:
@@ -39,7 +39,7 @@ def is_like_a_number(cell: str) -> bool:
 
 
 def fault(cell: str) -> str | None:
-    """What an error expects instead; None for a number that float64 holds."""
+    """Expectation for an error message; None for a number that float64 holds."""
     if is_gap(cell):
         return "a number and no gap"
     try:

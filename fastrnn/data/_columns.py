@@ -61,7 +61,7 @@ class Column:
         return None if self._is_text else np.concatenate(self._parts)
 
     def is_delimiter(self, has_header: bool) -> bool:
-        """Whether it is nothing but a delimiter at the end of every line, in more than one line."""
+        """True for a column that is only a delimiter at the end of every line, of several lines."""
         rows = self._rows_of_nothing or 0
         return rows > 0 and not self.name if has_header else rows > 1
 
@@ -110,10 +110,10 @@ class Column:
 
 
 def is_header(first: Sequence[str], below: Iterator[list[str]]) -> bool:
-    """Whether a table's first row holds names: text above a number, with gaps between or not.
+    """True for a first row that holds names: text above a number, with gaps between or not.
 
-    A date above a date of the same form is no name. Where no column decides it: whether the first
-    row has text and no number.
+    A date above a date of the same form is no name. If no column decides it, the first row is a
+    header if it has text and no number.
     """
     names = {i for i, c in enumerate(first) if not is_gap(c) and not is_like_a_number(c)}
     if not names:

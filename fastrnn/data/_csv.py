@@ -73,7 +73,7 @@ class _Quoted:
             self.at += 1
 
     def _to_delimiter(self) -> str:
-        """What stands before the next cell, which is then at hand; -1 where there is none."""
+        """Text up to the next delimiter; `at` is then behind it, or -1 in the last cell."""
         start, end = self.at, self.line.find(self.delimiter, self.at)
         self.at = end if end < 0 else end + 1
         return self.line[start:] if end < 0 else self.line[start:end]

@@ -18,7 +18,7 @@ from fastrnn.data.readers import PathLike
 MAX_UNPACKED = 1 << 30  # bytes; a compressed file may also grow to MAX_RATIO times its size
 MAX_RATIO = 100
 
-# What NumPy and zipfile raise on files that are none of theirs.
+# Errors of NumPy and zipfile on files that are none of theirs.
 _DAMAGED = (
     ValueError, OSError, EOFError, BadZipFile, OverflowError, FloatingPointError, SyntaxError,
     TypeError, KeyError, IndexError, NotImplementedError, RuntimeError, tokenize.TokenError,
@@ -74,7 +74,7 @@ def _from_archive(file: BinaryIO, path: str, name: str | None) -> AnyArray:
 
 
 def _check_claims(archive: ZipFile, name: str, size: int) -> None:
-    """What an array claims must be there before memory is taken for it."""
+    """ValueError for an array whose data is not in the file, before memory is taken for it."""
     members = archive.namelist()
     member = archive.getinfo(name if name in members else f"{name}.npy")
     if member.file_size > max(MAX_UNPACKED, MAX_RATIO * size):

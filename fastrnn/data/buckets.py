@@ -13,7 +13,7 @@ from fastrnn.data.examples import Examples, held_by
 
 class _Plan(NamedTuple):
     order: IntArray  # (count,) examples, batch after batch
-    bounds: IntArray  # (batches + 1,) where batches start in `order`
+    bounds: IntArray  # (batches + 1,) starts of the batches in `order`, and its end
     sequence: IntArray  # (batches,) the order in which the batches come
 
 
@@ -82,14 +82,14 @@ class Buckets(Source):
         return _Plan(order, bounds, sequence)
 
     def _typical_rows(self) -> int:
-        """How many rows a batch has, about."""
+        """Typical number of rows of a batch."""
         if self.batch_size is not None:
             return self.batch_size
         assert self.tokens is not None
         return max(1, int(self.tokens / self._positions.mean()))
 
     def _cut(self, order: IntArray) -> IntArray:
-        """Where batches start in `order`, and its end."""
+        """(batches + 1,) starts of the batches in `order`, and its end."""
         count = len(order)
         if self.tokens is None:
             return np.append(np.arange(0, count, self._typical_rows()), count)
@@ -99,7 +99,7 @@ class Buckets(Source):
         return np.array(bounds)
 
     def _fitting(self, order: IntArray, tokens: int) -> int:
-        """How many of the next examples fit into one batch."""
+        """Number of the next examples that fit into one batch."""
         some = self._sizes[order[: tokens // self._positions[order[0]]]]
         longest = np.maximum.accumulate(some, axis=0).sum(axis=1)
         return int(np.searchsorted(longest * np.arange(1, len(some) + 1), tokens, side="right"))

@@ -1,4 +1,4 @@
-"""What is learnt from sequences: a class, or a label per step (pairs.py: another sequence).
+"""Examples that label sequences: with one class, or one label per step (pairs.py: sequences).
 
 An object here holds examples and gathers some of them into a padded batch; `Buckets` decides which.
 Steps past a row's end hold `pad` in inputs and `ignore_index` in targets.
@@ -169,7 +169,7 @@ def _chained(parts: Sequence[Sequence[str]] | Sequence[ArrayLike]) -> list[str] 
 def _numbered(
     labels: Sequence[str] | ArrayLike, classes: Sequence[str] | None, name: str
 ) -> tuple[IntArray, tuple[str, ...]]:
-    """Labels as numbers, and the names of the classes where they have names."""
+    """Labels as numbers, and the names of the classes if there are any."""
     if len(labels) and isinstance(labels[0], str):
         known = tuple(sorted(set(labels)) if classes is None else classes)
         return encode_labels(labels, known, name), known

@@ -1,4 +1,4 @@
-"""What is learnt from sequences: their own continuation, or another sequence."""
+"""Examples whose targets are sequences: a continuation of the input, or another sequence."""
 
 from __future__ import annotations
 

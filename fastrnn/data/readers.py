@@ -100,7 +100,7 @@ def _with_newlines(text: str) -> str:
 
 
 def _undecodable(raw: bytes, name: str, encoding: str, error: UnicodeDecodeError) -> str:
-    """What is wrong where, and what the encoding may be instead."""
+    """Place and reason of a decoding error, and a guess at the encoding."""
     wrong = ", ".join(f"0x{byte:02x}" for byte in error.object[error.start : error.end])
     place = error.start + len(raw) - len(error.object)  # some codecs cut the byte order mark off
     line = _with_newlines(raw[:place].decode(encoding, "replace")).count("\n") + 1
@@ -148,7 +148,7 @@ def read_labelled(
 def _named_columns(
     path: Path, first: list[str], text: str | None, label: str | None
 ) -> tuple[int, int] | None:
-    """Where the first line says that text and label are, if it says so."""
+    """Columns of text and label if the first line names both; else None."""
     names = [name.strip() for name in first]
     wanted = "text" if text is None else text, "label" if label is None else label
     if wanted[0] == wanted[1]:

@@ -22,7 +22,7 @@ from fastrnn._errors import counted
 Doubles = npt.NDArray[np.float64]
 
 KINDS = ("standard", "minmax")
-_PART = 1 << 15  # steps whose moments are taken at a time: what they need stays small
+_PART = 1 << 15  # steps whose moments are taken at a time, in little memory
 
 
 def as_series(value: ArrayLike, name: str) -> AnyArray:
@@ -142,7 +142,7 @@ class Scaler:
         return f"Scaler({counted(len(self.shift), 'feature')})"
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` needs, JSON-able and exact."""
+        """The scaler as plain JSON values, exactly; `from_dict` reads them."""
         return {"shift": self.shift.tolist(), "scale": self.scale.tolist()}
 
     @classmethod

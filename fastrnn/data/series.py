@@ -58,7 +58,7 @@ def split(
 
 
 class Windows(Source):
-    """Sliding windows over a series (S, features), each with what comes after it.
+    """Sliding windows over a series (S, features), each with the steps that follow it.
 
     inputs (T, N, features) float32, T = `steps`; targets (horizon, N, columns) float32, the steps
     right after the window, of the features `targets` (all by default). Windows start `stride` steps
@@ -107,7 +107,7 @@ class Windows(Source):
         super().__init__(seed)
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         return int(self._windows.shape[1])
 
     def _describe(self) -> dict[str, Any]:

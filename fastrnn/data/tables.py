@@ -74,7 +74,7 @@ def read_csv(
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """What stands between cells: it divides the first lines evenly, and joins no numbers."""
+    """The delimiter between cells: it divides the first lines evenly and is part of no number."""
     top = list(islice((line for line in lines if line.strip(" ")), _TOP))
 
     def fit(delimiter: str) -> tuple[bool, bool, int]:
@@ -162,7 +162,7 @@ def in_a_row(names: Sequence[str]) -> str:
 
 
 def places_of(wanted: Sequence[str], names: Sequence[str], owner: str) -> list[int]:
-    """Where columns are; ValueError if `owner` has none of such a name, or several."""
+    """Positions of columns; ValueError if `owner` has no column of a name, or several."""
     places, counts = {name: i for i, name in enumerate(names)}, Counter(names)
     for name in wanted:
         if name not in places:

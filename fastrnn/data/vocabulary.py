@@ -125,7 +125,7 @@ class Vocabulary:
     def encode(self, text: str | Sequence[str]) -> AnyArray:
         """Text, or a list of tokens -> ids (S,) of the smallest type that holds V - 1.
 
-        What is not known becomes `unk`; ValueError names it where there is no `unk`.
+        Unknown tokens become `unk`; without an `unk` a ValueError names the first of them.
         """
         if self.level == "words":
             return self._encode_words(text.split() if isinstance(text, str) else text)
@@ -167,7 +167,7 @@ class Vocabulary:
         return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
     def to_dict(self) -> dict[str, Any]:
-        """What `from_dict` needs, JSON-able: for the metadata of a model."""
+        """The vocabulary as plain JSON values for a model's file; `from_dict` reads them."""
         tokens = "".join(self.tokens) if self.level == "characters" else list(self.tokens)
         return {"level": self.level, "specials": list(self.specials), "tokens": tokens}
 

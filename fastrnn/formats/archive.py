@@ -24,7 +24,7 @@ MAX_RATIO = 100
 MAX_DEFLATE = 1032  # bytes that a deflated byte can stand for, by the format's definition
 CHUNK = 1 << 20
 
-# What `zipfile` raises on damaged or unusual archives.
+# Errors of `zipfile` on damaged or unusual archives.
 ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
     ValueError, IndexError, OverflowError, OSError,

@@ -33,12 +33,12 @@ _OWN = "fastrnn"  # among the metadata of files that `save` wrote
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """Content of a checkpoint file.
 
-    `tensors` by name, in the order of the file; `skipped`: what was not taken, and why, by its
-    place (`callbacks.0`; keys that are no text are in brackets); `format`: "pytorch-zip",
-    "pytorch-legacy", "torchscript", "pickle", "safetensors" or "npz"; `notes`: what was done to
-    names and values, for a person to read; `metadata`: the strings a safetensors file carries;
+    `tensors` by name, in the order of the file; `skipped`: entries that were not taken, and why,
+    by their place (`callbacks.0`; keys that are no text are in brackets); `format`: "pytorch-zip",
+    "pytorch-legacy", "torchscript", "pickle", "safetensors" or "npz"; `notes`: changes of names and
+    values, for a person to read; `metadata`: the strings a safetensors file carries;
     `values`: the numbers and strings among the skipped entries of a PyTorch file, e.g. a
     vocabulary.
     """
@@ -123,7 +123,7 @@ def _read(file: BufferedReader, size: int, key: Key | None) -> Checkpoint:
 
 
 def _is_safetensors(start: bytes, size: int) -> bool:
-    """Whether a header follows its length; where that is too long, a pickle may start alike."""
+    """True if a JSON header follows its length, as far as a pickle that starts alike allows."""
     fits = int.from_bytes(start[:8], "little") <= size - 8
     is_pickle = start.startswith((*LEGACY_STARTS, *_PICKLE_STARTS))
     return start[8:9] == b"{" and (fits or not is_pickle)
@@ -135,7 +135,7 @@ _PICKLE_STARTS = (b"(", b"}", b"]", b"c")
 
 
 def _unknown(start: bytes) -> str:
-    """What a file is, if not a checkpoint."""
+    """Guess at the format of a file that is no checkpoint."""
     if start[257:262] == b"ustar":
         return "PyTorch's old tar format, which is not supported; load it in PyTorch and save again"
     if start[:6] == b"\x93NUMPY":

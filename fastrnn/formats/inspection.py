@@ -28,7 +28,7 @@ _LINEAR_WORDS = ("linear", "decoder", "head", "fc", "proj", "out", "dense", "cla
 
 
 def inspect_checkpoint(path: FilePath) -> dict[str, Any]:
-    """What a checkpoint holds, as plain lists, strings and numbers that JSON can carry.
+    """Content of a checkpoint as plain lists, strings and numbers that JSON can carry.
 
     Keys: `file`, `format`, `bytes` and `parameters` (of all tensors, tied ones once), `tensors`
     (name, shape, dtype, bytes), `model` (of a model that fastrnn saved: its kind, architecture,
@@ -199,7 +199,7 @@ def _quoted(text: str) -> str:
 
 
 def _doubt(layer: FoundLayer) -> str:
-    """What names and shapes cannot tell, and what is made up."""
+    """Remark on options that names and shapes do not tell, and on parameters that are made up."""
     found: Architecture = layer.architecture
     doubts = []
     if not found.single_step:
@@ -259,7 +259,7 @@ def format_inspection(info: dict[str, Any]) -> str:
 
 
 def _is_own(info: dict[str, Any]) -> bool:
-    """Whether `fastrnn.load` makes the model, so that its layers need no lines of their own."""
+    """True for a model that `fastrnn.load` makes, whose layers need no lines of their own."""
     return info["model"] is not None and "error" not in info["model"]
 
 

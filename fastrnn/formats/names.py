@@ -31,7 +31,7 @@ def clean_names(tensors: dict[str, T], notes: list[str]) -> dict[str, T]:
 
 
 def _parallel_length(name: str) -> int:
-    """How many characters of `module.module....` a name begins with, its last part excepted."""
+    """Length of the `module.module....` that a name begins with, its last part excepted."""
     end, step = 0, len(_PARALLEL)
     while name.startswith(_PARALLEL, end) and len(name) > end + step:
         end += step

@@ -20,7 +20,7 @@ __all__ = ["read_npz"]
 
 MAX_HEADER = 10_000  # characters of an array's header in an npz file; 120 are usual
 
-# What NumPy raises on a damaged header.
+# Errors of NumPy on a damaged header.
 _HEADER_ERRORS = (
     ValueError, EOFError, OverflowError, RecursionError, SyntaxError, tokenize.TokenError,
     TypeError, KeyError, MemoryError,

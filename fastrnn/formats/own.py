@@ -1,4 +1,4 @@
-"""Our own files: a module's tensors as safetensors, and what the module is in the metadata.
+"""Our own files: a module's tensors as safetensors, and its description in the metadata.
 
 One JSON text under "fastrnn" holds the format's number, the class, its arguments and, for a model,
 its settings, vocabulary and whatever the caller added. Second names of tied tensors are noted as
@@ -27,7 +27,7 @@ KEY = "fastrnn"  # of the description among the metadata
 TRAINING_KEY = "fastrnn_training"  # of a training's state, in checkpoints of `Trainer.fit`
 _FORMAT = 1
 
-# What a description may cause that a stranger wrote: arguments of any type and any value.
+# Errors that a stranger's description may cause: it has arguments of any type and any value.
 DAMAGE = (
     TypeError, ValueError, LookupError, ArithmeticError, AttributeError, AssertionError,
     MemoryError, RecursionError,

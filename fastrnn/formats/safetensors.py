@@ -125,7 +125,7 @@ def write_safetensors(
 
 
 def is_whole(path: FilePath) -> bool | None:
-    """Whether a file is as `write_safetensors` left it; None if it has no checksum."""
+    """True if a file is as `write_safetensors` left it; None if it has no checksum."""
     digest = _new_digest()
     with open(path, "rb") as file:
         start = file.read(len(_START))

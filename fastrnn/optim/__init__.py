@@ -1,4 +1,4 @@
-"""Training's arithmetic: optimisers, schedules of their learning rate, clipping of gradients."""
+"""Optimisers, schedules of their learning rate, and clipping of gradients."""
 
 from fastrnn.optim.clip import clip_grad_norm, clip_grad_value
 from fastrnn.optim.optimizer import Optimizer

@@ -1,4 +1,4 @@
-"""What all optimisers share: options, the count of steps, vectors beside the parameters."""
+"""Base of all optimisers: options, the count of steps, vectors beside the parameters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_EPS = float(np.finfo(np.float32).tiny)  # with less, a parameter without g
 
 
 class Model(Protocol):
-    """What an optimiser needs of a model."""
+    """Part of a model that an optimiser uses."""
 
     @property
     def flat(self) -> FloatArray: ...
@@ -29,7 +29,7 @@ class Model(Protocol):
 
 
 class Optimizer:
-    """What all optimisers share: options, the count of steps, and vectors beside the parameters.
+    """Base of all optimisers: options, the count of steps, and vectors beside the parameters.
 
     `options`: the constructor's numbers by name. `state`: vectors (flat.size,) by PyTorch's names.
     """
@@ -69,7 +69,7 @@ class Optimizer:
         self.model.flat_grad.fill(0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is needed to continue: the kind, options, `steps`, and copies of the vectors."""
+        """State to continue from: the kind, options, `steps`, and copies of the vectors."""
         vectors = {name: vector.copy() for name, vector in self.state.items()}
         return {"kind": type(self).__name__, "steps": self.steps, **self.options, **vectors}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Schedule:
-    """What every schedule has; most need `lr` alone."""
+    """Base of all schedules; most define `lr` alone."""
 
     def __copy__(self) -> Self:
         """One that hears of its own metrics."""
@@ -39,7 +39,7 @@ class Schedule:
         return {"kind": type(self).__name__, **plain}
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes while it runs, as plain numbers; nothing for a pure schedule."""
+        """State that changes during training, as plain numbers; empty for a pure schedule."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

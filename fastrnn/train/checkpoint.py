@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a training is, in one .safetensors file, and back.
+"""Checkpoints: the whole state of a training in one .safetensors file, written and read.
 
 Parameters have their own names, so that whatever reads weights can read this file; the other
 arrays are called training/...; everything else is JSON in the metadata, which begins with a
@@ -26,7 +26,7 @@ from .tree import join, split
 
 _VERSION = 2
 
-# What reading a file raises that has been changed, by whomever, in a way that its checksum hides.
+# Errors of reading a file that was changed together with its checksum.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
 
 
@@ -74,7 +74,7 @@ def load_training(
     validation: Source | None,
     restore_best: bool,
 ) -> RunState:
-    """Bring stepper, model and source to where the checkpoint was made; options stay as given.
+    """Restore stepper, model and source from a checkpoint; options stay as given.
 
     ResumeError, and nothing changed, if the file is damaged, belongs to others, or lacks the best
     parameters and they are to be restored.
@@ -100,7 +100,7 @@ def load_training(
 
 
 class _Saved:
-    """What a checkpoint holds; KeyError and others where it is not what was written."""
+    """Content of a checkpoint; KeyError and others where it is not what was written."""
 
     def __init__(self, arrays: dict[str, AnyArray], about: dict[str, Any], model: Model) -> None:
         self.belongs: dict[str, Any] = about["belongs"]
@@ -145,7 +145,7 @@ def _check(
 
 
 def _load_parts(parts: dict[str, Any], states: dict[str, Any], path: Path) -> None:
-    """All of them or none."""
+    """Load the states of all parts, or change none of them."""
     before: dict[str, Any] = {}
     for name, part in parts.items():
         before[name] = part.state_dict()
@@ -158,7 +158,7 @@ def _load_parts(parts: dict[str, Any], states: dict[str, Any], path: Path) -> No
 
 
 def _load_part(part: Any, state: Any) -> None:
-    """An optimiser's options are those that were given for this training, not the saved ones."""
+    """Load one state; the optimiser keeps the options that were given for this training."""
     if hasattr(part, "resume"):
         part.resume(state)
     elif hasattr(part, "lr") and not callable(part.lr):
@@ -237,7 +237,7 @@ def _read(path: Path) -> tuple[dict[str, AnyArray], dict[str, Any]]:
 
     from fastrnn.formats.safetensors import is_whole
 
-    whole = is_whole(path)  # first: what is damaged may say anything
+    whole = is_whole(path)  # first, as damaged metadata may be anything
     try:
         with safe_open(path, "np") as file:
             about = json.loads((file.metadata() or {}).get(TRAINING_KEY, "{}"))
@@ -252,7 +252,7 @@ def _read(path: Path) -> tuple[dict[str, AnyArray], dict[str, Any]]:
 
 
 def _problem(whole: bool | None, version: Any) -> str | None:
-    """Why a file is no training that can go on."""
+    """Reason why a file is no training that can go on; None if it is one."""
     if whole is False:
         return "is damaged: its checksum is not that of its content"
     if version == 1:

@@ -31,7 +31,7 @@ class TrainingDiverged(ArithmeticError):  # noqa: N818
 
     `step`, `loss`, `norm` (None if no gradient was computed), `lr`, `clip_norm` (None for none);
     `parameters` and `gradients`: the names of those that are not finite; `has_wrong_inputs`:
-    whether the batch held values that are not finite; `checkpoint`: the last one, None without.
+    True if the batch held values that are not finite; `checkpoint`: the last one, None without.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class TrainingDiverged(ArithmeticError):  # noqa: N818
         return self.told("clip_norm=1.0", "clip_norm")
 
     def told(self, start_clipping: str, clip_norm: str) -> str:
-        """The text; the arguments are how the reader asks for clipping, and calls its limit."""
+        """The text for readers who ask for clipping by `start_clipping` and call its limit so."""
         facts = [f"loss {self.loss:.6g}", f"learning rate {self.lr:.3g}"]
         if self.norm is not None:
             facts.insert(1, f"gradient norm {self.norm:.6g}")

@@ -14,7 +14,7 @@ _MOST_BATCHES = 1000  # of a source that makes no digest of its own
 
 
 def beginning(source: Source) -> dict[str, Any]:
-    """Where the source stands, and fingerprints of all that it gives.
+    """Position of a source, and fingerprints of all that it gives.
 
     A source with `digest()`, as those of fastrnn.data, says itself what it holds. Of others it is
     the batches from here to the end of the epoch, at most 1000 of them and 2**26 values.
@@ -37,7 +37,7 @@ def _of_batches(source: Source, place: Any) -> dict[str, str]:
 
 
 def change_of(began: dict[str, Any], source: Source, what: str) -> str | None:
-    """How the source differs from what it was when a training began; it stays where it is."""
+    """Difference of a source from what it was when a training began; it stays where it is."""
     now = source.state_dict()
     try:
         source.load_state_dict(began["place"])

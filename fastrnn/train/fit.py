@@ -59,7 +59,7 @@ class Fit:
         return self._result(stopped)
 
     def _let_go(self) -> None:
-        """Keep no memory for a next step, where the model can tell what it keeps."""
+        """Free the memory that the model keeps for a next step, if it has a `trim`."""
         trim = getattr(self.stepper.model, "trim", None)
         if callable(trim):
             trim()
@@ -85,7 +85,7 @@ class Fit:
         self.report.open(self.run_state)
         self._saved = time.monotonic()
         if not exists:
-            self._save()  # finds out now, and not in an hour, whether it can
+            self._save()  # an error of writing comes now, not in an hour
         self.report.start(self._steps(), self._total_steps())
 
     def _start_state(self) -> None:
@@ -96,7 +96,7 @@ class Fit:
             run.data = {k: None if s is None else beginning(s) for k, s in sources.items()}
 
     def _loop(self) -> str:
-        """Turn until the training ends; says why it did."""
+        """Turn until the training ends; returns the reason."""
         batches = self.source.batches()
         while not self.stop.requested:
             finished = self._finished()
@@ -135,7 +135,7 @@ class Fit:
         self._save_if_due()
 
     def _rest(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The rest of the epoch. A step may find its end before or when it asks for more."""
+        """The rest of the epoch, whose end a step may find before or while it asks for a batch."""
         for batch in batches:
             self._targets = batch.targets
             yield batch
@@ -149,7 +149,7 @@ class Fit:
             raise ValueError(  # the first one may have begun anywhere
                 "source gave no target that counts in a whole epoch, so max_steps is out of reach"
             )
-        if run.validated_step == steps:  # what would be validated is already
+        if run.validated_step == steps:  # these parameters are validated already
             run.validated_epoch = run.epoch + 1
         run.epoch, run.epoch_step = run.epoch + 1, steps
         run.epoch_batches = run.exhausted = False
@@ -202,7 +202,7 @@ class Fit:
             self._settle_best()
 
     def _best_of(self, step: int) -> Path:
-        """Where the best model waits until a checkpoint knows of it, so that both are of one run.
+        """Place of the best model until a checkpoint knows of it, so that both are of one run.
 
         A run that is killed in between goes on from before it, perhaps to something else.
         """
@@ -210,7 +210,7 @@ class Fit:
         return self.best.with_name(f".{self.best.name}.{step}")
 
     def _settle_best(self) -> None:
-        """The best model that the checkpoint knows of takes its place; others that wait go."""
+        """Move the best model that the checkpoint knows of to its place; delete the others."""
         if self.best is None:
             return
         folder, name = self.best.parent, glob.escape(self.best.name)

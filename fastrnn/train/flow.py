@@ -1,4 +1,4 @@
-"""A heat map of a gradient's way through layers and time, made of characters."""
+"""A heat map of gradient norms over layers and time, made of characters."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def heat_map(
 
     Layers are rows, the last on top as in a picture of the network; steps go from left to right,
     binned to fit `width` characters. `colour`: 256-colour codes instead of blocks; `ascii`: no
-    character beyond ASCII. Below: how the norm of each layer changes per step on its way back.
+    character beyond ASCII. Below: change of the norm of each layer per step of the backward pass.
     """
     names = flow.names
     room = max(_FEWEST_COLUMNS, as_size(width, "width") - max(map(len, names)) - 3)
@@ -118,7 +118,7 @@ def _legend(paint: _Paint, ends: list[str], indent: int) -> str:
 
 
 def _changes(flow: GradientFlow) -> list[str]:
-    """What happens to each layer's norm between the last step and the first."""
+    """Change of each layer's norm between the last step and the first."""
     lines, steps = [], flow.norm.shape[1]
     for name, row in zip(flow.names, flow.norm.astype(np.float64), strict=True):
         first, last = float(row[0]), float(row[-1])

@@ -40,7 +40,7 @@ class History:
         self._file.seek(0, os.SEEK_END)
 
     def close(self) -> None:
-        """Called once, at the end."""
+        """Bring the file to the disk and close it."""
         if self._file is not None:
             self._file.close()
 
@@ -82,7 +82,7 @@ def _end_line(file: RawIOBase, end: int) -> None:
 
 
 def _line_start(file: RawIOBase, end: int) -> int:
-    """Where the last line begins; at the end if that is the end of a line."""
+    """Position of the last line's first byte; the end of the file if that ends a line."""
     while end > 0:
         start = max(0, end - _BLOCK)
         file.seek(start)

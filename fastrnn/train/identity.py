@@ -1,10 +1,10 @@
-"""The identity of a training: what one that goes on must share with the saved one.
+"""The identity of a training, which must be the same when it goes on.
 
-The rule: what the saved state was made with must be the same, or a ResumeError names it: the model,
-its architecture with its dropout and its loss; the optimiser's kind, and options that decide which
-vectors it keeps; batches, their data and their order, training's and validation's; how batches
-become steps; and every seed that is given. All else is used as it is given: the optimiser's other
-options, the schedule, limits, ends, and what is written when.
+The rule: all that the saved state depends on must be the same, or a ResumeError names it: the
+model, its architecture with its dropout and its loss; the optimiser's kind, and options that decide
+which vectors it keeps; batches, their data and their order, training's and validation's; how
+batches become steps; and every seed that is given. All else is used as it is given: the optimiser's
+other options, the schedule, limits, ends, and what is written when.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class RunLock:
         return self
 
     def _take(self, place: Path) -> bool:
-        """Whether the file that is locked is still the one that others find under its name."""
+        """True if the locked file is still the one that others find under its name."""
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
             _lock(descriptor)
@@ -97,7 +97,7 @@ def _lock_on_windows(descriptor: int) -> None:
 
 
 def _forget_after_fork() -> None:
-    """A child must not hold on to the lock of its parent, which may end before it."""
+    """Close the parent's lock in a child, which may live longer."""
     for lock in list(_held):
         lock._let_go()
 

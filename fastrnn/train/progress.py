@@ -17,16 +17,16 @@ class Silent:
     """No progress at all; the base of the two that show some."""
 
     def start(self, step: int, total: int | None) -> None:
-        """Called once, with the steps done and those to do in all (None: not known)."""
+        """Begin at `step` of `total` steps (None: not known); called once."""
 
     def step(self, step: int, facts: dict[str, Any]) -> None:
-        """Called after every step."""
+        """Show one more step."""
 
     def say(self, text: str) -> None:
         """One line that stays."""
 
     def close(self) -> None:
-        """Called once, at the end."""
+        """End; called once."""
 
 
 class Lines(Silent):

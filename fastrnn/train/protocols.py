@@ -1,4 +1,4 @@
-"""Protocols of models, optimisers, schedules and data: what training asks, nothing more."""
+"""Protocols of models, optimisers, schedules and data, as small as training allows."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Report:
         self._history.close()
 
     def open(self, run: RunState) -> None:
-        """Follow `run`; what it had put into this history since its checkpoint is taken out."""
+        """Follow `run`; records that its history has behind the checkpoint are taken out."""
         self._run = run
         is_same = bool(run.history_name) and self._name() == run.history_name
         self._history.open(run.history_bytes if is_same else None)
@@ -43,7 +43,7 @@ class Report:
         self._units = run.units
 
     def start(self, step: int, total: int | None) -> None:
-        """Show how far the training is, of `total` steps if that is known."""
+        """Begin the progress at `step`, of `total` steps if that is known."""
         self._progress.start(step, total)
 
     def step(self, stepper: Stepper, total: Total, targets: Any) -> None:
@@ -101,7 +101,7 @@ class Report:
 
 
 def _counted(total: Total, targets: Any) -> str:
-    """What the loss counts: numbers, tokens (targets with steps) or rows."""
+    """Unit of the loss's count: numbers, tokens (targets with steps) or rows."""
     if total.correct is None:
         return "numbers"
     return "tokens" if np.ndim(targets) >= 2 else "rows"

@@ -51,7 +51,7 @@ class Settings:
     on_begin: Callable[[], None] | None
 
     def check(self, has_validation: bool) -> None:
-        """TypeError or ValueError for what cannot be meant."""
+        """TypeError or ValueError for arguments that cannot be meant."""
         for name in ("epochs", "max_steps", "patience", "validate_every", "checkpoint_every"):
             if getattr(self, name) is not None:
                 as_size(getattr(self, name), name)
@@ -80,7 +80,7 @@ class Settings:
         return Path(f"{text}.{name}")
 
     def history_file(self) -> Path | None:
-        """Where the JSON lines go, None for a list or nowhere."""
+        """File of the JSON lines; None for a list or without one."""
         if isinstance(self.history, list):
             return None
         return self.file("history.jsonl") if self.history is None else Path(self.history)
@@ -90,12 +90,12 @@ class Settings:
 class RunState:
     """State of a training beside model, optimiser and data; all of it is in a checkpoint."""
 
-    first_step: int = 0  # where the trainer stood when it began
+    first_step: int = 0  # steps of the trainer when it began
     epoch: int = 0
-    epoch_batches: bool = False  # whether the epoch has given any
-    epoch_step: int = 0  # where the trainer stood when it began
-    exhausted: bool = False  # whether the source is in the next epoch already
-    unit: str = "rows"  # what the loss counts: tokens, rows or numbers
+    epoch_batches: bool = False  # True once the epoch has given a batch
+    epoch_step: int = 0  # steps of the trainer when it began
+    exhausted: bool = False  # True once the source is in the next epoch
+    unit: str = "rows"  # of the loss's count: tokens, rows or numbers
     units: int = 0  # of them trained on
     seconds: float = 0.0
     loss: float = 0.0
@@ -109,4 +109,4 @@ class RunState:
     history_bytes: int = 0
     since_log: list[float] = field(default_factory=lambda: [0.0, 0.0])  # sum of losses, count
     carried: State = None  # of the recurrent layers
-    data: dict[str, Any] = field(default_factory=dict)  # where the sources began, and with what
+    data: dict[str, Any] = field(default_factory=dict)  # first positions and fingerprints

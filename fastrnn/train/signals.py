@@ -1,4 +1,4 @@
-"""Ctrl-C and a request to terminate end the training after the current step."""
+"""Signals: Ctrl-C and a request to terminate end the training after the current step."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Stepper:
         """The loss over the rest of the epoch of `source`, all of it if it is new; no dropout.
 
         The source stays where it is. Gives loss, count, correct (None for regression) and state;
-        where nothing counts, loss and count are 0.
+        if nothing counts, loss and count are 0.
         """
         place = source.state_dict()
         total = evaluated(self.model, source.batches())
@@ -87,7 +87,7 @@ class Stepper:
     ) -> Total | None:
         """One step on as many of `batches` as belong to it; None if there are none left.
 
-        Where nothing counts in them, there is no step; the state goes on.
+        If nothing counts in them, there is no step; the state goes on.
         """
         self.model.zero_grad()
         if self.truncation is None:

@@ -13,7 +13,7 @@ _ARRAY, _TUPLE = "__array__", "__tuple__"
 
 
 def split(tree: Any, name: str, arrays: dict[str, AnyArray]) -> Any:
-    """What of `tree` is JSON; its arrays go into `arrays` under names that start with `name`."""
+    """The JSON part of `tree`; its arrays go into `arrays` under names that start with `name`."""
     if isinstance(tree, np.ndarray):
         arrays[name] = tree
         return {_ARRAY: name}

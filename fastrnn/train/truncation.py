@@ -16,7 +16,7 @@ class RandomTruncation:
 
     One optimiser step takes the windows up to the next cut (1 / probability on average, and their
     memory). Where windows are connected, the gradient of the state is multiplied by
-    1 / (1 - probability) on its way back, which makes the expected gradient that of the whole
+    1 / (1 - probability) in the backward pass, which makes the expected gradient that of the whole
     stream; fixed windows leave out what reaches beyond them. A probability of 1 is fixed
     windows, one of 0 is full backpropagation. Source: Tallec and Ollivier 2017, Unbiasing
     Truncated Backpropagation Through Time.
@@ -33,7 +33,7 @@ class RandomTruncation:
 
     @property
     def weight(self) -> float:
-        """What the gradient of the state is multiplied by where windows are connected."""
+        """Factor of the state's gradient where windows are connected."""
         return 1.0 / (1.0 - self.probability) if self.probability < 1 else 1.0
 
     def segment(self, batches: Iterator[Any]) -> Iterator[Any]:

@@ -28,31 +28,31 @@ BATCH = 256  # rows that are predicted or measured at a time
 
 @dataclass
 class Job:
-    """A training that can begin: `about` is what the model's file says beside its parameters."""
+    """A training that can begin: `about`: `extra` of the model's file."""
 
     model: Any
     source: Any
     validation: Any
     described: str  # the data in one line
-    example: str  # what to give to `command` after the model
+    example: str  # arguments of `command` after the model
     about: dict[str, Any] = field(default_factory=dict)
     command: str = "predict"
 
 
 class Task:
-    """Base of all tasks: what `train`, `eval` and `predict` ask of one; texts are for their help.
+    """Base of all tasks, for `train`, `eval` and `predict`; texts are for their help.
 
     A model's figures are JSON-able: `measure` makes them from a source of batches, `describe` puts
-    them into lines. So do `predict` and `show` with what the model says about new input.
+    them into lines. So do `predict` and `show` with predictions for new input.
     """
 
     name: ClassVar[str]
     model: ClassVar[type]  # of the models that it trains
     summary: ClassVar[str]
-    data: ClassVar[str]  # what DATA is
-    count: ClassVar[str]  # how much of it: "*" any number, "+" at least one, "1"
+    data: ClassVar[str]  # description of DATA
+    count: ClassVar[str]  # number of them: "*" any number, "+" at least one, "1"
     examples: ClassVar[str]
-    prints: ClassVar[str]  # what `predict` prints for each input
+    prints: ClassVar[str]  # output of `predict` for each input
     defaults: ClassVar[Figures]  # made for minutes on the CPU of a laptop
     parts: ClassVar[tuple[str, ...]] = ()  # recurrent parts, where there are several
     decided: ClassVar[tuple[str, ...]]  # arguments of the model that follow from the data
@@ -88,7 +88,7 @@ class Task:
         return None
 
     def prepare(self, options: Namespace) -> Job:
-        """Data, a new model and what its file says."""
+        """Data, a new model and the `extra` of its file."""
         raise NotImplementedError
 
     def evaluate(self, model: Any, options: Namespace) -> Figures:

@@ -1,4 +1,4 @@
-"""What the walk over a pickle's object may cost, by the size of the pickle."""
+"""Limits of the walk over a pickle's object, by the size of the pickle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a value of a pickle is, in a few words."""
+"""Short descriptions of the values of a pickle."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def label_of(key: object) -> str:
 
 
 def problem_of(record: Record) -> str:
-    """Why a tensor cannot be had as an array; empty when it can."""
+    """Reason why a tensor cannot become an array; empty if it can."""
     if record.problem:
         return record.problem
     if item_size(record.dtype):
@@ -52,7 +52,7 @@ def problem_of(record: Record) -> str:
 
 
 def is_optimiser(key: object, value: object) -> bool:
-    """Whether an entry is the state of an optimiser, by its name or by its `param_groups`."""
+    """True for the state of an optimiser, told by its name or its `param_groups`."""
     named = isinstance(key, str) and ("optim" in key.lower() or key.lower() == "opt")
     return named or _has_groups(value)
 

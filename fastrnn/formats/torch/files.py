@@ -40,7 +40,7 @@ PICKLE_RATIO = 64
 
 
 class Content(NamedTuple):
-    """What a PyTorch file holds: its format, its pickle, and what makes arrays of the tensors.
+    """Content of a PyTorch file: its format, its pickle, and the maker of its arrays.
 
     `parameters` has the names of the tensors that TorchScript's code declares, by class.
     """

@@ -1,4 +1,4 @@
-"""What the names in a checkpoint's pickle mean.
+"""Meaning of the names in a checkpoint's pickle.
 
 A pickle names things ("globals") and asks to call them. Here a name is looked up in a table whose
 entries only build the records of `objects.py` and `ndarrays.py`, and plain containers. Nothing
@@ -236,7 +236,7 @@ GLOBALS: dict[str, object] = {
 
 
 def is_part(full: str) -> bool:
-    """Whether a name only serves to make tensors, arrays and plain data."""
+    """True for a name that only serves to make tensors, arrays and plain data."""
     found = GLOBALS.get(full)
     return isinstance(found, Name) and found.is_part
 

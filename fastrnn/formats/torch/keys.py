@@ -1,4 +1,4 @@
-"""Finds the part of a checkpoint that a key names, and says what is there where it finds none."""
+"""Search for the part of a checkpoint that a key names, with an error that lists other keys."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def find_key(root: object, key: Key, views: Views) -> tuple[object, str]:
 
 
 def _descend(found: object, part: str | int, path: str, views: Views) -> object:
-    """What lies under one part of the key, which may name several levels."""
+    """The value under one part of the key, which may name several levels."""
     rest: str | int | None = part
     while rest is not None:
         view = views.inside(found)

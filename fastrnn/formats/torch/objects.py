@@ -115,7 +115,7 @@ class TensorRecord:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    problem: str = ""  # not empty: why the tensor cannot be had as a plain array
+    problem: str = ""  # reason why the tensor cannot become a plain array; empty if it can
 
     def outline(self, depth: int) -> str:
         return "a bare tensor"
@@ -134,7 +134,7 @@ class Name:
     is_part: bool = False  # of tensors: its absence from the result says nothing
 
     def call(self, arguments: tuple[object, ...]) -> object:
-        """What the pickle gets for a call: a record of a tensor, or a bag."""
+        """Result of a call in the pickle: a record of a tensor, or a bag."""
         return self.build(arguments) if self.build else Bag(self.full, arguments)
 
     def outline(self, depth: int) -> str:
@@ -142,7 +142,7 @@ class Name:
 
 
 def is_quantised(value: object) -> bool:
-    """Whether an object is a part of a quantised model: weights that are no arrays of numbers."""
+    """True for a part of a quantised model, whose weights are no arrays of numbers."""
     full = value.what if isinstance(value, Bag) else value.full if isinstance(value, Name) else ""
     return full.startswith(_QUANTISED_NAMES) or ".quantized." in full or ".quantization." in full
 

@@ -31,14 +31,14 @@ MAX_MARKS = 10_000
 MAX_MEMO = 1 << 26
 MAX_INT_BYTES = 255
 MAX_DIGITS = 620  # of an integer written as text: as many as MAX_INT_BYTES hold
-COPIES = 16  # times the bytes read so far: what the calls in a pickle may copy
+COPIES = 16  # bytes that calls may copy, as a multiple of the bytes read so far
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LOAD_BYTES = "torch.storage._load_from_bytes"
 
 
 class Pickle:
-    """What one pickle holds: its object, the storages and the names that it speaks of.
+    """Content of one pickle: its object, and the storages and names in it.
 
     `storages` also has those of tensors that the pickle drops; `names` are the classes and
     functions in it that are no part of a tensor.
@@ -233,7 +233,7 @@ class _Machine:
         self.push(self.result(function, tuple(self.since_mark())))
 
     def result(self, function: object, arguments: tuple[object, ...]) -> object:
-        """What a call gives; only listed names mean more than a record of the call."""
+        """Result of a call; for a name that is not listed, a record of the call."""
         if isinstance(function, (Bag, Dtype)):
             what = f"the result of {safe(function.outline(0), 200)}"
             return Bag(what, (function, *arguments))

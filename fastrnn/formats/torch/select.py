@@ -1,4 +1,4 @@
-"""Finds the tensors in the object of a checkpoint: which dictionary, and under which names.
+"""Search for the tensors in the object of a checkpoint: their dictionary and their names.
 
 The order is: a dictionary (or a pickled module) under one of `WRAPPERS`, the first that holds
 tensors, and so on inside it; without one, all tensors of the object itself and of the dictionaries
@@ -36,7 +36,7 @@ _COPIES = frozenset(
      "previous", "prev", "initial", "init", "last")
 )  # fmt: skip
 
-# What is said of a file without tensors, by its format.
+# Errors about a file without tensors, by its format.
 _EMPTY = {
     "pickle": "a plain pickle: ",
     "torchscript": "a TorchScript archive without parameters, which freezing takes away: ",
@@ -122,7 +122,7 @@ class Selection:
             self.records[name] = record
 
     def _unwrapped(self, view: View) -> tuple[View, list[tuple[str, object, object]]]:
-        """What is inside the wrappers, and what lies beside it: path, key and value."""
+        """The value inside the wrappers, and the values beside it: path, key and value."""
         path, siblings = "", []
         only = self._only_group(view) if isinstance(self.root, (list, tuple)) else None
         if only is not None:  # [model, criterion, optimiser]
@@ -217,13 +217,13 @@ class Selection:
         return (own if everything else clean_names(own, self.notes)), groups
 
     def _is_group(self, value: object, key: object, everything: bool = False) -> bool:
-        """Whether a value holds tensors to take."""
+        """True for a value that holds tensors to take."""
         if everything:
             return self.views.count(value, lists=True) > 0
         return not is_optimiser(key, value) and self.views.count(value) > 0
 
     def _is_new(self, value: object, active: set[int], everything: bool) -> bool:
-        """Whether a value is not inside itself."""
+        """False for a container inside itself."""
         return id(self.views.inside(value) if everything else self.views.of(value)) not in active
 
     def _is_usable(self, value: object) -> TypeGuard[Record]:
@@ -252,7 +252,7 @@ class Selection:
         self.records |= found
 
     def _is_state_dict(self, key: object, view: View) -> bool:
-        """Whether a dictionary beside the model holds parameters, and not a few numbers."""
+        """True for a dictionary beside the model that holds parameters, and not a few numbers."""
         if is_optimiser(key, view) or self.views.count(view) == 0:
             return False
         self.budget.spend(len(view))
@@ -265,7 +265,7 @@ class Selection:
         return all(v is not None and any(map(_is_parameter, v)) for v in inner)
 
     def _sameness(self, key: str, view: View) -> str:
-        """Why a state dict beside the model is another state of it; empty if it is none."""
+        """Reason why a state dict is another state of the model beside it; empty if it is none."""
         self.budget.spend(len(view))
         found = {
             k.removeprefix("module."): v
@@ -320,13 +320,13 @@ def _window(record: Record) -> object:
 
 
 def _is_parameter(name: object) -> bool:
-    """Whether the last part of a name is that of a weight or bias."""
+    """True for a name whose last part is that of a weight or bias."""
     last = name.rpartition(".")[2] if isinstance(name, str) else ""
     return "weight" in last or "bias" in last
 
 
 def _nothing(chosen: Selection) -> str:
-    """That there are no tensors, and what there is."""
+    """Error about a file without tensors, with what it holds instead."""
     listed = [
         f"{safe(name, 60)} ({safe(what)})" for name, what in islice(chosen.skipped.items(), LISTED)
     ]

@@ -86,7 +86,7 @@ def _walk(chosen: Selection) -> tuple[_Found, set[str]]:
 
 
 def _is_stranger(value: Bag, chosen: Selection) -> bool:
-    """Whether an object is to be reported: it is not reported yet, nor looked into."""
+    """True for an object to be reported: it is neither reported yet nor looked into."""
     if id(value) in chosen.reported or id(value) in chosen.places:
         return False
     return value.what not in SETS and not is_part(value.what)

@@ -92,7 +92,7 @@ class Tensors:
 
 
 def _first(record: TensorRecord) -> int:
-    """Where the record's storage begins in the file's storage, in elements of the tensor."""
+    """Start of the record's storage in the file's storage, in elements of the tensor."""
     start = record.storage.start * item_size(record.storage.dtype)
     if start % item_size(record.dtype):
         raise CheckpointError(f"storage {safe(record.storage.key)} starts inside an element")

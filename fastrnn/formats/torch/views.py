@@ -1,4 +1,4 @@
-"""Looks into the objects of a pickle: dictionaries, pickled modules, lists, attributes.
+"""Views of the objects in a pickle: dictionaries, pickled modules, lists, attributes.
 
 A pickled `torch.nn.Module` and a module of TorchScript are inert here. Their tensors are found as
 `Module.state_dict` finds them: parameters, buffers that persist, then the modules inside, in the
@@ -19,11 +19,11 @@ View = Mapping[object, object]
 
 # The attributes of a module that its tensors are found by.
 MODULE_PARTS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
-MAX_COUNT = 1 << 40  # what a count of tensors in shared containers ends at
+MAX_COUNT = 1 << 40  # end of counts of tensors, which shared containers multiply
 
 
 def is_open(value: object) -> bool:
-    """Whether there is something in a value to look at: a container or an object, not empty."""
+    """True for a container or an object that is not empty."""
     return isinstance(value, (dict, list, tuple, Bag)) and bool(value)
 
 
@@ -78,7 +78,7 @@ class Views:
         return dict(bag.attributes()) | {str(i): entry for i, entry in enumerate(listed)}
 
     def is_module(self, value: object) -> bool:
-        """Whether `value` is a pickled module, of Python or of TorchScript."""
+        """True for a pickled module, of Python or of TorchScript."""
         if not isinstance(value, Bag):
             return False
         if value.what in self._parameters:
@@ -86,7 +86,7 @@ class Views:
         return _module_state(value) is not None
 
     def count(self, value: object, *, lists: bool = False) -> int:
-        """How many tensors a value holds, in the dictionaries in it too (and lists).
+        """Number of tensors in a value, the dictionaries and lists in it included.
 
         A container that is inside itself counts as empty there.
         """
@@ -94,7 +94,7 @@ class Views:
         stack = [(start, self._parts(value, lists))] if start not in counts else []
         while stack:
             place, parts = stack[-1]
-            counts.setdefault(place, 0)  # what is found there again, inside itself
+            counts.setdefault(place, 0)  # a container inside itself
             for part in parts:
                 below = id(part) * 2 + lists
                 if isinstance(part, self._kinds):

@@ -1,4 +1,4 @@
-"""Writes PyTorch's zip format without PyTorch: what `torch.load(weights_only=True)` opens.
+"""Writer of PyTorch's zip format without PyTorch, for `torch.load(weights_only=True)`.
 
 An uncompressed zip archive with `archive/data.pkl`, a pickle of the dictionary in which tensors
 are references to storages, and `archive/data/KEY`, the bytes of each storage, 64-byte aligned.
@@ -152,7 +152,7 @@ def _tensors(key: str, region: list[AnyArray]) -> list[Tensor]:
         return [Tensor(Storage(key, compact.reshape(-1)), 0, *_layout(compact))] * len(region)
     spans = [_span(array) for array in region]
     low, high = min(start for start, _ in spans), max(end for _, end in spans)
-    # Zeros between the views: what else lies in the buffer of the caller does not go to the file.
+    # Zeros between the views: other data in the caller's buffer must not go to the file.
     storage = Storage(key, np.zeros((high - low) // first.itemsize, first.dtype))
     views = []
     for array in region:
