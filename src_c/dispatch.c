@@ -60,7 +60,7 @@ int fr_isa_select(const char *name) {
     return 0;
 }
 
-/* The results go where the compiler must believe that someone looks. */
+/* The results go to volatile memory, so that the compiler cannot drop the work. */
 int64_t fr_calibrate_fma(int64_t rounds) {
     float result;
     const int64_t count = fr_active_kernels()->fma(rounds, &result);

@@ -16,7 +16,7 @@ static inline size_t fr_allocation_alignment(size_t bytes) {
     return bytes >= FR_HUGE / 2 ? FR_HUGE : FR_ALIGNMENT;
 }
 
-/* What fr_allocate takes for so many bytes: whole pages; 0 if that is impossible. */
+/* Bytes that fr_allocate takes for `size` of them, whole pages; 0 if that is impossible. */
 static inline size_t fr_allocation_size(size_t bytes) {
     const size_t alignment = fr_allocation_alignment(bytes);
     if (bytes > SIZE_MAX - alignment) return 0;

@@ -1,4 +1,4 @@
-/* What time (sequence.c) may ask of a kernel: one table of functions per instruction set.
+/* Interface of the kernels to time (sequence.c): one table of functions per instruction set.
  *
  * The packed layout. Units come in blocks of U: 16, or 64 for cells with one slot, so that a row of
  * weights is a few whole cache lines either way. A block holds, one after the other,
@@ -124,11 +124,10 @@ struct fr_back {
     const float *const *h0; /* [rows] -> (H); cells with a direct part only */
     const float *const *c0; /* [rows] -> (blocks * U), LSTM */
     const float *c1;        /* (rows, blocks * U), LSTM */
-    const float *const *dy; /* [rows] -> (H): what comes from above; NULL: nothing */
-    float *const
-        *dh;   /* [rows] -> (blocks * U): in what comes from later steps, out the direct part */
-    float *dc; /* (rows, blocks * U), LSTM: gradient of c1, then of c0 */
-    const float *du; /* (rows, blocks * U), second phase */
+    const float *const *dy; /* [rows] -> (H): from the layer above; NULL: zeros */
+    float *const *dh;       /* [rows] -> (blocks * U): in from later steps, out the direct part */
+    float *dc;              /* (rows, blocks * U), LSTM: gradient of c1, then of c0 */
+    const float *du;        /* (rows, blocks * U), second phase */
     float *const
         *dz_h; /* [rows] -> (blocks, h gates, U): a copy of those slots; NULL: not wanted */
     float *const *dz_u; /* [rows] -> (blocks, u gates, U) likewise */
@@ -179,7 +178,7 @@ typedef struct fr_channels {
     float *dbias;        /* (C) likewise */
 } fr_channels;
 
-/* Rows of a panel: what one visit of a weight gradient adds. FR_STRIP columns lie together:
+/* Rows of a panel, which one visit of a weight gradient adds. FR_STRIP columns lie together:
  * (strips, FR_PANEL_ROWS, FR_STRIP), padded with zeros. */
 enum { FR_PANEL_ROWS = 256, FR_STRIP = 16 };
 

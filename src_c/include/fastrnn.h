@@ -261,7 +261,7 @@ enum fr_operation_kind {
     FR_OP_CONCATENATE, /* channels, one after the other */
     FR_OP_SELECT,      /* channels [first, first + channels) */
     FR_OP_RESHAPE,     /* the same floats as (length, channels) */
-    FR_OP_PREVIOUS,    /* what any operation gave in the step before, later ones too; at first 0 */
+    FR_OP_PREVIOUS,    /* value of any operation, later ones too, in the step before; at first 0 */
     FR_OP_ATTEND,      /* queries (A) -> context (M): `attention`, where each row has a source */
     FR_OP_LISTED,      /* (K) -> (channels): x[k] at listed[k], -inf elsewhere */
     FR_OP_POOL,        /* one value for the whole sequence: `function` FR_LAST, FR_MEAN, FR_MAX */
@@ -297,14 +297,14 @@ typedef struct fr_network fr_network;
 
 /* 0 if there are no operations, too many, or no outputs. */
 FR_API size_t fr_network_size(const fr_graph *graph);
-/* Lays a network out; what the graph points to is copied, but not weights and arrays. NULL, or a
- * sentence that says which operations do not fit each other; then there is no network. */
+/* Lays a network out; copies the graph, but not weights and arrays. NULL, or a sentence that says
+ * which operations do not fit each other; then there is no network. */
 FR_API const char *fr_network_create(const fr_graph *graph, void *memory, fr_network **network);
 /* The shape of an operation's value; returns 1 if it has one value for the whole sequence. */
 FR_API int fr_network_shape(const fr_network *network, int32_t operation, int32_t *length,
                             int32_t *channels);
-/* Why the network cannot go step by step, a sentence, or NULL if it can; and the same for whole
- * sequences. */
+/* NULL if the network can go step by step, else a sentence that says why not; and the same for
+ * whole sequences. */
 FR_API const char *fr_network_step_error(const fr_network *network);
 FR_API const char *fr_network_run_error(const fr_network *network);
 
@@ -321,12 +321,12 @@ FR_API void fr_slots_reset(const fr_network *network, fr_slots *slots, int64_t r
                            const int64_t *slot);
 /* `to` becomes a copy of `from`. */
 FR_API void fr_slots_copy(fr_slots *slots, int64_t from, int64_t to);
-/* Row n becomes a copy of what was row indices[n]; `rows`, from 1 to the capacity, is how many
- * there are from now on. */
+/* Row n becomes a copy of the former row indices[n]; `rows`, from 1 to the capacity, is their
+ * number from now on. */
 FR_API void fr_slots_reorder(fr_slots *slots, const int64_t *indices, int64_t rows);
 FR_API int64_t fr_slots_rows(const fr_slots *slots);
 
-/* What a slot carries for an operation, in parts of (states, rows, width) floats: a stack's h and c
+/* State of a slot for an operation, in parts of (states, rows, width) floats: a stack's h and c
  * (states: L * D), the inputs that a convolution along time still needs, oldest first, a previous
  * value, the weights of attention (states: 1). 0 if there is no such part. */
 FR_API int fr_network_part(const fr_network *network, int32_t operation, int32_t part,
@@ -376,8 +376,8 @@ FR_API int fr_isa_select(const char *name);
 /* 1 if calls can use more than one thread: built with threads; with OpenMP's, not in a forked
  * child, where they may hang. */
 FR_API int fr_threads_available(void);
-/* How many threads a call that may use `threads` would ask for now: 1 for a while after one of them
- * was late, because other programs wanted the processors. */
+/* Number of threads for which a call that may use `threads` would ask now: 1 for a while after one
+ * of them was late, because other programs wanted the processors. */
 FR_API int32_t fr_team_size(int32_t threads);
 /* Independent multiply-adds and nothing else, `rounds` per register: time it to know the peak of a
  * core. Returns how many multiply-adds were done. */

@@ -145,11 +145,11 @@ FR_API void fr_add_rows(const fr_scatter *scatter, int32_t threads);
 
 /* ---- attention --------------------------------------------------------------------------- */
 
-/* What the backward pass adds to, without sources; `weights` are those of the forward pass. Where
- * keys are values, dkeys may be dvalues. */
+/* Gradients to which the backward pass adds, without sources; `weights` are those of the forward
+ * pass. If keys are values, dkeys may be dvalues. */
 typedef struct fr_attention_gradients {
     const float *dcontext;             /* (T, N, M) */
-    float *dqueries, *dkeys, *dvalues; /* shaped like what they are the gradients of */
+    float *dqueries, *dkeys, *dvalues; /* shaped like queries, keys and values */
     float *dscore;                     /* (N, A): of v, row by row; NULL without score */
     float *workspace;                  /* (T, N, S) */
 } fr_attention_gradients;

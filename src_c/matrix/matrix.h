@@ -1,5 +1,5 @@
-/* Packed weight matrices: layout and packing. Outside of here and of simd/ nobody knows where in
- * the memory of a matrix a weight lies. Outputs are counted as packed: output `block` * width + j.
+/* Packed weight matrices: layout and packing. Only this folder and simd/ know the place
+ * of a weight in memory. Outputs are counted as packed: output `block` * width + j.
  */
 #ifndef FASTRNN_MATRIX_H
 #define FASTRNN_MATRIX_H
@@ -14,7 +14,7 @@ struct fr_matrix fr_matrix_of(int32_t inputs, int32_t outputs, int32_t width);
 int32_t fr_chains(int64_t outputs);
 
 /* Takes the weights of matrices with equally many blocks: block 0 of all of them, block 1, ... so
- * that who walks them together walks the memory once from end to end. Those without outputs, which
+ * that a walk over all of them reads the memory once from end to end. Those without outputs, which
  * come last, take none. */
 enum { FR_TOGETHER = 3 }; /* at most so many */
 void fr_take_weights(struct fr_matrix *const *matrices, int count, struct fr_arena *arena);
@@ -25,7 +25,7 @@ void fr_lay_out_matrix(struct fr_matrix *m, int32_t inputs, int32_t outputs,
 
 /* W (rows, inputs) become the outputs from `output` on: at most 16, all of one group of 16. */
 void fr_pack_outputs(const struct fr_matrix *m, int32_t output, int32_t rows, const float *W);
-/* W (outputs) becomes what input k is multiplied with. */
+/* W (outputs) become the weights of input k. */
 void fr_pack_input(const struct fr_matrix *m, int32_t k, const float *W);
 
 /* Place of the weight from an input to an output, for weights that come one by one. */

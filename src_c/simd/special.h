@@ -1,4 +1,4 @@
-/* What activations need beside exp, sigmoid and tanh (math.h, whose rules hold here as well):
+/* Functions of activations beside exp, sigmoid and tanh (math.h, whose rules hold here as well):
  * logarithms, products with exponentials that are too small for a float, the normal distribution.
  * Coefficients from tools/fit_activations.py.
  */

@@ -161,7 +161,7 @@ static void back_steps(const struct back *b, const struct pass *p, const struct 
 
 /* ---- the ends of time -------------------------------------------------------------------- */
 
-/* What comes from the last states; rows go on with it from their own last step. */
+/* Gradients from the last states, with which every row begins at its own last step. */
 static void start_gradients(const struct back *b, const struct pass *p, const struct work *w) {
     const struct fr_layer *l = p->layer;
     const size_t R = (size_t)l->h.inputs, H = (size_t)l->units, row = fr_unit_row(l);
@@ -296,7 +296,7 @@ static void clear_sums(const struct back *b, int32_t share, int32_t shares) {
     }
 }
 
-/* What is left when all sums are complete. */
+/* Work that needs all sums to be complete. */
 static void finish(const struct back *b, int32_t share, int32_t shares) {
     if (b->by_token) fr_add_token_gradients(b, share, shares);
     for (int32_t i = share; i < b->call.parts * b->D; i += shares)

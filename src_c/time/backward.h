@@ -1,5 +1,5 @@
-/* What the two halves of a backward pass share: time (backward.c) and the products over all rows of
- * all steps (gradients.c). */
+/* Shared by the halves of a backward pass: time (backward.c), and the products over all rows of all
+ * steps (gradients.c). */
 #ifndef FASTRNN_BACKWARD_H
 #define FASTRNN_BACKWARD_H
 
@@ -18,7 +18,7 @@ struct work {
     float *flow; /* by row of the record, (blocks, 2) */
 };
 
-/* What a thread points at. */
+/* Pointers of a thread. */
 struct lists {
     float **gates, **dh, **dm, **du, **dz_h, **dz_u, **dq; /* [rows of a part] */
     const float **h0, **c0, **dy;
@@ -76,7 +76,7 @@ void fr_lay_out_back(struct back *b, int32_t threads, struct fr_arena *arena);
  * inputs and embedding, and to the flow; a thread's share. */
 void fr_add_gradients(const struct back *b, int32_t d, int64_t s0, int64_t s1, int32_t thread,
                       int32_t threads);
-/* What is added up per token goes into the gradients, once all steps are done. */
+/* Adds the sums per token to the gradients, once all steps are done. */
 void fr_add_token_gradients(const struct back *b, int32_t thread, int32_t threads);
 
 #endif

@@ -1,5 +1,5 @@
 /* A stack's weights as the backward pass reads them: from gradients of gates, in the order of the
- * tape, to gradients of what the gates were made of. */
+ * tape, to gradients of the inputs of the gates. */
 #include "model.h"
 
 #include <string.h>

@@ -24,12 +24,12 @@ enum {
     BARE_POLLS = 64, /* a pause may cost more than 100 cycles: not while the others are close */
 };
 
-/* Where tests make a thread dawdle, and count. */
+/* Places at which tests delay a thread, and count. */
 #ifndef FR_AT
 #define FR_AT(place)
 #endif
 
-/* What members and the caller see of each other, and what the caller knows of its members. */
+/* State that members and the caller share, and state of the caller about its members. */
 struct fr_team {
     _Alignas(128) uint32_t done;    /* shares done in this run, modulo 2^32 */
     uint32_t sleeping;              /* the caller sleeps on it */
@@ -44,7 +44,7 @@ struct fr_team {
     int32_t next;    /* shares of this phase from here on were not looked at */
     int late;        /* a member was */
     int gathered;    /* members came before the run began */
-    uint64_t start;  /* when the run began; before it, the gathering */
+    uint64_t start;  /* begin of the run; before it, of the gathering */
     uint64_t waited; /* for members that had a share at hand */
     struct fr_worker *worker[FR_MAX_THREADS]; /* by member, from 1 on */
     uint8_t absent[FR_MAX_THREADS];           /* by member: the caller does its shares */

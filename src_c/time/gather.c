@@ -1,4 +1,4 @@
-/* How a team comes together for a call, and what the process remembers of late members. */
+/* Gathering of a team for a call, and the memory of late members in the process. */
 #include "claims.h"
 
 #include <stddef.h>
@@ -11,8 +11,8 @@ enum {
 
 /* ---- memory of late members -------------------------------------------------------------- */
 
-/* When teams are tried again, and the last pause. Several callers may write: any of their values
- * will do. */
+/* Time of the next try of a team, and the last pause. Several callers may write; any of their
+ * values will do. */
 static uint64_t next_try, last_pause;
 static int missed_a_call; /* parked members did, and none came since */
 

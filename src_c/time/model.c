@@ -1,4 +1,4 @@
-/* A stack's weights as the forward pass reads them: its matrices, and what goes where in them. */
+/* A stack's weights as the forward pass reads them: its matrices, and the places of weights. */
 #include "model.h"
 #include "team.h"
 

@@ -1,4 +1,4 @@
-/* What a call works with: how it is divided, the rows of each part, and the memory of both.
+/* Plan of a call: its division, the rows of each part, and the memory of both.
  *
  * A call is planned before it runs: plan.c chooses a mode, lays out everything below in the
  * caller's memory, and deals the rows out. How rows are sorted and steps are counted stands in
@@ -64,7 +64,7 @@ static inline void copy_apart(float *to, const float **rows, int64_t count, size
     }
 }
 
-/* What training keeps of one pass (layer and direction) of a part. */
+/* Records of one pass (layer and direction) of a part, for training. */
 struct kept {
     int64_t *start; /* (steps + 1): rows before step s */
     float *c_at;    /* (chunks, rows, blocks * U): c before the first step of every chunk, LSTM */
@@ -94,7 +94,7 @@ struct part {
     struct record record[2]; /* the steps that are all kept, `gates` NULL where they are not */
 };
 
-/* What training keeps of one layer. */
+/* Records of one layer, for training. */
 struct fr_tape {
     fr_tape_plan plan;
     enum mode mode;
@@ -123,9 +123,9 @@ struct call {
 
 /* ---- plan.c ------------------------------------------------------------------------------ */
 
-/* How to divide a call. */
+/* Division of a call. */
 enum mode fr_choose_mode(const fr_model *model, int64_t steps, int64_t rows, int32_t threads);
-/* How many of `threads` threads a call can use, as its tape divides it if it has one. */
+/* Threads that a call can use, at most `threads`, as its tape divides it if it has one. */
 int32_t fr_useful_threads(const struct call *call, int64_t steps, int64_t rows, int32_t threads);
 /* Multiply-adds of so many steps of so many rows. */
 double fr_call_macs(const fr_model *model, int64_t steps, int64_t rows);

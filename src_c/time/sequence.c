@@ -64,7 +64,7 @@ static int64_t gather_chunk(const struct pass *p, const struct share *share, int
     return s;
 }
 
-/* Where the slots of a step go: onto the tape, or to a second phase. */
+/* Places of the slots of a step: on the tape, or for a second phase. */
 static float *const *find_saved(const struct pass *p, const struct share *share, size_t kept,
                                 int64_t rows) {
     float **saved = share->pointers->saved;
@@ -88,7 +88,7 @@ static void keep_c(const struct pass *p, const struct share *share, int64_t s,
     }
 }
 
-/* What a step finds first to be done for its blocks. */
+/* Work for its blocks that a step does first. */
 struct opening {
     int64_t step;
     int64_t x_rows; /* > 0: a chunk begins here, whose x part is one product */

@@ -1,6 +1,6 @@
-/* What the forward (sequence.c) and the backward pass (backward.c) share: rows, passes, shares.
+/* Shared by the forward (sequence.c) and the backward pass (backward.c): rows, passes, shares.
  *
- * How steps are counted, with T = 3 and rows of length 3, 1 and 2. Rows are first sorted by falling
+ * The count of steps, with T = 3 and rows of length 3, 1 and 2. Rows are first sorted by falling
  * length: order = (0, 2, 1), lengths (3, 2, 1). Then the rows that are alive at time t are always
  * the first few:
  *
@@ -20,7 +20,7 @@
 
 /* ---- rows of an array -------------------------------------------------------------------- */
 
-/* Where step t of row r is. */
+/* Place of step t of row r. */
 struct view {
     float *base;
     size_t width, offset; /* floats per element; first feature of this direction */
@@ -50,11 +50,10 @@ struct pass {
     int again;               /* training: steps that ran before, from the c that was kept then */
     size_t state;            /* layer * D + direction */
     const struct kept *kept; /* training: else NULL */
-    const struct record *record; /* where the steps that run are recorded, or NULL */
+    const struct record *record; /* of the steps that run, or NULL */
 };
 
-/* Who runs a pass, and with what: the pointers are the thread's own, the scratch may be a team's.
- */
+/* Memory of a thread that runs a pass: its own pointers, and scratch that may be a team's. */
 struct share {
     struct pointers *pointers;
     struct scratch scratch;
@@ -99,7 +98,7 @@ static inline struct view inner_view(const struct group *g, float *base, size_t 
 
 struct pass fr_make_pass(const struct call *call, const struct part *part, int32_t layer,
                          int32_t direction);
-/* Where the h before step s is, for a row of the pass: the y of the step before, or h0. */
+/* The h before step s of a row of the pass: the y of the step before, or h0. */
 const float *fr_h_before(const struct pass *pass, int64_t s, int64_t r);
 /* Steps [s0, s1) of a pass again, from the states before s0, into pass->record. */
 void fr_run_again(const struct pass *pass, const struct share *share, int64_t s0, int64_t s1);

@@ -108,8 +108,8 @@ static size_t floats(int64_t rows, int64_t columns, enum kind kind) {
     return (size_t)rows * (size_t)(matrix ? columns : 1);
 }
 
-/* Where the tensors of one layer and direction begin, counted from the first of them; returns how
- * many floats they are together. */
+/* Offsets of the tensors of one layer and direction from the first of them; returns the number of
+ * their floats. */
 static size_t offsets(const fr_shape *s, int32_t layer, size_t at[KINDS]) {
     size_t offset = 0;
     for (enum kind kind = 0; kind < KINDS; kind++) {
@@ -121,7 +121,7 @@ static size_t offsets(const fr_shape *s, int32_t layer, size_t at[KINDS]) {
     return offset;
 }
 
-/* Where layer and direction `index` begins: all layers but the first are of one size. */
+/* Offset of layer and direction `index`; all layers but the first are of one size. */
 static size_t start_of(const fr_shape *s, int32_t index) {
     size_t at[KINDS];
     const size_t D = (size_t)s->num_directions, i = (size_t)index;

@@ -1,4 +1,4 @@
-/* The tape: what a training call keeps of one layer for its backward pass. */
+/* The tape: records of one layer in a training call, for its backward pass. */
 #include "plan.h"
 
 static int64_t chunks_of(const fr_tape_plan *plan) {

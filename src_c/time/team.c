@@ -13,7 +13,7 @@ static void add_done(struct fr_team *team) {
     if (__atomic_load_n(&team->sleeping, __ATOMIC_SEQ_CST)) fr_wake(&team->done);
 }
 
-/* Whether the phase is over; others may have done their shares of the next one by now. */
+/* 1 if the phase is over; others may have done their shares of the next one by now. */
 static int is_over(const struct fr_member *m) {
     const uint32_t done = __atomic_load_n(&m->team->done, __ATOMIC_SEQ_CST);
     return (int32_t)(done - (uint32_t)(m->phase + 1) * (uint32_t)m->threads) >= 0;
@@ -110,7 +110,7 @@ int fr_team_serve(struct fr_worker *worker) {
 
 /* ---- the caller -------------------------------------------------------------------------- */
 
-/* Whether the caller must do the share of member i: it has left, or is sent away here because it
+/* 1 if the caller must do the share of member i, which has left, or is sent away here because it
  * has not claimed the share and may not be waited for. */
 static int is_missing(const struct fr_member *m, int32_t i, int may_wait) {
     const struct fr_team *team = m->team;

@@ -57,7 +57,7 @@ static void forget_sleepers(void) {}
 
 #else
 
-/* One bed for all: who wakes up looks at its own word. */
+/* One condition for all: a thread that wakes up reads its own word. */
 static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t bell = PTHREAD_COND_INITIALIZER;
 
@@ -96,9 +96,9 @@ int fr_threads_wake(struct fr_worker *worker) {
 
 #include <signal.h>
 
-/* How long an idle worker looks out for the next call before it parks: longer than a call takes
+/* Time for which an idle worker polls for the next call before it parks: longer than a call takes
  * that wakes it but may not wait for it (gather.c), and than the time between the calls of a
- * training step; no longer, for it takes the core from others. */
+ * training step; no longer, because polling takes the core from others. */
 #ifndef FR_LOOKOUT_NS
 #define FR_LOOKOUT_NS 1000000
 #endif
@@ -124,7 +124,7 @@ static void park(struct fr_worker *worker) {
 
 static void *worker_main(void *argument) {
     struct fr_worker *worker = argument;
-    for (int kept_up = 1;;) { /* who came late had no core: looking out would take it from others */
+    for (int kept_up = 1;;) { /* a late worker had no core: polling would take one from others */
         if (kept_up) look_out(worker);
         if (!fr_team_wants(worker)) park(worker);
         kept_up = fr_team_wants(worker) ? fr_team_serve(worker) : 1;

@@ -1,4 +1,4 @@
-/* Where the members of a team come from (threads.c), and what they wait with.
+/* Threads for the members of a team (threads.c), and their ways to wait.
  *
  * Three builds: -DFR_POOL keeps threads of its own from call to call, parked while they have
  * nothing to do; -fopenmp borrows OpenMP's for the time of a call; without either there are none.
@@ -19,7 +19,7 @@ int fr_threads_run(int threads, void (*function)(void *context, int thread), voi
 
 /* One thread that may become a member of a team. */
 struct fr_worker {
-    _Alignas(128) uint64_t claim;  /* what it has claimed: the protocol of team.c */
+    _Alignas(128) uint64_t claim;  /* its claim, by the protocol of team.c */
     _Alignas(128) uint32_t asleep; /* 1: parked until somebody sets it to 0 */
 };
 
@@ -31,7 +31,7 @@ int fr_threads_ensure(int count);
 int fr_threads_wake(struct fr_worker *worker);
 /* Serves as `worker`, which a team wants (team.c). Returns 1 if it kept up with the team. */
 int fr_team_serve(struct fr_worker *worker);
-/* Whether a team has posted the worker, and maybe sent it away since (team.c). */
+/* 1 if a team has posted the worker, and maybe sent it away since (team.c). */
 int fr_team_wants(const struct fr_worker *worker);
 /* Forgets all teams, in a forked child (team.c). */
 void fr_team_forget(void);
