@@ -1,4 +1,4 @@
-"""Options of `fastrnn train` that tasks share, with what a person should know of each."""
+"""Options of `fastrnn train` that tasks share, each with help for a person."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def add_validation(add: Add) -> None:
 
 
 def add_vocabulary(add: Add, level: str) -> None:
-    """Options of a text's steps: characters or words, and how many are known."""
+    """Options of a text's steps: characters or words, and the size of the vocabulary."""
     add("--level", "one step of a text: a character (small vocabulary, any word) or a word between "
         "white space", level, choices=("characters", "words"))  # fmt: skip
     add("--min-count", "rarer words become <unk>, which lets the model meet unknown ones (default: "

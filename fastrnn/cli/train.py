@@ -82,12 +82,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _say(text: str) -> None:
-    """One line, at once."""
+    """Print one line at once."""
     print(text, flush=True)
 
 
 def _say_that_it_had_ended(result: Any, changed: list[str]) -> None:
-    """A training that goes on after its end makes no step, whatever its options are."""
+    """Tell that a resumed training had ended before, so that no step was made."""
     lost = f", so {' and '.join(changed)} had no effect" if changed else ""
     end = f"--{result.stopped.replace('_', '-')}"
     print(f"this training had ended before, by {end}: no step was made{lost}; a larger {end} lets "
@@ -130,7 +130,7 @@ def _check_files(options: argparse.Namespace) -> list[str]:
 
 
 def _ready(model: Any, options: argparse.Namespace) -> None:
-    """Seeds, and the limit of memory."""
+    """Set the seeds and the limit of memory."""
     model.reset_parameters(options.seed)
     model.seed(options.seed)
     if options.memory_budget:
@@ -138,7 +138,7 @@ def _ready(model: Any, options: argparse.Namespace) -> None:
 
 
 def _fit(job: Job, task: Task, options: argparse.Namespace) -> tuple[FitResult, int]:
-    """The result, and how many steps were made before, by the training that goes on."""
+    """The result, and the number of steps that were made before, by a training that goes on."""
     cut = task.truncation(options)
     trainer = Trainer(
         job.model,
@@ -205,7 +205,7 @@ def _schedule(per_epoch: int, cut: float | None, options: argparse.Namespace) ->
 
 
 def _finish(job: Job, task: Task, result: FitResult, options: argparse.Namespace) -> None:
-    """Save the best model with what is known of it, and tell."""
+    """Save the best model with its figures, and print them."""
     model = job.model if result.best is None else fastrnn.load(result.best)
     about = {"steps": result.steps, "epochs": result.epochs, "seconds": round(result.seconds, 1)}
     model.extra = {**job.about, "training": {**about, "best_step": result.best_step}}

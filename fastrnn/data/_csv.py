@@ -40,7 +40,7 @@ def csv_line(cells: Iterable[str]) -> str:
 
 
 class _Quoted:
-    """A row with quotes: `line` from `at` on and, where a quoted cell goes on, the lines behind."""
+    """A row with quotes: `line` from `at` on, and the next lines if a quoted cell goes on there."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class _Quoted:
         self.number, self.line, self.at = number, line, 0
 
     def cells(self) -> Iterator[str]:
-        """Each cell once; reading stops behind the last one."""
+        """The cells in order; reading stops behind the last one."""
         while self.at >= 0:
             if self.delimiter != " ":
                 self._skip_spaces()

@@ -48,7 +48,7 @@ def read_numpy(path: PathLike, name: str | None = None) -> AnyArray:
 
 
 class _NotThereError(Exception):
-    """The file is sound, but what was asked for is not in it."""
+    """An array that was asked for and that a sound file does not hold."""
 
 
 def _from_array(path: PathLike) -> AnyArray:

@@ -93,7 +93,7 @@ class Optimizer:
     def clashes(self, state: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Options that a saved state cannot go on with: their values here, and in the state.
 
-        Those that decide which vectors there are, as a momentum of 0 does, or with what they began.
+        They decide which vectors there are (a momentum of 0 has none) or their first values.
         """
         differ = {n: (v, state[n]) for n, v in self.options.items() if state.get(n, v) != v}
         needed = self._needed(self.options)

@@ -1,6 +1,6 @@
 """Learning rates by the number of the step: `optimizer.lr = schedule.lr(step)` before each step.
 
-All but Plateau are pure functions of the step; Plateau is told a metric now and then.
+All but Plateau are pure functions of the step; Plateau takes a metric now and then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Schedule:
     """Base of all schedules; most define `lr` alone."""
 
     def __copy__(self) -> Self:
-        """One that hears of its own metrics."""
+        """A copy with a state of its own."""
         return deepcopy(self)
 
     def lr(self, step: int) -> float:
@@ -30,7 +30,7 @@ class Schedule:
         raise NotImplementedError
 
     def observe(self, metric: float) -> None:
-        """Hear of a new validation loss or other metric; only Plateau listens."""
+        """Take a new validation loss or other metric; only Plateau uses it."""
 
     def describe(self) -> dict[str, Any]:
         """Its kind and its constructor's arguments by name, as JSON holds them."""
@@ -200,7 +200,7 @@ class Plateau(Schedule):
         return self._rate
 
     def observe(self, metric: float) -> None:
-        """Hear of the metric, once per validation."""
+        """Take the metric of one validation."""
         value = float(metric)
         if self._is_better(value):
             self._best, self._bad = value, 0

@@ -24,10 +24,9 @@ class History:
         self._file: RawIOBase | None = None
 
     def open(self, size: int | None) -> None:
-        """Continue after the first `size` bytes, as what came later is done again; None: all.
+        """Continue after the first `size` bytes (None: all); later records will be made again.
 
-        A record that a kill, or a copy that is not whole, cut short is taken out, lest the next
-        one is appended to it.
+        An incomplete last record, as a kill or a partial copy leaves it, is taken out.
         """
         if self.path is None:
             return
@@ -66,7 +65,7 @@ class History:
 
 
 def _end_line(file: RawIOBase, end: int) -> None:
-    """Take out what is left of a record, or end a whole line that lacks its end."""
+    """Take out an incomplete last record, or add the newline that a complete one lacks."""
     start = _line_start(file, end)
     file.seek(start)
     line = file.read(end - start) or b""

@@ -30,7 +30,7 @@ class Silent:
 
 
 class Lines(Silent):
-    """A line now and then."""
+    """Progress as a line now and then."""
 
     def start(self, step: int, total: int | None) -> None:
         self._first, self._total = step, total

@@ -28,7 +28,7 @@ class RandomTruncation:
         self.generator = np.random.default_rng(self.seed)
 
     def __copy__(self) -> RandomTruncation:
-        """One that draws on its own."""
+        """A copy that draws on its own."""
         return deepcopy(self)
 
     @property

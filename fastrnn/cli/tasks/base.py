@@ -132,7 +132,7 @@ def sample(text: str, most: int = 24) -> str:
 
 
 def vocabulary_of(model: Model) -> Vocabulary:
-    """The one in the model's file; ValueError if there is none that fits."""
+    """The vocabulary in the model's file; ValueError if there is none that fits."""
     if not isinstance(model.vocabulary, dict):
         raise ValueError("the model has no vocabulary, expected one that fastrnn train wrote")
     vocabulary = Vocabulary.from_dict(model.vocabulary)

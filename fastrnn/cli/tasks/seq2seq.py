@@ -1,4 +1,4 @@
-"""Sequence to sequence on the command line: pairs to learn from, how many are written right."""
+"""Sequence to sequence on the command line: pairs to learn from, targets that are written right."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Translation(Task):
         )
 
     def evaluate(self, model: Seq2Seq, options: Namespace) -> Figures:
-        """Loss per token, and how many targets are written exactly."""
+        """Loss per token, and the share of targets that are written exactly."""
         pairs = _pairs(*_read(options), *vocabularies_of(model))
         return self.measure(model, Buckets(pairs, 64, shuffle=False))
 
@@ -206,7 +206,7 @@ def marks(target: Vocabulary) -> tuple[int, int]:
 
 
 def vocabularies_of(model: Seq2Seq) -> tuple[Vocabulary, Vocabulary]:
-    """Those of sources and targets in the model's file; ValueError if there are none that fit."""
+    """Vocabularies of sources and targets in the model's file; ValueError if none fit."""
     found = model.vocabulary
     if not isinstance(found, dict) or set(found) != {"source", "target"}:
         raise ValueError("the model has no vocabularies, expected one that fastrnn train wrote")
