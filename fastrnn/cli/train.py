@@ -26,6 +26,7 @@ from fastrnn.train import (
     TrainingDiverged,
     show_flow,
 )
+from fastrnn.train.protocols import kept_in_place
 
 CODES = """\
 exit codes:
@@ -227,9 +228,8 @@ def _finish(job: Job, task: Task, result: FitResult, options: argparse.Namespace
 
 def _flows(model: Any, job: Job) -> dict[str, Any]:
     """Gradient flow of a validation batch through each recurrent part, which is printed as well."""
-    place = job.validation.state_dict()
-    batch = next(iter(job.validation.batches()))
-    job.validation.load_state_dict(place)
+    with kept_in_place(job.validation):
+        batch = next(iter(job.validation.batches()))
     model.seed(0)
     model.flow = True
     try:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn._digest import WHOLE, arrays_of, digest_of
 
-from .protocols import Source
+from .protocols import Source, kept_in_place
 
 _MOST_BATCHES = 1000  # of a source that makes no digest of its own
 
@@ -21,10 +21,13 @@ def beginning(source: Source) -> dict[str, Any]:
     """
     place = source.state_dict()
     own = getattr(source, "digest", None)
-    return {"place": place, "digest": _of_batches(source, place) if own is None else own()}
+    if own is not None:
+        return {"place": place, "digest": own()}
+    with kept_in_place(source):
+        return {"place": place, "digest": _of_batches(source)}
 
 
-def _of_batches(source: Source, place: Any) -> dict[str, str]:
+def _of_batches(source: Source) -> dict[str, str]:
     found, left = [], WHOLE
     for count, batch in enumerate(source.batches(), 1):
         arrays = arrays_of((batch.inputs, batch.targets, batch.lengths))
@@ -32,7 +35,6 @@ def _of_batches(source: Source, place: Any) -> dict[str, str]:
         left -= sum(array.size for array in arrays)
         if count == _MOST_BATCHES or left < 0:
             break
-    source.load_state_dict(place)
     return {"batches": digest_of([np.frombuffer("".join(found).encode(), np.uint8)])}
 
 

@@ -15,7 +15,7 @@ from .errors import TrainingDiverged
 from .fingerprint import beginning
 from .gradient import Total, evaluated
 from .lock import RunLock
-from .protocols import Source
+from .protocols import Source, kept_in_place
 from .report import Report
 from .settings import FitResult, RunState, Settings
 from .signals import Interruption
@@ -167,11 +167,9 @@ class Fit:
     def _validate(self) -> None:
         """The loss on validation data; when interrupted, as if it had not begun."""
         assert self.validation is not None
-        place = self.validation.state_dict()
-        total = evaluated(
-            self.stepper.model, self.validation.batches(), lambda: self.stop.requested
-        )
-        self.validation.load_state_dict(place)
+        with kept_in_place(self.validation):
+            batches = self.validation.batches()
+            total = evaluated(self.stepper.model, batches, lambda: self.stop.requested)
         if self.stop.requested:
             return
         if not total.count:

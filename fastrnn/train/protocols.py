@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from fastrnn._arrays import AnyArray
@@ -86,3 +87,13 @@ class Source(Protocol):
     def batches(self) -> Iterator[Any]: ...
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state: Any) -> Any: ...
+
+
+@contextmanager
+def kept_in_place(source: Source) -> Iterator[None]:
+    """Return a source to its place after batches were taken inside `with`, after errors as well."""
+    place = source.state_dict()
+    try:
+        yield
+    finally:
+        source.load_state_dict(place)

@@ -15,7 +15,7 @@ from fastrnn.optim import clip_grad_norm, clip_grad_value
 
 from .errors import TrainingDiverged, diverged
 from .gradient import Total, accumulated, connected, evaluated
-from .protocols import Batch, Model, Optimizer, Outcome, Schedule, Source, State
+from .protocols import Batch, Model, Optimizer, Outcome, Schedule, Source, State, kept_in_place
 from .truncation import RandomTruncation
 
 _EXPLODED = 1000.0  # times the first loss
@@ -77,10 +77,8 @@ class Stepper:
         The source stays where it is. Gives loss, count, correct (None for regression) and state;
         if nothing counts, loss and count are 0.
         """
-        place = source.state_dict()
-        total = evaluated(self.model, source.batches())
-        source.load_state_dict(place)
-        return total
+        with kept_in_place(source):
+            return evaluated(self.model, source.batches())
 
     def step_from(
         self, batches: Iterator[Any], state: State, per_epoch: int | None

@@ -28,6 +28,7 @@ from fastrnn.data.scaling import as_series
 from fastrnn.data.tables import in_a_row, places_of
 from fastrnn.models import AutoRegression, Forecaster
 from fastrnn.models._objective import REGRESSIONS
+from fastrnn.train.protocols import kept_in_place
 
 _MOST_SHOWN = 12  # targets with lines of their own
 _ORDER = 16  # past steps of the baseline
@@ -298,15 +299,14 @@ def _errors(model: Forecaster | AutoRegression, source: Any) -> Figures:
     """Mean squared and absolute errors of each target, and of all."""
     squares, sizes, count, loss = 0.0, 0.0, 0, 0.0
     scale = _units(model)
-    place = source.state_dict()
-    for batch in source.batches():
-        scaled = model(batch.inputs).astype(np.float64) - batch.targets
-        difference = scaled * scale
-        squares = squares + (difference**2).sum(axis=(0, 1))
-        sizes = sizes + np.abs(difference).sum(axis=(0, 1))
-        loss += float((scaled**2).sum())
-        count += scaled.shape[0] * scaled.shape[1]
-    source.load_state_dict(place)
+    with kept_in_place(source):
+        for batch in source.batches():
+            scaled = model(batch.inputs).astype(np.float64) - batch.targets
+            difference = scaled * scale
+            squares = squares + (difference**2).sum(axis=(0, 1))
+            sizes = sizes + np.abs(difference).sum(axis=(0, 1))
+            loss += float((scaled**2).sum())
+            count += scaled.shape[0] * scaled.shape[1]
     mse, mae = np.atleast_1d(squares / count), np.atleast_1d(sizes / count)
     return {
         "loss": loss / (count * len(mse)),
