@@ -6,8 +6,8 @@ import re
 from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
-from types import NoneType
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from fastrnn.cli._parser import Parser
 from fastrnn.cli._values import number, whole
@@ -40,11 +40,14 @@ def declared_arguments(model: type) -> dict[str, Argument]:
     hints = get_type_hints(model.__init__)  # type: ignore[misc]
     found = {}
     for name, parameter in signature(model).parameters.items():
-        hint = hints.get(name, Any)
-        literal = [k for k in (hint, *get_args(hint)) if get_origin(k) is Literal]
-        choices = get_args(literal[0]) if literal else ()
-        kinds = [type(choices[0])] if choices else [k for k in get_args(hint) if k is not NoneType]
-        kind = kinds[0] if len(kinds) == 1 else hint
+        kind: Any = hints.get(name, Any)
+        choices: tuple[Any, ...] = ()
+        if get_origin(kind) in (Union, UnionType):
+            kinds = [k for k in get_args(kind) if k is not NoneType]
+            kind = kinds[0] if len(kinds) == 1 else Any
+        if get_origin(kind) is Literal:
+            choices = get_args(kind)
+            kind = type(choices[0])
         default = None if parameter.default is Parameter.empty else parameter.default
         if kind in (int, float, bool, str):
             found[name] = Argument(kind, default, choices)

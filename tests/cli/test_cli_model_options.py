@@ -42,6 +42,15 @@ def test_defaults_are_the_constructor_s_unless_the_task_has_its_own(name):
         assert key in own or value == declared_arguments(task.model)[key].default, key
 
 
+def test_an_argument_of_several_numbers_or_of_several_types_is_no_option():
+    class Kind:
+        def __init__(
+            self, sizes: list[int], either: int | str, one: int | None = 3, of: Literal[1, 2] = 1
+        ) -> None: ...
+
+    assert {name: a.kind for name, a in declared_arguments(Kind).items()} == {"one": int, "of": int}
+
+
 class Wider(LanguageModel):
     """A language model that wants to know more.
 
