@@ -13,8 +13,6 @@ from fastrnn._arrays import (
     MAX_SIZE,
     ArrayLike,
     as_float32,
-    as_int64,
-    as_lengths,
     as_size,
     with_article,
 )
@@ -22,6 +20,7 @@ from fastrnn._names import listed
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.lowering import Carried, Lowering, Value, lowers
 from fastrnn.nn.module import Module
+from fastrnn.nn.network_call import Arguments, read_arguments
 from fastrnn.nn.network_stream import NetworkStream, row_axis, state_in, state_out
 from fastrnn.nn.packed import is_packed
 from fastrnn.nn.recurrent_base import Recurrent
@@ -53,9 +52,10 @@ class Network(Composite):
     """Base of Graph, Sequential and Residual: nodes in an order, inputs and outputs.
 
     Letters as in `recurrent.py`. y, state = net(x, state=None, *, lengths=None): x (T, N, I),
-    (T, I) for one row, or (N, T, I) if the recurrent layers inside are batch_first; frames have
-    (L, C) in place of I, tokens nothing. Several inputs or outputs are tuples. y is laid out like
-    x, 0 past the end of a row; of a pooled value it is (N, F). state: a dict of what every
+    (T, I) for one row, (N, T, I) if the recurrent layers inside are batch_first, or a
+    PackedSequence of (*, I), which excludes lengths; frames have (L, C) in place of I, tokens
+    nothing. Several inputs or outputs are tuples. y is laid out like x, 0 past the end of a row;
+    of a pooled value it is (N, F). state: a dict of what every
     module carries by its name, (L, N, R) or a pair for a layer, (N, before, C) for a convolution
     along time; what is not given is learned or zero. The same bits by sequence, by step, by batch
     and in any split.
@@ -142,16 +142,13 @@ class Network(Composite):
         error = lowered.network.run_error()
         if error is not None:
             raise ValueError(f"this {type(self).__name__} takes no sequences: {error}")
-        arrays, flat = self._arrays(x, lowered.network)
-        rows = arrays[0].shape[0 if self._batch_first else 1]
-        slots = _core.Slots(lowered.network, rows)
-        for part in state_in(lowered, state, rows, flat, self):
+        x, counts, layout = given = self._arguments(x, lengths, lowered)
+        slots = _core.Slots(lowered.network, given.rows)
+        for part in state_in(lowered, state, given.rows, layout.flat, self):
             slots.write(*part)
-        y = slots.run(arrays, self._counts(lengths, arrays[0], flat), self._batch_first)
-        ends = [lowered.network.shape_of(place)[2] for place in lowered.network.places]
-        axes = [(0 if end else self._row_axis) if flat else None for end in ends]
-        results = [_without_axis(one, axis) for one, axis in zip(y, axes, strict=True)]
-        return _one_or_all(results), state_out(lowered, slots.read, flat)
+        y = slots.run(x, counts, self._batch_first)
+        results = [layout.outwards(*one) for one in zip(y, _ends(lowered), strict=True)]
+        return _one_or_all(results), state_out(lowered, slots.read, layout.flat)
 
     def vjp(
         self, x: Any, state: Mapping[str, Any] | None = None, lengths: ArrayLike | None = None
@@ -163,88 +160,33 @@ class Network(Composite):
         as they are until then. dx is None for tokens.
         """
         lowered = self._current()
-        arrays, flat = self._arrays(x, lowered.network)
-        rows = arrays[0].shape[0 if self._batch_first else 1]
-        parts = state_in(lowered, state, rows, flat, self)
-        counts = self._counts(lengths, arrays[0], flat)
+        x, counts, layout = given = self._arguments(x, lengths, lowered)
+        parts, flat = state_in(lowered, state, given.rows, layout.flat, self), layout.flat
         trip = Pass(lowered.carried, lowered.pooled, parts, counts, self._batch_first)
         _ = self.generator  # makes it the generator of all parts
-        ends = [lowered.network.shape_of(place)[2] for place in lowered.network.places]
-        y, back = trained(trip, self, arrays, ends, type(self).__name__)
-        axes = [(0 if end else self._row_axis) if flat else None for end in ends]
+        ends = _ends(lowered)
+        y, back = trained(trip, self, x, ends, type(self).__name__)
 
         def pullback(
             dy: Any = None, dstate: Mapping[str, Any] | None = None
         ) -> tuple[Any, dict[str, Any]]:
-            given = list(dy) if isinstance(dy, (tuple, list)) and len(y) > 1 else [dy]
-            if len(given) != len(y):
-                raise ValueError(f"dy holds {len(given)} gradients, expected {len(y)}")
-            grads = [_with_axis(one, axis, "dy") for one, axis in zip(given, axes, strict=True)]
+            several = isinstance(dy, (tuple, list)) and len(y) > 1 and not is_packed(dy)
+            dys = list(dy) if several else [dy]
+            if len(dys) != len(y):
+                raise ValueError(f"dy holds {len(dys)} gradients, expected {len(y)}")
+            grads = [layout.inwards(one, "dy", end) for one, end in zip(dys, ends, strict=True)]
             dlast = check_names(dstate, trip.carried, f"this {type(self).__name__}")
             dx, dfirst = back(grads, _states(dlast, trip.carried, flat, _with_axis))
-            found = [_without_axis(one, self._row_axis if flat else None) for one in dx]
-            return _one_or_all(found), _states(dfirst, trip.carried, flat, _without_axis)
+            found = _one_or_all([layout.outwards(one) for one in dx])
+            return found, _states(dfirst, trip.carried, flat, _without_axis)
 
-        results = [_without_axis(one, axis) for one, axis in zip(y, axes, strict=True)]
+        results = [layout.outwards(*one) for one in zip(y, ends, strict=True)]
         last = _states(trip.last, trip.carried, flat, _without_axis)
         return (_one_or_all(results), last), pullback
 
-    @property
-    def _row_axis(self) -> int:
-        return 0 if self._batch_first else 1
-
-    def _counts(self, lengths: ArrayLike | None, x: Any, flat: bool) -> Any:
-        if lengths is None:
-            return None
-        if flat:
-            raise ValueError("lengths needs a batch, but x has no axis of rows")
-        rows, steps = x.shape[:2] if self._batch_first else x.shape[1::-1]
-        return as_lengths(lengths, rows, steps)
-
-    def _arrays(self, x: Any, network: _core.Network) -> tuple[list[Any], bool]:
-        """The inputs with an axis of rows, and whether they came without one."""
-        me, ports = f"this {type(self).__name__}", network.ports
-        if is_packed(x):
-            raise TypeError(f"x is a PackedSequence, {me} expects arrays and lengths")
-        if len(ports) == 1:
-            given = [x]
-        elif isinstance(x, Mapping):
-            missing = [name for name in self._shapes if name not in x]
-            if missing or len(x) != len(ports):
-                names = listed(list(self._shapes))
-                raise ValueError(f"x has {listed(list(x))}, {me} expects {names}")
-            given = [x[name] for name in self._shapes]
-        else:
-            given = list(x) if isinstance(x, (tuple, list)) else [x]
-        if len(given) != len(ports):
-            raise ValueError(f"x holds {len(given)} inputs, {me} expects {len(ports)}")
-        arrays, flats = [], set()
-        for value, port in zip(given, ports, strict=True):
-            array, flat = self._array(value, port, me)
-            arrays.append(array)
-            flats.add((flat, array.shape[:2]))
-        if len(flats) > 1:
-            raise ValueError(f"the inputs of {me} differ in their steps or rows")
-        if arrays[0].shape[1 if self._batch_first else 0] == 0:
-            raise ValueError(f"x has 0 steps, {me} expects at least 1")
-        return arrays, flats.pop()[0]
-
-    def _array(self, value: ArrayLike, port: Any, me: str) -> tuple[Any, bool]:
-        tokens = isinstance(port, int)
-        array = as_int64(value, "x") if tokens else as_float32(value, "x")
-        shape: tuple[int, ...] = () if isinstance(port, int) else port if port[0] > 1 else port[1:]
-        lead = array.ndim - len(shape)
-        if lead not in (1, 2):
-            raise ValueError(
-                f"x has {array.ndim} dimensions, {me} expects {1 + len(shape)} or {2 + len(shape)}"
-            )
-        if array.shape[lead:] != shape:
-            if len(shape) == 1:
-                raise ValueError(f"x has {array.shape[-1]} features, {me} expects {shape[0]}")
-            raise ValueError(f"x has frames of {array.shape[lead:]}, {me} expects {shape}")
-        if lead == 1:
-            return np.expand_dims(array, self._row_axis), True
-        return array, False
+    def _arguments(self, x: Any, lengths: ArrayLike | None, lowered: Lowered) -> Arguments:
+        names, ports = list(self._shapes), lowered.network.ports
+        return read_arguments(x, lengths, names, ports, self._batch_first, self)
 
     def stream(self, batch_size: int = 1) -> NetworkStream:
         """A stream of `batch_size` rows from the first state; ValueError where a module needs the
@@ -280,11 +222,16 @@ class Network(Composite):
                     yield f"{node.name}.{name}", module
 
 
-def _with_axis(value: Any, axis: int | None, name: str = "dstate") -> Any:
-    """A gradient that may lack the axis of rows, with it; None stays None."""
+def _ends(lowered: Lowered) -> list[bool]:
+    """Which outputs are one value for a whole sequence."""
+    return [lowered.network.shape_of(place)[2] for place in lowered.network.places]
+
+
+def _with_axis(value: Any, axis: int | None) -> Any:
+    """A state's gradient that may lack the axis of rows, with it; None stays None."""
     if value is None:
         return None
-    array = as_float32(value, name)
+    array = as_float32(value, "dstate")
     return array if axis is None else np.expand_dims(array, axis)
 
 

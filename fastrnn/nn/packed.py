@@ -106,6 +106,46 @@ def starts(batch_sizes: IntArray) -> IntArray:
     return np.cumsum(batch_sizes) - batch_sizes
 
 
+class Places(NamedTuple):
+    """A packed batch, checked, and where its entries stand in a padded one, rows in their order."""
+
+    sequence: PackedSequence
+    steps: IntArray  # (total,): the step of every entry
+    rows: IntArray  # (total,): and its row
+    lengths: IntArray  # (N,)
+
+    @classmethod
+    def of(cls, sequence: Any) -> Self:
+        """The places of a packed batch, ours or PyTorch's."""
+        packed = checked(sequence)
+        sizes, order = packed.batch_sizes, packed.sorted_indices
+        steps = np.repeat(np.arange(len(sizes)), sizes)
+        rows = np.arange(len(steps)) - np.repeat(starts(sizes), sizes)
+        lengths = sorted_lengths(sizes)
+        if packed.unsorted_indices is not None:
+            lengths = lengths[packed.unsorted_indices]
+            rows = (np.argsort(packed.unsorted_indices) if order is None else order)[rows]
+        return cls(packed, steps, rows, lengths)
+
+    def fits(self, other: Places) -> bool:
+        """Whether both have the same rows, sorted alike."""
+        return np.array_equal(self.steps, other.steps) and np.array_equal(self.rows, other.rows)
+
+    def padded(self, data: AnyArray, batch_first: bool) -> AnyArray:
+        """data (total, *) as (T, N, *), or (N, T, *) if batch_first, 0 past the end of a row."""
+        sizes = len(self.sequence.batch_sizes), len(self.lengths)
+        padded = np.zeros((*(sizes[::-1] if batch_first else sizes), *data.shape[1:]), data.dtype)
+        padded[self._at(batch_first)] = data
+        return padded
+
+    def packed(self, padded: AnyArray, batch_first: bool) -> PackedSequence:
+        """The inverse: the packed batch of such values."""
+        return self.sequence._replace(data=padded[self._at(batch_first)])
+
+    def _at(self, batch_first: bool) -> tuple[IntArray, IntArray]:
+        return (self.rows, self.steps) if batch_first else (self.steps, self.rows)
+
+
 def pack_padded_sequence(
     input: ArrayLike,
     lengths: ArrayLike,

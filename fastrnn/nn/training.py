@@ -14,6 +14,7 @@ import numpy as np
 from fastrnn._arrays import AnyArray, FloatArray, IntArray, as_float32, with_article
 from fastrnn._names import listed
 from fastrnn.nn.conv import Conv1d
+from fastrnn.nn.dropout import Dropout
 from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.lowering import Carried
 from fastrnn.nn.pooling import OverTime
@@ -90,8 +91,9 @@ class Pass:
             return self._convolution(module, x[0], path)
         if isinstance(module, OverTime):
             return self._over_time(module, x[0])
-        ended = self.counts is not None and path not in self.pooled
-        return self._each_step(module, x) if ended else _stateless(module, x)
+        # A mask of dropout is of rows and steps, whichever of them there are.
+        whole = self.counts is None or path in self.pooled or isinstance(module, Dropout)
+        return _stateless(module, x) if whole else self._each_step(module, x)
 
     def _each_step(self, module: Any, x: list[Any]) -> tuple[FloatArray, Back]:
         """A module without a state on the steps that rows have: of others, y and dx are 0.

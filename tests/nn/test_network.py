@@ -374,9 +374,6 @@ def test_x_is_checked(rng):
             net(x)
     with pytest.raises(ValueError, match="lengths holds 4"):
         net(normal(rng, 3, 2, 6), lengths=[4, 1])
-    packed = fastrnn.pack_sequence([normal(rng, 3, 6)])
-    with pytest.raises(TypeError, match="x is a PackedSequence"):
-        net(packed)
 
 
 def test_dropout_acts_in_training_only(rng):
