@@ -189,6 +189,14 @@ cdef class Stream:
     cdef int _enter_run(self, int64_t rows, int64_t classes) except -1
 
 
+cdef class OverTime:
+    cdef fr_over_time call
+    cdef int32_t threads
+    cdef tuple shape, row
+    cdef cnp.ndarray lengths, starts, places, x  # keeps what the pointers point to
+    cdef cnp.ndarray _take(self, object given, str name, tuple shape, tuple result)
+
+
 cdef class Attended:
     cdef fr_attention attention
     cdef readonly cnp.ndarray weights, context

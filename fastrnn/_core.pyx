@@ -7,6 +7,7 @@ Every shape is checked here once; behind it the core trusts its arguments.
 """
 
 from collections import namedtuple
+from math import prod
 
 cimport cython
 cimport numpy as cnp
@@ -211,6 +212,7 @@ include "_bindings/batch.pxi"
 include "_bindings/tapes.pxi"
 include "_bindings/linear.pxi"
 include "_bindings/rows.pxi"
+include "_bindings/overtime.pxi"
 include "_bindings/activations.pxi"
 include "_bindings/convolutions.pxi"
 include "_bindings/network.pxi"

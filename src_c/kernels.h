@@ -178,6 +178,23 @@ typedef struct fr_channels {
     float *dbias;        /* (C) likewise */
 } fr_channels;
 
+/* y = normal * weight + bias, normal = (x - mean) / sqrt(variance + eps), over each of M rows of C.
+ */
+typedef struct fr_norm {
+    int64_t rows, size; /* M, C */
+    double eps;
+    const float *x;      /* (M, C), forward */
+    const float *weight; /* (C) */
+    const float *bias;   /* (C), forward */
+    float *y;            /* (M, C), forward; may be x */
+    float *normal;       /* (M, C), written for the way back, where it is read; NULL: not wanted */
+    float *inverse;      /* (M) likewise: 1 / sqrt(variance + eps) */
+    const float *dy;     /* (M, C), backward only */
+    float *dx;           /* (M, C), is written; may be dy */
+    float *dweight;      /* (C), the sum over rows is added to it */
+    float *dbias;        /* (C) likewise */
+} fr_norm;
+
 /* Rows of a panel, which one visit of a weight gradient adds. FR_STRIP columns lie together:
  * (strips, FR_PANEL_ROWS, FR_STRIP), padded with zeros. */
 enum { FR_PANEL_ROWS = 256, FR_STRIP = 16 };
@@ -226,6 +243,9 @@ struct fr_kernels {
     void (*activate_back)(const fr_activation *, int64_t first, int64_t last);
     void (*channels)(const fr_channels *, int64_t first, int64_t last);      /* rows */
     void (*channels_back)(const fr_channels *, int64_t first, int64_t last); /* channels */
+    void (*layer_norm)(const fr_norm *, int64_t first, int64_t last);        /* rows */
+    void (*layer_norm_back)(const fr_norm *, int64_t first, int64_t last);   /* rows of dx */
+    void (*layer_norm_sums)(const fr_norm *, int64_t first, int64_t last);   /* channels */
     void (*add)(const float *a, const float *b, float *y, size_t n);
     void (*multiply)(const float *a, const float *b, float *y, size_t n);
 

@@ -233,17 +233,6 @@ cdef extern from "include/fastrnn.h" nogil:
 
 
 cdef extern from "ops/rows.h" nogil:
-    ctypedef struct fr_norm:
-        int64_t rows, size
-        const float *x
-        const float *weight
-        const float *bias
-        float *y
-        float *normal
-        float *inverse
-        double eps
-
-    void fr_layer_norm(const fr_norm *norm)
     int64_t fr_take_rows(int64_t n, const int64_t *indices, int64_t limit, int64_t width, const float *table, float *y)
     void fr_mix(int64_t n, float factor, const float *x, int add, float *y)
 
@@ -271,6 +260,42 @@ cdef extern from "kernels.h" nogil:
         float *dx
         float *dweight
         float *dbias
+
+
+    ctypedef struct fr_norm:
+        int64_t rows, size
+        double eps
+        const float *x
+        const float *weight
+        const float *bias
+        float *y
+        float *normal
+        float *inverse
+        const float *dy
+        float *dx
+        float *dweight
+        float *dbias
+
+
+cdef extern from "ops/norm.h" nogil:
+    void fr_layer_norm(const fr_norm *norm, int32_t threads)
+    void fr_layer_norm_back(const fr_norm *norm, int32_t threads)
+
+
+cdef extern from "ops/overtime.h" nogil:
+    ctypedef struct fr_over_time:
+        int64_t steps, rows, width, step_stride, row_stride
+        const int64_t *starts
+        const int64_t *lengths
+        const float *x
+        float *y
+        int64_t *places
+
+    enum: FR_LAST, FR_MEAN, FR_MAX
+
+    void fr_pool(const fr_over_time *call, int32_t kind, int32_t threads)
+    void fr_pool_back(const fr_over_time *call, int32_t kind, int32_t threads)
+    void fr_flip(const fr_over_time *call, int32_t threads)
 
 
 cdef extern from "ops/activation.h" nogil:

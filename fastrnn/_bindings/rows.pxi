@@ -1,33 +1,56 @@
 # Layers that are functions of rows without packed weights. Part of _core.pyx.
 
+cdef fr_norm norm_of(cnp.ndarray x, cnp.ndarray weight, str name, object owner) except *:
+    """A normalisation of rows as long as the weight."""
+    cdef fr_norm n
+    memset(&n, 0, sizeof(n))
+    n.size = cnp.PyArray_SIZE(weight)
+    if n.size == 0 or x.ndim == 0 or cnp.PyArray_DIMS(x)[x.ndim - 1] != n.size:
+        raise ValueError(f"{name} has shape {(<object>x).shape}, {this(owner)} expects (*, {n.size})")
+    n.rows, n.weight = cnp.PyArray_SIZE(x) // n.size, data_of(weight)
+    return n
+
+
 def layer_norm(x, weight, bias, double eps, owner, normal=None, inverse=None):
-    """A new y (*, size) of x (*, size), weight and bias (size,); see fr_norm in rows.h.
+    """A new y (*, size) of x (*, size), weight and bias (size,); see fr_norm in kernels.h.
 
     Fills normal (rows, size) and inverse (rows,) as far as given. `owner`: the layer whose argument x is.
     """
     cdef cnp.ndarray a = floats(x, "x"), w = floats(weight, "weight"), b = floats(bias, "bias"), y
     cdef Arrays arrays
-    cdef fr_norm n
-    num_threads()  # one is enough here, but a wrong environment is an error of every call
-    memset(&n, 0, sizeof(n))
-    n.size, n.eps = cnp.PyArray_SIZE(w), eps
-    if n.size == 0 or cnp.PyArray_SIZE(b) != n.size:
-        raise ValueError(f"weight and bias have {n.size} and {b.size} values, expected as many, at least 1")
-    if a.ndim == 0 or cnp.PyArray_DIMS(a)[a.ndim - 1] != n.size:
-        raise ValueError(f"x has shape {(<object>a).shape}, {this(owner)} expects (*, {n.size})")
-    n.rows = cnp.PyArray_SIZE(a) // n.size
+    cdef int32_t threads = num_threads()
+    cdef fr_norm n = norm_of(a, w, "x", owner)
+    if cnp.PyArray_SIZE(b) != n.size:
+        raise ValueError(f"weight and bias have {n.size} and {b.size} values, expected as many")
     if normal is not None or inverse is not None:
         arrays = Arrays()
         n.normal = <float *>arrays.take(normal, "normal", (n.rows, n.size), False, True)
         n.inverse = <float *>arrays.take(inverse, "inverse", (n.rows,), False, True)
     y = new_like(a, n.size)
-    n.x, n.weight, n.bias, n.y = data_of(a), data_of(w), data_of(b), data_of(y)
+    n.eps, n.x, n.bias, n.y = eps, data_of(a), data_of(b), data_of(y)
     if 8 * n.rows * n.size < RELEASE_GIL:
-        fr_layer_norm(&n)
+        fr_layer_norm(&n, 1)
     else:
         with nogil:
-            fr_layer_norm(&n)
+            fr_layer_norm(&n, threads)
     return y
+
+
+def layer_norm_back(dy, weight, normal, inverse, dweight, dbias, owner):
+    """A new dx (*, size) of dy (*, size) and of what `layer_norm` filled; adds to dweight and dbias (size,)."""
+    cdef cnp.ndarray c = floats(dy, "dy"), w = floats(weight, "weight"), dx
+    cdef Arrays arrays = Arrays()
+    cdef int32_t threads = num_threads()
+    cdef fr_norm n = norm_of(c, w, "dy", owner)
+    n.normal = <float *>arrays.take(normal, "normal", (n.rows, n.size), False, False)
+    n.inverse = <float *>arrays.take(inverse, "inverse", (n.rows,), False, False)
+    n.dweight = <float *>arrays.take(dweight, "dweight", (n.size,), False, True)
+    n.dbias = <float *>arrays.take(dbias, "dbias", (n.size,), False, True)
+    dx = new_like(c, n.size)
+    n.dy, n.dx = data_of(c), data_of(dx)
+    with nogil:
+        fr_layer_norm_back(&n, threads)
+    return dx
 
 
 def take_rows(table, indices, str name):

@@ -37,7 +37,7 @@ def mean(
     y: FloatArray, h: FloatArray, lengths: IntArray | None, directions: int
 ) -> tuple[FloatArray, Back]:
     """The mean over a row's own steps."""
-    features, back = nn_pooling.mean(y, lengths)
+    features, back = nn_pooling.pooled("mean", y, lengths)
     return features, lambda dfeatures: (back(dfeatures), None)
 
 
@@ -45,7 +45,7 @@ def maximum(
     y: FloatArray, h: FloatArray, lengths: IntArray | None, directions: int
 ) -> tuple[FloatArray, Back]:
     """The largest value of every feature over a row's own steps, 0 for a row without any."""
-    features, back = nn_pooling.maximum(y, lengths)
+    features, back = nn_pooling.pooled("max", y, lengths)
     return features, lambda dfeatures: (back(dfeatures), None)
 
 
@@ -58,7 +58,7 @@ def pooled(
     """
     if not is_recurrent(layer):
         if pooling == "last":
-            features, to_y = nn_pooling.last(y, lengths)
+            features, to_y = nn_pooling.pooled("last", y, lengths)
             return features, lambda dfeatures: (to_y(dfeatures), None)
         features, to_steps = POOLINGS[pooling](y, y, lengths, 1)
         return features, lambda dfeatures: (to_steps(dfeatures)[0], None)

@@ -44,37 +44,22 @@ class LayerNorm(Module):
         return _core.layer_norm(x, p["weight"], p["bias"], self.eps, self)
 
     def vjp(self, x: ArrayLike) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
-        """y as the call gives it, and a pullback (*, size) -> (*, size)."""
+        """y as the call gives it, and a pullback (*, size) -> (*, size).
+
+        The parameters must stay as they are until the pullback is called.
+        """
         x = as_float32(x, "x")
         weight, bias = self.parameters["weight"], self.parameters["bias"]
         normal = np.empty((x.size // self.size, self.size), np.float32)
         inverse = np.empty(len(normal), np.float32)
         y = _core.layer_norm(x, weight, bias, self.eps, self, normal, inverse)
-        normal, inverse = normal.reshape(x.shape), inverse.reshape(*x.shape[:-1], 1)
+        shape = y.shape
 
         def pullback(dy: ArrayLike) -> FloatArray:
             dy = as_float32(dy, "dy")
-            check_shape(dy, normal.shape, "dy")
-            dweight, dbias = _sum_rows(dy * normal), _sum_rows(dy)
-            with adding_to(self.flat_grad):
-                self.grads["weight"] += dweight
-                self.grads["bias"] += dbias
-            # With n the normal vector: dx = inverse * (dn - mean(dn) - n mean(dn n)).
-            d_normal: FloatArray = dy * weight
-            slope = _mean(d_normal * normal)
-            d_normal -= _mean(d_normal)
-            d_normal -= normal * slope
-            d_normal *= inverse
-            return d_normal
+            check_shape(dy, shape, "dy")
+            dweight, dbias = self.grads["weight"], self.grads["bias"]
+            with adding_to(dweight, dbias):
+                return _core.layer_norm_back(dy, weight, normal, inverse, dweight, dbias, self)
 
         return y, once(pullback, "a LayerNorm")
-
-
-def _mean(x: FloatArray) -> FloatArray:
-    means: FloatArray = x.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
-    return means
-
-
-def _sum_rows(x: FloatArray) -> FloatArray:
-    sums: FloatArray = x.reshape(-1, x.shape[-1]).sum(axis=0, dtype=np.float64).astype(np.float32)
-    return sums

@@ -6,11 +6,12 @@ The same bits as in a network, whose values may have several axes behind the row
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from fastrnn import _core
 from fastrnn._arrays import (
-    AnyArray,
     ArrayLike,
     FloatArray,
     IntArray,
@@ -20,63 +21,23 @@ from fastrnn._arrays import (
 )
 from fastrnn.nn.embedding import check_shape
 from fastrnn.nn.module import Module
+from fastrnn.nn.packed import PackedSequence, checked, is_packed, sorted_lengths, starts
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
 
 Back = Callable[[FloatArray], FloatArray]
 
-
-def last(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-    """A row's own last step, 0 for a row without any."""
-    if lengths is None:
-        return _taken(x, np.full((1,) * x.ndim, len(x) - 1), lengths)
-    return _taken(x, _against(np.maximum(lengths - 1, 0)[None], x), lengths)
+KINDS = ("last", "mean", "max")
 
 
-def mean(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-    """The mean over a row's own steps, 0 for a row without any: one chain of sums, steps rising."""
-    seen, weights = x, np.full((len(x), *[1] * (x.ndim - 1)), 1 / len(x), np.float32)
-    if lengths is not None:
-        alive = np.arange(len(x))[:, None] < lengths
-        seen = np.where(_against(alive, x), x, np.float32(0))
-        weights = _against((alive / np.maximum(lengths, 1)).astype(np.float32), x)
-    # Not sum(), which adds in another order where a step is a single number.
-    return (seen * weights).cumsum(axis=0)[-1], lambda dy: weights * dy
-
-
-def maximum(x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-    """The largest value of every feature over a row's own steps, 0 for a row without any."""
-    seen = x
-    if lengths is not None:
-        alive = np.arange(len(x))[:, None] < lengths
-        seen = np.where(_against(alive, x), x, np.float32(-np.inf))
-    return _taken(x, seen.argmax(axis=0)[None], lengths)
-
-
-def _against(mask: AnyArray, x: AnyArray) -> AnyArray:
-    """(T, N) or (1, N) beside x (T, N, *)."""
-    return mask.reshape(*mask.shape, *(1,) * (x.ndim - 2))
-
-
-def _taken(x: FloatArray, places: AnyArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-    """The values at one place in time, for rows that have steps, and the pullback to x."""
-    shape = x.shape
-    empty = None if lengths is None else _against((lengths == 0)[None], x)[0]
-
-    def kept(values: FloatArray) -> FloatArray:
-        return values if empty is None else np.where(empty, np.float32(0), values)
-
-    places = np.broadcast_to(places, (1, *shape[1:]))
-
-    def back(dy: FloatArray) -> FloatArray:
-        dx = np.zeros(shape, np.float32)
-        np.put_along_axis(dx, places, kept(dy)[None], axis=0)
-        return dx
-
-    return kept(np.take_along_axis(x, places, axis=0)[0]), back
-
-
-_KINDS = {"last": last, "mean": mean, "max": maximum}
+def pooled(kind: str, x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
+    """y (N, *) of x (T, N, *), or (*) of one row (T, *), without lengths, and the pullback."""
+    rows = x[:, None] if x.ndim == 2 else x
+    steps = _core.OverTime(rows.shape, lengths)
+    y = steps.pool(kind, rows, True)
+    if x.ndim > 2:
+        return y, lambda dy: steps.pool_back(kind, dy)
+    return y[0], lambda dy: steps.pool_back(kind, dy[None])[:, 0]
 
 
 class OverTime(Module):
@@ -88,38 +49,73 @@ class OverTime(Module):
     def reset_parameters(self, seed: int | None = None) -> None:
         """There is nothing to draw."""
 
-    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> FloatArray:
-        """y of x (T, N, F) and lengths (N,) from 0 to T, in any order; None: all T."""
-        return self._forward(x, lengths)[0]
+    def __call__(self, x: ArrayLike, *, lengths: ArrayLike | None = None) -> Any:
+        """y of x (T, N, F) and lengths (N,) from 0 to T, in any order; None: all T.
+
+        x may be a PackedSequence of (*, F), which has lengths of its own.
+        """
+        return self._run(x, lengths, False)[0]
 
     def vjp(
         self, x: ArrayLike, *, lengths: ArrayLike | None = None
-    ) -> tuple[FloatArray, Callable[[ArrayLike], FloatArray]]:
+    ) -> tuple[Any, Callable[[ArrayLike], Any]]:
         """y as the call gives it, and a pullback from dy, of y's shape, to dx, of x's."""
-        y, back = self._forward(x, lengths)
+        y, back = self._run(x, lengths, True)
+        return y, once(back, f"a {type(self).__name__}")
+
+    def _run(
+        self, x: Any, lengths: ArrayLike | None, keep: bool
+    ) -> tuple[Any, Callable[[Any], Any]]:
+        if is_packed(x):
+            if lengths is not None:
+                raise ValueError("lengths and a packed x exclude each other: x has its own lengths")
+            return self._run_packed(checked(x), keep)
+        x = as_float32(x, "x")
+        self._check(x, lengths)
+        counts = None if lengths is None else as_lengths(lengths, x.shape[1], len(x))
+        rows = x[:, None] if x.ndim == 2 else x
+        y, back = self._over(_core.OverTime(rows.shape, counts), rows, keep)
+        axis = None if x.ndim > 2 else y.ndim - 2  # of the rows that x has not
+        y = y if axis is None else y.squeeze(axis)
         shape = y.shape
 
         def pullback(dy: ArrayLike) -> FloatArray:
             dy = as_float32(dy, "dy")
             check_shape(dy, shape, "dy")
-            return back(dy)
+            dx = back(dy if axis is None else np.expand_dims(dy, axis))
+            return dx if axis is None else dx[:, 0]
 
-        return y, once(pullback, f"a {type(self).__name__}")
+        return y, pullback
 
-    def _forward(self, x: ArrayLike, lengths: ArrayLike | None) -> tuple[FloatArray, Back]:
-        x = as_float32(x, "x")
-        if x.ndim < 2:
+    def _run_packed(self, x: PackedSequence, keep: bool) -> tuple[Any, Callable[[Any], Any]]:
+        data = as_float32(x.data, "x.data")
+        if data.ndim < 2:
             kind = type(self).__name__
+            raise ValueError(f"x.data has {data.ndim} dimensions, this {kind} expects 2 or more")
+        sizes = x.batch_sizes
+        steps = _core.OverTime(data.shape, sorted_lengths(sizes), starts=starts(sizes))
+        y, back = self._over(steps, data, keep)
+        return self._framed(y, x), lambda dy: x._replace(data=back(self._unframed(dy, x, y.shape)))
+
+    def _check(self, x: FloatArray, lengths: ArrayLike | None) -> None:
+        kind = type(self).__name__
+        if x.ndim < 2:
             raise ValueError(f"x has {x.ndim} dimensions, this {kind} expects 2 or more")
         if not len(x):
-            raise ValueError(f"x has 0 steps, this {type(self).__name__} expects at least 1")
-        if lengths is None:
-            return self._applied(x, None)
-        if x.ndim == 2:
+            raise ValueError(f"x has 0 steps, this {kind} expects at least 1")
+        if lengths is not None and x.ndim == 2:
             raise ValueError(f"lengths are given for x of shape {x.shape}, expected (T, N, F)")
-        return self._applied(x, as_lengths(lengths, x.shape[1], len(x)))
 
-    def _applied(self, x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
+    def _over(self, steps: _core.OverTime, x: FloatArray, keep: bool) -> tuple[FloatArray, Back]:
+        """y of x, which has an axis of rows or is packed, and the pullback, if it shall `keep`."""
+        raise NotImplementedError
+
+    def _framed(self, y: FloatArray, x: PackedSequence) -> Any:
+        """y of packed rows as the caller has it."""
+        raise NotImplementedError
+
+    def _unframed(self, dy: Any, x: PackedSequence, shape: tuple[int, ...]) -> FloatArray:
+        """dy in the order of the packed rows."""
         raise NotImplementedError
 
 
@@ -127,17 +123,25 @@ class OverTime(Module):
 class Pooling(OverTime):
     """x (T, N, F) -> (N, F): the `kind` "last", "mean" or "max" over a row's own steps.
 
-    A row without steps gives 0.
+    A row without steps gives 0. The rows of a PackedSequence come in their original order.
     """
 
     _options = ("kind",)
 
     def __init__(self, kind: str = "last") -> None:
-        self.kind = as_choice(kind, "kind", tuple(_KINDS))
+        self.kind = as_choice(kind, "kind", KINDS)
         super().__init__()
 
-    def _applied(self, x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-        return _KINDS[self.kind](x, lengths)
+    def _over(self, steps: _core.OverTime, x: FloatArray, keep: bool) -> tuple[FloatArray, Back]:
+        return steps.pool(self.kind, x, keep), lambda dy: steps.pool_back(self.kind, dy)
+
+    def _framed(self, y: FloatArray, x: PackedSequence) -> FloatArray:
+        return y if x.unsorted_indices is None else y[x.unsorted_indices]
+
+    def _unframed(self, dy: Any, x: PackedSequence, shape: tuple[int, ...]) -> FloatArray:
+        rows = as_float32(dy, "dy")
+        check_shape(rows, shape, "dy")
+        return rows if x.sorted_indices is None else rows[x.sorted_indices]
 
 
 @registered
@@ -147,10 +151,13 @@ class Flip(OverTime):
     Source: torch.flip along time, for rows of one length.
     """
 
-    def _applied(self, x: FloatArray, lengths: IntArray | None) -> tuple[FloatArray, Back]:
-        if lengths is None:
-            return x[::-1].copy(), lambda dy: dy[::-1].copy()
-        steps = np.arange(len(x))[:, None]
-        order = _against(np.where(steps < lengths, lengths - 1 - steps, steps), x)
-        flipped: FloatArray = np.take_along_axis(x, order, axis=0)
-        return flipped, lambda dy: np.take_along_axis(dy, order, axis=0)
+    def _over(self, steps: _core.OverTime, x: FloatArray, keep: bool) -> tuple[FloatArray, Back]:
+        return steps.flip(x), steps.flip
+
+    def _framed(self, y: FloatArray, x: PackedSequence) -> PackedSequence:
+        return x._replace(data=y)
+
+    def _unframed(self, dy: Any, x: PackedSequence, shape: tuple[int, ...]) -> FloatArray:
+        data = as_float32(dy.data if is_packed(dy) else dy, "dy.data")
+        check_shape(data, shape, "dy.data")
+        return data

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastrnn import _core
 from fastrnn._arrays import AnyArray, FloatArray, IntArray, as_float32, with_article
 from fastrnn._names import listed
 from fastrnn.nn.conv import Conv1d
@@ -123,24 +124,9 @@ class Pass:
 
     def _over_time(self, module: OverTime, x: FloatArray) -> tuple[FloatArray, Back]:
         """Pooling, which gives (N, *), or a flip."""
-        shape = x.shape
-        vectors = x.reshape(*shape[:2], -1)
-        y, pullback = module.vjp(self._steps_first(vectors), lengths=self.counts)
-        steps = y.ndim == 3
-
-        def back(dy: Gradient, state: Backward) -> list[Gradient]:
-            if dy is None:
-                return [None]
-            given = dy.reshape(*dy.shape[: 1 + steps], -1)
-            dx = pullback(self._steps_first(given) if steps else given)
-            return [np.ascontiguousarray(self._steps_first(dx)).reshape(shape)]
-
-        y = np.ascontiguousarray(self._steps_first(y)) if steps else y
-        return y.reshape(*y.shape[:-1], *shape[2:]), back
-
-    def _steps_first(self, x: FloatArray) -> FloatArray:
-        """(T, N, *) of what may be (N, T, *), and the other way round."""
-        return x.swapaxes(0, 1) if self.batch_first else x
+        steps = _core.OverTime(x.shape, self.counts, self.batch_first)
+        y, inside = module._over(steps, x, True)
+        return y, lambda dy, state: [None if dy is None else inside(dy)]
 
     def _convolution(self, module: Conv1d, x: FloatArray, path: str) -> tuple[FloatArray, Back]:
         """A convolution along time: what comes before the sequences is its state."""

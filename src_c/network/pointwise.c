@@ -1,8 +1,6 @@
 /* Operations without state: every row of a value from the same row of others. */
 #include "network.h"
 
-#include "../ops/rows.h"
-
 #include <string.h>
 
 /* ---- channels ---------------------------------------------------------------------------- */
@@ -85,7 +83,7 @@ static void normalize(const struct task *t, int64_t first, int64_t last) {
         .y = t->y + at,
         .eps = o->given.eps,
     };
-    fr_layer_norm(&norm);
+    fr_active_kernels()->layer_norm(&norm, 0, norm.rows);
 }
 
 static void activate(const struct task *t, int64_t first, int64_t last) {

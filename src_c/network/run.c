@@ -3,6 +3,7 @@
  * row_stride is step t of row n; behind a pool element n is row n. */
 #include "slots.h"
 
+#include "../ops/overtime.h"
 #include "../time/team.h"
 
 #include <string.h>
@@ -90,51 +91,25 @@ static size_t element(const fr_run *q, int64_t t, int64_t n) {
     return (size_t)(t * q->step_stride + n * q->row_stride);
 }
 
-static int64_t length_of(const fr_run *q, int64_t n) {
-    return q->lengths ? q->lengths[n] : q->steps;
-}
-
 static float *place_of(const struct sequences *s, const struct operation *o) {
     float *y = o->output >= 0 && s->run->outputs ? s->run->outputs[o->output] : NULL;
     return y ? y : s->buffer[o->buffer];
 }
 
-static void flip(const struct sequences *s, const struct operation *o, const float *x, float *y) {
-    for (int64_t n = 0; n < s->run->rows; n++) {
-        const int64_t length = length_of(s->run, n);
-        for (int64_t t = 0; t < s->run->steps; t++) {
-            const int64_t from = t < length ? length - 1 - t : t;
-            memcpy(y + element(s->run, t, n) * o->width, x + element(s->run, from, n) * o->width,
-                   o->width * sizeof *y);
-        }
-    }
-}
-
-/* A mean is one chain of sums over rising steps, each step times 1 / length. */
-static float pooled(const struct sequences *s, const struct operation *o, const float *x, int64_t n,
-                    int64_t length) {
+static void run_over_time(const struct sequences *s, const struct operation *o, float *y) {
     const fr_run *q = s->run;
-    const float first = x[element(q, 0, n) * o->width], share = (float)(1.0 / (double)length);
-    float sum = first * share, most = first;
-    for (int64_t t = 1; t < length; t++) {
-        const float value = x[element(q, t, n) * o->width];
-        sum += value * share;
-        if (value > most || value != value) most = value;
-    }
-    return o->given.function == FR_MEAN ? sum : most;
-}
-
-static void pool(const struct sequences *s, const struct operation *o, const float *x, float *y) {
-    for (int64_t n = 0; n < s->run->rows; n++, y += o->width) {
-        const int64_t length = length_of(s->run, n);
-        if (length == 0) {
-            memset(y, 0, o->width * sizeof *y);
-        } else if (o->given.function == FR_LAST) {
-            memcpy(y, x + element(s->run, length - 1, n) * o->width, o->width * sizeof *y);
-        } else {
-            for (size_t i = 0; i < o->width; i++) y[i] = pooled(s, o, x + i, n, length);
-        }
-    }
+    const fr_over_time call = {
+        .steps = q->steps,
+        .rows = q->rows,
+        .width = (int64_t)o->width,
+        .step_stride = q->step_stride,
+        .row_stride = q->row_stride,
+        .lengths = q->lengths,
+        .x = s->value[o->given.inputs[0]],
+        .y = y,
+    };
+    if (o->given.kind == FR_OP_FLIP) fr_flip(&call, s->threads);
+    else fr_pool(&call, o->given.function, s->threads);
 }
 
 /* ---- operations -------------------------------------------------------------------------- */
@@ -256,10 +231,8 @@ static const float *run_operation(const struct sequences *s, const struct operat
         run_along_time(s, o, y);
         break;
     case FR_OP_POOL:
-        pool(s, o, s->value[o->given.inputs[0]], y);
-        break;
     case FR_OP_FLIP:
-        flip(s, o, s->value[o->given.inputs[0]], y);
+        run_over_time(s, o, y);
         break;
     default:
         run_stateless(s, o, y);

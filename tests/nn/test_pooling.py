@@ -77,3 +77,62 @@ def test_a_saved_layer_is_the_same_when_it_is_loaded(layer, tmp_path, rng):
     loaded, x = fastrnn.load(tmp_path / "layer.safetensors"), sequences(rng)
     np.testing.assert_array_equal(loaded(x), layer(x))
     assert repr(loaded) == repr(layer)
+
+
+PACKED = np.array([3, 5, 2, 1])
+
+
+def packed_of(x):
+    return fastrnn.pack_padded_sequence(x, PACKED, enforce_sorted=False)
+
+
+@pytest.mark.parametrize("kind", REDUCED)
+def test_packed_rows_are_pooled_as_padded_ones_with_lengths(kind, rng):
+    x, dy, layer = sequences(rng), rng.standard_normal((4, 3)), fastrnn.Pooling(kind)
+    y, back = layer.vjp(packed_of(x))
+    wanted, wanted_back = layer.vjp(x, lengths=PACKED)
+    np.testing.assert_array_equal(y, wanted)
+    np.testing.assert_array_equal(layer(packed_of(x)), wanted)
+    dx = back(dy)
+    np.testing.assert_array_equal(dx.data, packed_of(wanted_back(dy)).data)
+    assert dx.batch_sizes.tolist() == [4, 3, 2, 1, 1]
+
+
+def test_packed_rows_are_flipped_as_padded_ones_with_lengths(rng):
+    x, layer = sequences(rng), fastrnn.Flip()
+    y, back = layer.vjp(packed_of(x))
+    wanted = packed_of(layer(x, lengths=PACKED)).data
+    np.testing.assert_array_equal(y.data, wanted)
+    np.testing.assert_array_equal(back(y).data, packed_of(x).data)
+    np.testing.assert_array_equal(layer.vjp(packed_of(x))[1](y.data).data, packed_of(x).data)
+    with pytest.raises(ValueError, match="lengths and a packed x exclude each other"):
+        layer(packed_of(x), lengths=PACKED)
+    with pytest.raises(ValueError, match=r"dy.data has shape \(5, 4, 3\), expected \(11, 3\)"):
+        layer.vjp(packed_of(x))[1](x)
+
+
+@pytest.mark.parametrize("kind", REDUCED)
+def test_wide_features_and_many_threads_change_no_bit(kind, rng):
+    x, layer = rng.standard_normal((30, 21, 150)).astype(np.float32), fastrnn.Pooling(kind)
+    lengths, before = rng.integers(0, 31, 21), fastrnn.get_num_threads()
+    dy = rng.standard_normal((21, 150)).astype(np.float32)
+    try:
+        for threads in (1, 3):
+            fastrnn.set_num_threads(threads)
+            y, back = layer.vjp(x, lengths=lengths)
+            dx = back(dy)
+            for n, length in enumerate(lengths):
+                if length:
+                    alone, alone_back = layer.vjp(x[:length, n])
+                    np.testing.assert_array_equal(alone, y[n])
+                    np.testing.assert_array_equal(alone_back(dy[n]), dx[:length, n])
+                assert not dx[length:, n].any()
+    finally:
+        fastrnn.set_num_threads(before)
+
+
+def test_the_first_of_equal_maxima_gets_the_gradient_and_nan_is_one(rng):
+    x = np.array([[1.0, 2.0], [3.0, np.nan], [3.0, np.nan], [2.0, 5.0]])[:, None]
+    y, back = fastrnn.Pooling("max").vjp(x)
+    np.testing.assert_array_equal(y, [[3, np.nan]])
+    np.testing.assert_array_equal(back([[1.0, 1.0]])[:, 0], [[0, 0], [1, 1], [0, 0], [0, 0]])
