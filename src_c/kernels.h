@@ -199,6 +199,20 @@ typedef struct fr_norm {
  * (strips, FR_PANEL_ROWS, FR_STRIP), padded with zeros. */
 enum { FR_PANEL_ROWS = 256, FR_STRIP = 16 };
 
+/* A depthwise convolution: y = bias + the sum over taps of x weight, every channel by itself, in 4
+ * chains; or, backward, dx += dy weight, row after row. */
+struct fr_depthwise {
+    const float *weight;    /* (taps, stride) */
+    const float *bias;      /* (stride) */
+    const float *const *x;  /* [rows][taps] -> (C) */
+    float *const *y;        /* [rows] -> (C) */
+    const float *const *dy; /* [rows] -> (C), backward only */
+    float *const *dx;       /* [rows][taps] -> (C), or NULL: not wanted */
+    size_t stride;          /* C in whole groups of 16 */
+    int64_t rows;
+    int32_t taps, channels; /* K, C */
+};
+
 /* out[g][i] += a[row][g] b[row][i], row after row, for up to 16 neighbouring g. */
 struct fr_outer {
     const float *const *a; /* [rows] -> (16) */
@@ -232,6 +246,8 @@ struct fr_kernels {
     const char *name;
     void (*product)(const struct fr_product *);
     struct fr_cell_kernels cell[FR_CELLS][FR_GATE_ACTIVATIONS];
+    void (*depthwise)(const struct fr_depthwise *);
+    void (*depthwise_back)(const struct fr_depthwise *);
     void (*outer)(const struct fr_outer *);
     void (*columns)(const struct fr_columns *);
     int64_t (*fma)(int64_t rounds, float *sink); /* returns the multiply-adds done */

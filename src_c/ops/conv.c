@@ -5,7 +5,8 @@ enum { SLACK = 16 }; /* steps of a stream from one move of its past to the next,
 
 struct fr_conv {
     fr_conv_shape shape;
-    struct fr_matrix *maps; /* (g): from windows to outputs */
+    struct fr_matrix *maps; /* (g): from windows to outputs; NULL of a depthwise one, which has */
+    struct fr_taps taps;
 };
 
 /* ---- shapes ------------------------------------------------------------------------------ */
@@ -43,9 +44,10 @@ struct fr_matrix *fr_lay_out_conv(const fr_conv_shape *s, int32_t inputs, int32_
 }
 
 static fr_conv *lay_out(const fr_conv_shape *s, struct fr_arena *arena) {
-    fr_conv *conv = fr_take(arena, 1, sizeof *conv);
-    struct fr_matrix *maps = fr_lay_out_conv(s, window_floats(s), group_outputs(s), arena);
-    if (conv) *conv = (fr_conv){*s, maps};
+    fr_conv *conv = fr_take(arena, 1, sizeof *conv), out = {*s, NULL, {0}};
+    if (is_depthwise(s)) fr_lay_out_taps(s, &out.taps, arena);
+    else out.maps = fr_lay_out_conv(s, window_floats(s), group_outputs(s), arena);
+    if (conv) *conv = out;
     return conv;
 }
 
@@ -86,6 +88,10 @@ void fr_pack_conv(const fr_conv_shape *s, const struct fr_matrix *maps, int back
 void fr_conv_load(fr_conv *conv, const float *weight, const float *bias) {
     const fr_conv_shape *s = &conv->shape;
     const int32_t outputs = group_outputs(s);
+    if (is_depthwise(s)) {
+        fr_load_taps(s, &conv->taps, weight, bias);
+        return;
+    }
     fr_pack_conv(s, conv->maps, 0, weight);
     for (int32_t o = 0; o < s->outputs; o++)
         conv->maps[o / outputs].bias[o % outputs] = bias ? bias[o] : 0.0f;
@@ -120,7 +126,9 @@ static void run(const fr_conv *conv, const fr_conv_call *c, int64_t first, int64
     for (int64_t i = first; i < last; i += rows) {
         const int64_t count = last - i < rows ? last - i : rows;
         for (int64_t r = 0; r < count; r++) places[r] = place_of(&range, i + r);
-        run_block(conv, c, places, count, scratch);
+        if (is_depthwise(&conv->shape))
+            fr_run_taps(&conv->shape, &conv->taps, c, places, count, scratch);
+        else run_block(conv, c, places, count, scratch);
     }
 }
 
@@ -222,7 +230,8 @@ static void step_block(const fr_conv *conv, int64_t rows, void *const *states,
     float *out[TOGETHER];
     const fr_conv_call one = {.signals = 1, .length = reach(s) + 1, .x_position = s->inputs};
     for (int64_t r = 0; r < rows; r++) past[r] = take_in(s, states[r], x[r]);
-    for (int32_t g = 0; g < s->groups; g++) {
+    if (is_depthwise(s)) fr_step_taps(s, &conv->taps, rows, past, y, scratch);
+    for (int32_t g = 0; conv->maps && g < s->groups; g++) {
         for (int64_t r = 0; r < rows; r++) {
             fr_conv_call call = one;
             call.x = past[r];

@@ -4,13 +4,15 @@
 
 struct fr_conv_back {
     fr_conv_shape shape;
-    struct fr_matrix *maps; /* (g): from gradients of outputs to those of windows */
+    struct fr_matrix *maps; /* (g): from gradients of outputs to those of windows; NULL: */
+    struct fr_taps taps;    /* of a depthwise one */
 };
 
 static fr_conv_back *lay_out(const fr_conv_shape *s, struct fr_arena *arena) {
-    fr_conv_back *back = fr_take(arena, 1, sizeof *back);
-    struct fr_matrix *maps = fr_lay_out_conv(s, group_outputs(s), window_floats(s), arena);
-    if (back) *back = (fr_conv_back){*s, maps};
+    fr_conv_back *back = fr_take(arena, 1, sizeof *back), out = {*s, NULL, {0}};
+    if (is_depthwise(s)) fr_lay_out_taps(s, &out.taps, arena);
+    else out.maps = fr_lay_out_conv(s, group_outputs(s), window_floats(s), arena);
+    if (back) *back = out;
     return back;
 }
 
@@ -30,7 +32,8 @@ fr_conv_back *fr_conv_back_create(const fr_conv_shape *shape, void *memory) {
 }
 
 void fr_conv_back_load(fr_conv_back *back, const float *weight) {
-    fr_pack_conv(&back->shape, back->maps, 1, weight);
+    if (is_depthwise(&back->shape)) fr_load_taps(&back->shape, &back->taps, weight, NULL);
+    else fr_pack_conv(&back->shape, back->maps, 1, weight);
 }
 
 /* ---- backward: inputs -------------------------------------------------------------------- */
@@ -46,12 +49,6 @@ struct backward {
 /* to (n) += from (n) */
 static void add_row(float *restrict to, const float *restrict from, int64_t n) {
     for (int64_t i = 0; i < n; i++) to[i] += from[i];
-}
-
-static float *gradient_at(const fr_conv_shape *s, const fr_conv_call *c, int64_t signal,
-                          int64_t at) {
-    if (at >= 0) return c->dx + signal * c->x_signal + at * c->x_position;
-    return c->dpast + (signal * s->before + s->before + at) * s->inputs;
 }
 
 /* Adds the gradient of a group's window to those of its vectors that lie in the positions
@@ -92,7 +89,9 @@ static void add_inputs(const fr_conv_back *back, const fr_conv_call *c, struct r
     for (int64_t i = 0, total = count_of(&from); i < total; i += rows) {
         const int64_t count = total - i < rows ? total - i : rows;
         for (int64_t r = 0; r < count; r++) places[r] = place_of(&from, i + r);
-        for (int32_t g = 0; g < s->groups; g++) {
+        if (is_depthwise(s))
+            fr_add_tap_inputs(s, &back->taps, c, places, count, to.p0, to.p1, scratch);
+        for (int32_t g = 0; back->maps && g < s->groups; g++) {
             for (int64_t r = 0; r < count; r++) {
                 in[r] = c->dy + places[r].signal * c->y_signal +
                         places[r].position * c->y_position + g * group_outputs(s);
@@ -167,13 +166,20 @@ static void add_panel(const struct backward *b, const struct place *places, int3
     }
 }
 
+/* Blocks of 16 outputs, of each group by itself or of all channels of a depthwise one. */
+static int64_t blocks_of(const fr_conv_shape *s) {
+    const int32_t together = is_depthwise(s) ? s->groups : 1;
+    return s->groups / together *
+           (((int64_t)group_outputs(s) * together + FR_GROUP - 1) / FR_GROUP);
+}
+
 static void weights_share(void *context, int share, int shares) {
     const struct backward *b = context;
     const fr_conv_shape *s = &b->back->shape;
     struct range range = all_of(s, b->call);
     range.by_position = 1;
     const int64_t total = count_of(&range);
-    const int64_t blocks = (int64_t)s->groups * ((group_outputs(s) + FR_GROUP - 1) / FR_GROUP);
+    const int64_t blocks = blocks_of(s);
     struct place places[FR_PANEL_ROWS];
     for (int64_t done = 0; done < total; done += FR_PANEL_ROWS) {
         const int32_t count =
@@ -182,8 +188,13 @@ static void weights_share(void *context, int share, int shares) {
             places[k] = place_of(&range, done + k);
             places[k].position = range.p1 - 1 - places[k].position; /* the last first */
         }
-        add_panel(b, places, count, (int32_t)(blocks * share / shares),
-                  (int32_t)(blocks * (share + 1) / shares), b->memory + (size_t)share * b->floats);
+        const int32_t begin = (int32_t)(blocks * share / shares);
+        const int32_t end = (int32_t)(blocks * (share + 1) / shares);
+        float *memory = b->memory + (size_t)share * b->floats;
+        if (is_depthwise(s))
+            fr_add_tap_weights(s, &b->back->taps, b->call, places, count, begin, end, b->dweight,
+                               memory);
+        else add_panel(b, places, count, begin, end, memory);
     }
 }
 
@@ -202,21 +213,45 @@ static void permute(const fr_conv_shape *s, float *by_window, float *by_kernel, 
     }
 }
 
-static int is_permuted(const fr_conv_shape *s) { return s->kernel > 1 && group_inputs(s) > 1; }
+/* Between PyTorch's (C, 1, K) and (K, stride) of a depthwise one. */
+static void turn(const fr_conv_back *back, float *by_tap, float *by_kernel, int there) {
+    const size_t kernel = (size_t)back->shape.kernel;
+    for (size_t c = 0; c < (size_t)back->shape.inputs; c++) {
+        for (size_t k = 0; k < kernel; k++) {
+            float *at = by_tap + k * back->taps.stride + c;
+            if (there) *at = by_kernel[c * kernel + k];
+            else by_kernel[c * kernel + k] = *at;
+        }
+    }
+}
 
-static size_t weight_floats(const fr_conv_shape *s) {
-    return is_permuted(s) ? scratch_row(s) * (size_t)s->outputs : 0;
+static int is_permuted(const fr_conv_shape *s) {
+    return s->kernel > 1 && (group_inputs(s) > 1 || is_depthwise(s));
+}
+
+static void reorder(const fr_conv_back *back, float *copy, float *dweight, int there) {
+    if (is_depthwise(&back->shape)) turn(back, copy, dweight, there);
+    else permute(&back->shape, copy, dweight, there);
+}
+
+static size_t weight_floats(const fr_conv_back *back) {
+    const fr_conv_shape *s = &back->shape;
+    if (!is_permuted(s)) return 0;
+    return is_depthwise(s) ? (size_t)s->kernel * back->taps.stride
+                           : scratch_row(s) * (size_t)s->outputs;
 }
 
 static size_t thread_floats(const fr_conv_shape *s) {
+    const size_t ragged = FR_PANEL_ROWS * FR_GROUP;
     const size_t weights =
-        fr_panel_floats(window_floats(s)) + FR_PANEL_ROWS * FR_GROUP + scratch_row(s);
+        is_depthwise(s) ? 2 * ragged : fr_panel_floats(window_floats(s)) + ragged + scratch_row(s);
     return weights > scratch_floats(s) ? weights : scratch_floats(s);
 }
 
 size_t fr_conv_back_workspace_size(const fr_conv_back *back, int32_t threads) {
     const fr_conv_shape *s = &back->shape;
-    return (weight_floats(s) + (size_t)at_most_threads(threads) * thread_floats(s)) * sizeof(float);
+    return (weight_floats(back) + (size_t)at_most_threads(threads) * thread_floats(s)) *
+           sizeof(float);
 }
 
 void fr_conv_backward(const fr_conv_back *back, const fr_conv_call *call, void *workspace,
@@ -224,12 +259,12 @@ void fr_conv_backward(const fr_conv_back *back, const fr_conv_call *call, void *
     const fr_conv_shape *s = &back->shape;
     const int pays = work_of(s, call) >= CONV_WORK;
     float *copy = workspace;
-    struct backward b = {back, call, call->dweight, copy + weight_floats(s), thread_floats(s)};
+    struct backward b = {back, call, call->dweight, copy + weight_floats(back), thread_floats(s)};
     if (call->dweight && is_permuted(s)) {
-        permute(s, copy, call->dweight, 1);
+        reorder(back, copy, call->dweight, 1);
         b.dweight = copy;
     }
     if (call->dweight || call->dbias) fr_divide(pays, threads, weights_share, &b);
-    if (b.dweight == copy && call->dweight) permute(s, copy, call->dweight, 0);
+    if (b.dweight == copy && call->dweight) reorder(back, copy, call->dweight, 0);
     if (call->dx) fr_divide(pays, threads, inputs_share, &b);
 }

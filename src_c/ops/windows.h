@@ -30,6 +30,23 @@ static inline int64_t reach(const fr_conv_shape *s) {
     return (int64_t)(s->kernel - 1) * s->dilation;
 }
 
+/* A channel of its own for every output: no products with matrices, in depthwise.c. */
+static inline int is_depthwise(const fr_conv_shape *s) {
+    return s->groups > 1 && s->inputs == s->groups && s->outputs == s->groups;
+}
+
+/* Its weights: lanes are channels, so that none is padded but those of the last vector. */
+struct fr_taps {
+    float *weight; /* (K, stride) */
+    float *bias;   /* (stride) */
+    float *zeros;  /* (stride): a vector around the signal */
+    size_t stride; /* C in whole vectors */
+};
+
+void fr_lay_out_taps(const fr_conv_shape *s, struct fr_taps *taps, struct fr_arena *arena);
+void fr_load_taps(const fr_conv_shape *s, const struct fr_taps *taps, const float *weight,
+                  const float *bias);
+
 /* One window: of which signal, and its output's position. */
 struct place {
     int64_t signal, position;
@@ -40,6 +57,13 @@ static inline const float *vector_at(const fr_conv_shape *s, const fr_conv_call 
                                      int64_t at) {
     if (at >= 0) return at < c->length ? c->x + signal * c->x_signal + at * c->x_position : NULL;
     return c->past ? c->past + (signal * s->before + s->before + at) * s->inputs : NULL;
+}
+
+/* The gradient of a vector of the signal or its past. */
+static inline float *gradient_at(const fr_conv_shape *s, const fr_conv_call *c, int64_t signal,
+                                 int64_t at) {
+    if (at >= 0) return c->dx + signal * c->x_signal + at * c->x_position;
+    return c->dpast + (signal * s->before + s->before + at) * s->inputs;
 }
 
 /* True if the vectors of a window lie side by side where they are. */
@@ -66,9 +90,12 @@ static inline const float *window(const fr_conv_shape *s, const fr_conv_call *c,
     return to - window_floats(s);
 }
 
-/* Rows of scratch are kept off multiples of 1 KiB, as those of gates are. */
+/* Rows of scratch hold a window, or where its vectors are; they are kept off multiples of 1 KiB, as
+ * those of gates are. */
 static inline size_t scratch_row(const fr_conv_shape *s) {
-    const size_t floats = ((size_t)window_floats(s) + FR_GROUP - 1) / FR_GROUP * FR_GROUP;
+    const size_t each = is_depthwise(s) ? sizeof(float *) : sizeof(float);
+    const size_t needed = (size_t)window_floats(s) * each / sizeof(float);
+    const size_t floats = (needed + FR_GROUP - 1) / FR_GROUP * FR_GROUP;
     return floats % 256 == 0 ? floats + FR_GROUP : floats;
 }
 
@@ -103,6 +130,22 @@ static inline struct range all_of(const fr_conv_shape *s, const fr_conv_call *c)
     return (struct range){0, c->signals, 0, fr_conv_length(s, c->length),
                           c->x_position > c->x_signal};
 }
+
+/* Windows of a depthwise convolution, at most scratch_rows of them, in some scratch. */
+void fr_run_taps(const fr_conv_shape *s, const struct fr_taps *taps, const fr_conv_call *c,
+                 const struct place *places, int64_t count, float *scratch);
+/* One step of signals: past[row] holds the vectors of the window. */
+void fr_step_taps(const fr_conv_shape *s, const struct fr_taps *taps, int64_t rows,
+                  const float *const *past, float *const *y, float *scratch);
+/* Adds the gradients of windows to their vectors within the positions [p0, p1). */
+void fr_add_tap_inputs(const fr_conv_shape *s, const struct fr_taps *taps, const fr_conv_call *c,
+                       const struct place *places, int64_t count, int64_t p0, int64_t p1,
+                       float *scratch);
+/* Adds up to FR_PANEL_ROWS windows to dweight (K, stride) and dbias for the channels [16 begin, 16
+ * end); memory for two panels' rows of 16. */
+void fr_add_tap_weights(const fr_conv_shape *s, const struct fr_taps *taps, const fr_conv_call *c,
+                        const struct place *places, int32_t count, int32_t begin, int32_t end,
+                        float *dweight, float *memory);
 
 static inline double work_of(const fr_conv_shape *s, const fr_conv_call *c) {
     return (double)c->signals * (double)fr_conv_length(s, c->length) * window_floats(s) *

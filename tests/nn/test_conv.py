@@ -20,6 +20,8 @@ SHAPES = [
     (6, 6, 3, 1, "causal", 2, 6),
     (7, 17, 2, 1, "causal", 1, 1),
     (2, 4, 3, 3, "valid", 2, 1),
+    (37, 37, 5, 2, 3, 1, 37),
+    (16, 16, 1, 1, 0, 1, 16),
 ]
 
 
@@ -128,6 +130,39 @@ def test_same_and_causal_keep_the_number_of_steps_and_causal_sees_no_later_one(p
     assert y.shape == (9, 3)
     x[5:] += 1
     assert np.array_equal(conv(x)[:5], y[:5]) == (padding == "causal")
+
+
+@pytest.mark.parametrize(
+    "shape", [(37, 37, 7, 1, "causal", 2, 37), (16, 16, 4, 3, (2, 5), 1, 16), (5, 5, 1, 1, 0, 1, 5)]
+)
+def test_a_depthwise_convolution_has_the_bits_of_every_channel_alone(shape, rng):
+    conv, x = made(shape, rng), rng.standard_normal((300, 3, shape[0])).astype(np.float32)
+    y, pullback = conv.vjp(x)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    dx = pullback(dy)
+    for channel in range(shape[0]):
+        one, at = fastrnn.Conv1d(1, 1, *shape[2:6]), slice(channel, channel + 1)
+        one.load_state_dict({name: array[at] for name, array in conv.state_dict().items()})
+        y_one, pullback = one.vjp(x[..., at])
+        np.testing.assert_array_equal(y[..., at], y_one)
+        np.testing.assert_array_equal(dx[..., at], pullback(dy[..., at]))
+        for name, gradient in one.grads.items():
+            np.testing.assert_array_equal(conv.grads[name][at], gradient)
+
+
+def test_a_depthwise_convolution_pads_no_channel(rng):
+    conv = made((64, 64, 8, 1, "causal", 1, 64), rng)
+    assert conv._packed.num_packed_bytes < 1.5 * conv.flat.nbytes
+    conv.vjp(np.zeros((9, 64), np.float32))[1](np.zeros((9, 64), np.float32))
+    assert conv._back().num_packed_bytes < 1.5 * conv.flat.nbytes
+
+
+def test_a_network_steps_through_a_depthwise_convolution_with_the_same_bits(rng):
+    conv = made((21, 21, 4, 1, "causal", 3, 21), rng)
+    net = fastrnn.Sequential(conv, fastrnn.Linear(21, 5))
+    x = rng.standard_normal((40, 3, 21)).astype(np.float32)
+    stream = net.stream(3)
+    np.testing.assert_array_equal(np.stack([stream.step(step) for step in x]), net(x)[0])
 
 
 def test_empty_batches_are_empty(rng):
