@@ -21,6 +21,7 @@ class Activation(Module):
     """
 
     _derived = Module._derived | {"_kernel"}
+    _keeps_shape = True
     _function: ClassVar[str]  # its name in the core's table
 
     def __init__(self) -> None:
@@ -302,6 +303,7 @@ class Magnitude(Activation):
     """
 
     _function = "magnitude"
+    _keeps_shape = False
 
 
 # ---- over the last axis -------------------------------------------------------------------------

@@ -127,6 +127,10 @@ class Conv1d(Module):
             backward=backward,
         )
 
+    @property
+    def _reads(self) -> int | None:
+        return None if self.over == "frame" else self.in_channels
+
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew."""
         fan_in = self.in_channels // self.groups * self.kernel_size

@@ -46,6 +46,7 @@ class Dropout(Module):
     """
 
     _options: ClassVar[tuple[str, ...]] = ("p",)
+    _keeps_shape = True
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = as_probability(p, "p")

@@ -42,6 +42,10 @@ class ScaleShift(Module):
         self._allocate(one_after_another([("weight", shape), ("bias", shape)]))
         self._fill()
 
+    @property
+    def _reads(self) -> int:
+        return self.num_features
+
     @classmethod
     def from_batch_norm(
         cls,
@@ -105,6 +109,7 @@ class PReLU(Module):
     """
 
     _options = ("num_parameters", "init")
+    _keeps_shape = True
     _derived = Module._derived | {"_repeated"}
     _repeated: tuple[int, FloatArray] | None = None  # for many channels: of which version, what
 
@@ -113,6 +118,10 @@ class PReLU(Module):
         self.init = as_finite(init, "init")
         self._allocate(one_after_another([("weight", (count,))]))
         self._fill()
+
+    @property
+    def _reads(self) -> int | None:
+        return self.num_parameters if self.num_parameters > 1 else None
 
     def reset_parameters(self, seed: int | None = None) -> None:
         """Set weight to `init`."""

@@ -30,6 +30,7 @@ class Embedding(Module):
     """
 
     _options = ("num", "dim")
+    _reads = "tokens"
 
     def __init__(self, num: int, dim: int) -> None:
         self.num = as_size(num, "num")

@@ -26,6 +26,7 @@ from fastrnn.nn.packed import is_packed
 from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.registry import registered, write
 from fastrnn.nn.training import Pass, check_names, trained
+from fastrnn.nn.weight_drop import WeightDrop
 
 _MOST_NODES = 4096  # FR_MAX_OPERATIONS
 Shape = int | tuple[int, ...] | list[int] | str | None  # channels, (length, channels), "tokens"
@@ -151,18 +152,24 @@ class Network(Composite):
         return _one_or_all(results), state_out(lowered, slots.read, layout.flat)
 
     def vjp(
-        self, x: Any, state: Mapping[str, Any] | None = None, lengths: ArrayLike | None = None
+        self,
+        x: Any,
+        state: Mapping[str, Any] | None = None,
+        lengths: ArrayLike | None = None,
+        *,
+        flow: bool = False,
     ) -> tuple[tuple[Any, dict[str, Any]], Callable[..., tuple[Any, dict[str, Any]]]]:
         """(y, state), pullback: the outputs of the call in training mode, with dropout on.
 
         dx, dstate = pullback(dy, dstate=None), once, adds to `grads`: dy is shaped like y, dstate
         like the last state, what is missing in it being zero. x, y and the parameters must stay
-        as they are until then. dx is None for tokens.
+        as they are until then. dx is None for tokens. With `flow`, the pullback sets `last_flow`
+        of the recurrent layers inside (see GradientFlow).
         """
         lowered = self._current()
         x, counts, layout = given = self._arguments(x, lengths, lowered)
         parts, flat = state_in(lowered, state, given.rows, layout.flat, self), layout.flat
-        trip = Pass(lowered.carried, lowered.pooled, parts, counts, self._batch_first)
+        trip = Pass(lowered.carried, lowered.pooled, parts, counts, self._batch_first, flow)
         _ = self.generator  # makes it the generator of all parts
         ends = _ends(lowered)
         y, back = trained(trip, self, x, ends, type(self).__name__)
@@ -177,6 +184,7 @@ class Network(Composite):
             grads = [layout.inwards(one, "dy", end) for one, end in zip(dys, ends, strict=True)]
             dlast = check_names(dstate, trip.carried, f"this {type(self).__name__}")
             dx, dfirst = back(grads, _states(dlast, trip.carried, flat, _with_axis))
+            dfirst = {name: dfirst[name] for name in trip.carried if name in dfirst}
             found = _one_or_all([layout.outwards(one) for one in dx])
             return found, _states(dfirst, trip.carried, flat, _without_axis)
 
@@ -192,15 +200,13 @@ class Network(Composite):
         """A stream of `batch_size` rows from the first state; ValueError where a module needs the
         whole sequence: two directions, pooling, flipping, convolutions that are not causal.
         """
-        lowered = self._current()
-        for carried in lowered.carried:
-            if isinstance(carried.module, Recurrent) and carried.module.bidirectional:
-                kind, title = type(carried.module).__name__, self._title(carried.name)
-                raise ValueError(
-                    f"{title} is a bidirectional {kind}, which cannot stream: it needs the "
-                    f"whole sequence"
-                )
-        return NetworkStream.of(lowered, batch_size, self.fingerprint())
+        self._check_streams()
+        return NetworkStream.of(self._current(), batch_size, self.fingerprint())
+
+    def _check_streams(self) -> None:
+        """Refuse two directions; the rest is the core's to refuse."""
+        for name, layer in self._recurrent():
+            layer._check_streams(self._title(name))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a .safetensors file, whole or not at all, that `fastrnn.load` reads."""
@@ -209,13 +215,58 @@ class Network(Composite):
     # ---- parts -----------------------------------------------------------------------------------
 
     @property
+    def _reads(self) -> Shape:
+        return next(iter(self._shapes.values())) if len(self._shapes) == 1 else None
+
+    @property
     def _parts(self) -> dict[str, Module]:
         return {node.name: node.module for node in self._nodes}
 
+    @property
+    def input_size(self) -> int:
+        """Features of the one input; AttributeError for several, for frames and for tokens."""
+        shapes = list(self._shapes.values())
+        port = None if None in shapes or len(shapes) > 1 else self._current().network.ports[0]
+        if port is None or isinstance(port, int) or port[0] > 1:
+            raise AttributeError(f"this {type(self).__name__} does not read one vector for a step")
+        return port[1]
+
+    @property
+    def output_size(self) -> int:
+        """Features of the one output; AttributeError for several, frames and pooled values."""
+        shapes = self._shapes.values()
+        network = None if None in shapes else self._current().network
+        length, channels, at_end = network.shape_of(network.places[0]) if network else (0, 0, True)
+        if len(self._results) != 1 or length > 1 or at_end:
+            raise AttributeError(f"this {type(self).__name__} does not give one vector for a step")
+        return channels
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether x and y are (N, T, *), as the recurrent layers inside have them."""
+        return self._batch_first
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether a recurrent layer inside reads in both directions."""
+        return any(layer.bidirectional for _, layer in self._recurrent())
+
+    @property
+    def recurrent(self) -> dict[str, Recurrent]:
+        """The recurrent layers inside by the names of their states, in the order of the state."""
+        return dict(self._recurrent())
+
+    @property
+    def carried(self) -> list[str]:
+        """Names of the modules inside that have a state."""
+        return [one.name for one in self._current().carried]
+
     def _recurrent(self) -> Iterator[tuple[str, Recurrent]]:
-        """The recurrent layers inside, by their names."""
+        """The recurrent layers inside, by the names of their states."""
         for node in self._nodes:
-            if isinstance(node.module, Recurrent):
+            if isinstance(node.module, WeightDrop):
+                yield node.name, node.module.rnn
+            elif isinstance(node.module, Recurrent):
                 yield node.name, node.module
             elif isinstance(node.module, Network):
                 for name, module in node.module._recurrent():

@@ -45,6 +45,10 @@ class Linear(Module):
         self._dense = _core.Dense(self.in_features, self.out_features, self.bias)
         self._fill()
 
+    @property
+    def _reads(self) -> int:
+        return self.in_features
+
     def reset_parameters(self, seed: int | None = None) -> None:
         """Draw all parameters anew; a tied weight is left to its owner."""
         fill_uniform(self.flat, self.in_features**-0.5, seed)

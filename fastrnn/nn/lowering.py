@@ -23,6 +23,7 @@ from fastrnn.nn.norm import LayerNorm
 from fastrnn.nn.pooling import Flip, Pooling
 from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.stream import Operation, stack_operation
+from fastrnn.nn.weight_drop import WeightDrop
 
 _SCALE_SHIFT, _PRELU = 0, 1  # enum fr_channel_rule
 _POOLS = {"last": 0, "mean": 1, "max": 2}
@@ -83,6 +84,13 @@ class Lowering:
             f"{name} is {with_article(type(module).__name__)}, which cannot be part of a network"
         )
 
+    def layer(self, layer: Any, value: Value) -> Value:
+        """The operations of a layer over sequences, whose state has the names that it gives it."""
+        if hasattr(layer, "_lowered_from"):
+            found: Value = layer._lowered_from(self, [value], "")[0]
+            return found
+        return self.module(layer, [value], "", "rnn")
+
 
 def _expect(value: Value, got: int, wanted: int, name: str, what: str = "features") -> None:
     if got != wanted:
@@ -98,6 +106,7 @@ def _recurrent(low: Lowering, module: Any, x: list[Value], path: str, name: str)
     (value,) = x
     _steps_only(value, name)
     _expect(value, value.width, module.input_size, name)
+    module = module.rnn if isinstance(module, WeightDrop) else module
     place = len(low.operations)
     kind, places, options = stack_operation(
         module._shared_stack(), value.place, module._first_state
@@ -252,6 +261,7 @@ def _flipped(low: Lowering, module: Any, x: list[Value], path: str, name: str) -
 
 _LOWERED: dict[type, Callable[[Lowering, Any, list[Value], str, str], Value]] = {
     Recurrent: _recurrent,
+    WeightDrop: _recurrent,
     Linear: _linear,
     Conv1d: _convolution,
     Activation: _activation,

@@ -118,6 +118,9 @@ class Module(Declared):
     """
 
     _is_packed_whole: ClassVar[bool] = False  # whether kernels read `flat`, not tensors
+    _keeps_shape: ClassVar[bool] = False  # whether a step's value has the shape of what it reads
+    # What a step reads, where the module tells: channels, (length, channels), or "tokens".
+    _reads: Any = None
 
     flat: FloatArray
     flat_grad: FloatArray

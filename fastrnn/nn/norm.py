@@ -32,6 +32,10 @@ class LayerNorm(Module):
         self._allocate(one_after_another([("weight", (self.size,)), ("bias", (self.size,))]))
         self._fill()
 
+    @property
+    def _reads(self) -> int:
+        return self.size
+
     def reset_parameters(self, seed: int | None = None) -> None:
         """Set weight to 1 and bias to 0."""
         self.parameters["weight"].fill(1.0)

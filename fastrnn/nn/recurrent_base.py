@@ -209,6 +209,10 @@ class Recurrent(RecurrentModule):
         self._build()
 
     @property
+    def _reads(self) -> int:
+        return self.input_size
+
+    @property
     def num_directions(self) -> int:
         """2 if bidirectional, else 1."""
         return 2 if self.bidirectional else 1
@@ -355,11 +359,12 @@ class Recurrent(RecurrentModule):
         self._check_streams()
         return stack_stream(Stream, self._stack, batch_size, self.fingerprint(), self._first_state)
 
-    def _check_streams(self) -> None:
-        """Refuse two directions."""
+    def _check_streams(self, place: str = "") -> None:
+        """Refuse two directions; `place`: what a layer within a network is called."""
         if self.bidirectional:
-            kind = type(self).__name__
-            raise ValueError(f"a bidirectional {kind} cannot stream: it needs the whole sequence")
+            kind = f"a bidirectional {type(self).__name__}"
+            subject = f"{place} is {kind}, which" if place else kind
+            raise ValueError(f"{subject} cannot stream: it needs the whole sequence")
 
     def load_state_dict(
         self, mapping: Mapping[str, ArrayLike], prefix: str = "", strict: bool = True

@@ -5,17 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastrnn._arrays import with_article
-from fastrnn.nn.activation import Activation, Magnitude
-from fastrnn.nn.conv import Conv1d
-from fastrnn.nn.dropout import Dropout
-from fastrnn.nn.elementwise import PReLU, ScaleShift
-from fastrnn.nn.embedding import Embedding
 from fastrnn.nn.graph import Network, Node, Shape
 from fastrnn.nn.joins import Add
-from fastrnn.nn.linear import Linear
 from fastrnn.nn.module import Module
-from fastrnn.nn.norm import LayerNorm
-from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.registry import registered
 
 __all__ = ["Residual", "Sequential"]
@@ -89,23 +81,7 @@ def _check_module(module: Any, what: str) -> None:
 def _read_by(modules: Any) -> Shape:
     """Input shape of the first module that knows its own, if those before it keep the shape."""
     for module in modules:
-        if isinstance(module, Recurrent):
-            return module.input_size
-        if isinstance(module, Linear):
-            return module.in_features
-        if isinstance(module, Conv1d):
-            return None if module.over == "frame" else module.in_channels
-        if isinstance(module, LayerNorm):
-            return module.size
-        if isinstance(module, ScaleShift):
-            return module.num_features
-        if isinstance(module, Embedding):
-            return "tokens"
-        if isinstance(module, Network):
-            return next(iter(module._shapes.values())) if len(module._shapes) == 1 else None
-        if isinstance(module, PReLU) and module.num_parameters > 1:
-            return module.num_parameters
-        keeps = isinstance(module, (Activation, Dropout, PReLU))
-        if not keeps or isinstance(module, Magnitude):
-            return None
+        shape: Shape = module._reads
+        if shape is not None or not module._keeps_shape:
+            return shape
     return None

@@ -21,6 +21,7 @@ from fastrnn.nn.lowering import Carried
 from fastrnn.nn.pooling import OverTime
 from fastrnn.nn.pullback import adding_to, once
 from fastrnn.nn.recurrent_base import Recurrent
+from fastrnn.nn.weight_drop import WeightDrop
 
 Gradient = FloatArray | None
 
@@ -45,9 +46,10 @@ class Pass:
         parts: Any,
         counts: IntArray | None,
         batch_first: bool,
+        flow: bool = False,
     ) -> None:
         self.carried, self.pooled = {one.name: one for one in carried}, pooled
-        self.counts, self.batch_first = counts, batch_first
+        self.counts, self.batch_first, self.flow = counts, batch_first, flow
         self.first: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
         for one in carried:
@@ -86,7 +88,7 @@ class Pass:
         if hasattr(module, "_nodes"):
             (y,), inside = self.run(module, x, f"{path}.")
             return y, lambda dy, state: inside([dy], state)
-        if isinstance(module, Recurrent):
+        if isinstance(module, (Recurrent, WeightDrop)):
             return self._recurrent(module, x[0], path)
         if isinstance(module, Conv1d) and module.over == "time":
             return self._convolution(module, x[0], path)
@@ -111,10 +113,12 @@ class Pass:
 
         return _scattered(y, alive), back
 
-    def _recurrent(self, module: Recurrent, x: FloatArray, path: str) -> tuple[FloatArray, Back]:
+    def _recurrent(self, module: Any, x: FloatArray, path: str) -> tuple[FloatArray, Back]:
         shape = x.shape
         vectors = x.reshape(*shape[:2], -1)
-        (y, self.last[path]), pullback = module.vjp(vectors, self.first.get(path), self.counts)
+        (y, self.last[path]), pullback = module.vjp(
+            vectors, self.first.get(path), lengths=self.counts, flow=self.flow
+        )
 
         def back(dy: Gradient, state: Backward) -> list[Gradient]:
             dx, state.dfirst[path] = pullback(dy, state.dlast.get(path))

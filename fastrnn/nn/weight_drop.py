@@ -48,6 +48,10 @@ class WeightDrop(Composite):
         return self.rnn.input_size
 
     @property
+    def _reads(self) -> int:
+        return self.rnn.input_size
+
+    @property
     def output_size(self) -> int:
         """The layer's."""
         return self.rnn.output_size

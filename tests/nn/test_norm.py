@@ -1,4 +1,4 @@
-"""Layer normalisation against float64, and that its bits depend on nothing but a row and its sums."""
+"""Layer normalisation against float64; a row's bits are its own."""
 
 from __future__ import annotations
 
