@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastrnn import _core
 from fastrnn.models._base import RNNS as LAYERS
+from fastrnn.models._base import Rnn
 
-__all__ = ["GATES", "LAYERS"]
+__all__ = ["GATES", "LAYERS", "Rnn"]
 
 GATES = {family.lower(): gates for family, gates in _core.families().items()}

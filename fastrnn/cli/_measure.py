@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-import fastrnn
-from fastrnn.cli._cells import LAYERS
+from fastrnn.cli._cells import LAYERS, Rnn
 from fastrnn.cli._floor import Machine, Workload, floor_seconds
 
 _BLOCK_SECONDS = 2e-4  # short calls are timed in blocks of about this length
@@ -67,7 +66,7 @@ class Result:
         return {f"p{percentile:g}": self.latencies.get(percentile) for percentile in _TAIL_SAMPLES}
 
 
-def build_layer(work: Workload, seed: int = 0) -> fastrnn.LSTM | fastrnn.GRU | fastrnn.RNN:
+def build_layer(work: Workload, seed: int = 0) -> Rnn:
     """The layer of a workload with random weights, the same for the same seed."""
     layer = LAYERS[work.cell](
         work.inputs, work.hidden, work.layers, bidirectional=work.directions == 2

@@ -10,14 +10,14 @@ from fastrnn._atomic import FilePath
 from fastrnn.nn import Embedding, registry
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.module import Module
-from fastrnn.nn.recurrent import GRU, LAYERS, LSTM, RNN
+from fastrnn.nn.recurrent import GRU, LAYERS, LSTM, RNN, LiGRU
 from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.tape import as_budget
 
-Rnn = RNN | LSTM | GRU
+Rnn = RNN | LSTM | GRU | LiGRU
 Folded = tuple[tuple[int, ...], _core.Table]  # versions of the parameters, and what they give
 
-RNNS: dict[str, type[RNN | LSTM | GRU]] = LAYERS
+RNNS: dict[str, type[Rnn]] = LAYERS
 
 # Tokens are looked up in a folded table (embedding times W_ih) up to this size, because a table
 # that leaves the L2 cache would cost more to read than the product it saves.

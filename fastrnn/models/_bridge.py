@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastrnn._arrays import FloatArray
-from fastrnn.models._base import Rnn
 from fastrnn.models._decoder import tanh, tanh_back
+from fastrnn.models._parts import layers_of
 from fastrnn.nn import Linear
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.module import Module
 
-Vectors = list[FloatArray]  # (N, F): what h is made from and, for an LSTM, what c is made from
+Vectors = list[FloatArray]  # (N, F): what h is made from and, if there is a c, what it is made from
+
+
+class Part(NamedTuple):
+    """A part of what recurrent layers carry: h or c of one of them."""
+
+    layer: str  # its name within a network
+    kind: int  # 0: h, 1: c
+    depth: int  # L * D
+    width: int
+    directions: int
+
+    @property
+    def name(self) -> str:
+        """What the map that makes it is called."""
+        return ".".join(filter(None, (self.layer, "hc"[self.kind])))
+
+
+def parts_of(rnn: Any) -> list[Part]:
+    """What the recurrent layers of an encoder or a decoder carry, in the order of `as_list`."""
+    return [
+        Part(name, kind, layer.num_layers * layer.num_directions, width, layer.num_directions)
+        for name, layer in layers_of(rnn).items()
+        for kind, width in enumerate((layer.state_size, layer.hidden_size)[: 1 + layer.has_cell])
+    ]
 
 
 class Bridge(Composite):
@@ -22,20 +46,16 @@ class Bridge(Composite):
 
     x (N, F) -> (L, N, R) or, for c, (L, N, H). h and c are made of vectors of their own, or of the
     one there is; a vector too many is not used. Parameters: h.weight (L * R, F) and h.bias, for an
-    LSTM also c.*.
+    LSTM also c.*; of a decoder of several layers each layer's, behind its name: 0.h.weight, ....
     """
 
-    _sources: tuple[int, ...] = (0, 1)  # which vector h is made of, and c
-
-    def __init__(self, widths: tuple[int, ...], decoder: Rnn) -> None:
+    def __init__(self, widths: tuple[int, ...], decoder: Any) -> None:
         """widths: F of each vector."""
-        self.num_layers = decoder.num_layers
-        names = ("h", "c") if decoder.has_cell else ("h",)
-        sizes = (decoder.state_size, decoder.hidden_size)
-        self._sources = tuple(min(k, len(widths) - 1) for k in range(len(names)))
+        self._states = parts_of(decoder)
+        self._sources = [min(part.kind, len(widths) - 1) for part in self._states]
         self._maps = {
-            name: Linear(widths[source], self.num_layers * size)
-            for name, source, size in zip(names, self._sources, sizes, strict=False)
+            part.name: Linear(widths[source], part.depth * part.width)
+            for part, source in zip(self._states, self._sources, strict=True)
         }
         self._assemble()
 
@@ -44,19 +64,19 @@ class Bridge(Composite):
         return dict(self._maps)
 
     def __call__(self, vectors: Vectors) -> Any:
-        """h_0, or (h_0, c_0)."""
-        maps = zip(self._maps.values(), self._sources, strict=False)
-        return as_state([self._layers(tanh(linear(vectors[k]))) for linear, k in maps])
+        """h_0, or (h_0, c_0); of several layers by their names."""
+        maps = zip(self._maps.values(), self._sources, strict=True)
+        return self._state([tanh(linear(vectors[k])) for linear, k in maps])
 
     def vjp(self, vectors: Vectors) -> tuple[Any, Callable[[Any], Vectors]]:
         """The same, and pullback(dstate) -> dvectors."""
-        maps = zip(self._maps.values(), self._sources, strict=False)
+        maps = zip(self._maps.values(), self._sources, strict=True)
         pairs = [linear.vjp(vectors[k]) for linear, k in maps]
         flat = [tanh(z) for z, _ in pairs]
 
         def pullback(dstate: Any) -> Vectors:
             dvectors: list[FloatArray | None] = [None] * len(vectors)
-            parts = zip(flat, pairs, self._sources, as_list(dstate), strict=False)
+            parts = zip(flat, pairs, self._sources, as_list(dstate), strict=True)
             for y, (_, back), k, dy in parts:
                 found = back(tanh_back(y, dy.transpose(1, 0, 2).reshape(y.shape)))
                 known = dvectors[k]
@@ -64,35 +84,55 @@ class Bridge(Composite):
             every = zip(dvectors, vectors, strict=True)
             return [np.zeros_like(x) if dx is None else dx for dx, x in every]
 
-        return as_state([self._layers(y) for y in flat]), pullback
+        return self._state(flat), pullback
 
-    def _layers(self, flat: FloatArray) -> FloatArray:
-        """(N, L * H) as (L, N, H)."""
-        return np.ascontiguousarray(flat.reshape(len(flat), self.num_layers, -1).transpose(1, 0, 2))
+    def _state(self, flat: Vectors) -> Any:
+        """The state of vectors (N, L * H): their layers (L, N, H)."""
+        return as_state(
+            [
+                np.ascontiguousarray(y.reshape(len(y), part.depth, -1).transpose(1, 0, 2))
+                for part, y in zip(self._states, flat, strict=True)
+            ],
+            self._states,
+        )
 
 
 def as_list(state: Any) -> Vectors:
-    """The arrays of a state: h, or h and c."""
+    """The arrays of a state: h, or h and c; of a network those of each layer in turn."""
+    if isinstance(state, Mapping):
+        return [array for part in state.values() for array in as_list(part)]
     return list(state) if isinstance(state, (tuple, list)) else [state]
 
 
-def as_state(arrays: Vectors) -> Any:
+def as_state(arrays: Vectors, parts: list[Part]) -> Any:
     """The inverse of `as_list`."""
-    return arrays[0] if len(arrays) == 1 else (arrays[0], arrays[1])
+    by_layer: dict[str, Vectors] = {}
+    for part, array in zip(parts, arrays, strict=True):
+        by_layer.setdefault(part.layer, []).append(array)
+    states = {name: own[0] if len(own) == 1 else tuple(own) for name, own in by_layer.items()}
+    return states.get("", states)
 
 
-def row_vectors(state: Any) -> Vectors:
-    """The parts of a state (L * D, N, R), each with all its layers in one vector (N, L * D * R)."""
-    return [part.transpose(1, 0, 2).reshape(part.shape[1], -1) for part in as_list(state)]
+def row_vectors(state: Any, parts: list[Part]) -> Vectors:
+    """All h of a state, each layer after the other, in one vector (N, F), and likewise all c."""
+    flat: list[Vectors] = [[], []]
+    for part, array in zip(parts, as_list(state), strict=True):
+        flat[part.kind].append(array.transpose(1, 0, 2).reshape(array.shape[1], -1))
+    return [own[0] if len(own) == 1 else np.concatenate(own, axis=1) for own in flat if own]
 
 
-def from_row_vectors(vectors: Vectors, like: Any) -> Any:
+def vector_widths(parts: list[Part]) -> tuple[int, ...]:
+    """The widths F of those vectors."""
+    sums = [sum(p.depth * p.width for p in parts if p.kind == kind) for kind in (0, 1)]
+    return tuple(width for width in sums if width)
+
+
+def from_row_vectors(vectors: Vectors, parts: list[Part]) -> Any:
     """The inverse of `row_vectors`, for gradients."""
-    return as_state(
-        [
-            np.ascontiguousarray(
-                flat.reshape(part.shape[1], part.shape[0], part.shape[2]).transpose(1, 0, 2)
-            )
-            for flat, part in zip(vectors, as_list(like), strict=True)
-        ]
-    )
+    starts, found = [0, 0], []
+    for part in parts:
+        end = starts[part.kind] + part.depth * part.width
+        own = vectors[part.kind][:, starts[part.kind] : end]
+        found.append(own.reshape(len(own), part.depth, part.width).transpose(1, 0, 2).copy())
+        starts[part.kind] = end
+    return as_state(found, parts)

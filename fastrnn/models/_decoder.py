@@ -12,7 +12,8 @@ import numpy as np
 
 from fastrnn import _core
 from fastrnn._arrays import FloatArray, IntArray
-from fastrnn.models._base import Folded, Rnn, fits_table, folded
+from fastrnn.models._base import Folded, fits_table, folded
+from fastrnn.models._parts import is_recurrent
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.attention import Attention, Memory
 from fastrnn.nn.composite import Composite
@@ -44,7 +45,7 @@ class Decoder(Composite):
     def __init__(
         self,
         embedding: Embedding,
-        rnn: Rnn,
+        rnn: Any,
         attention: Attention | None,
         head: Linear,
         dropout: float,
@@ -134,7 +135,7 @@ class Decoder(Composite):
 
     def _folded(self) -> _core.Table | None:
         """The embedding multiplied with the first layer's weights, where that is small."""
-        if not fits_table(self.rnn, self.embedding.num):
+        if not is_recurrent(self.rnn) or not fits_table(self.rnn, self.embedding.num):
             return None
         found = folded(self.rnn, self.embedding, self._versions(), self._table)
         self._table = found

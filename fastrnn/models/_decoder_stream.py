@@ -17,8 +17,12 @@ from fastrnn._arrays import (
 )
 from fastrnn.models._bridge import as_list
 from fastrnn.models._decoder import Decoder, Encoded
+from fastrnn.nn.lowering import Carried, Lowering, Value
+from fastrnn.nn.network_stream import carried_parts
 from fastrnn.nn.shortlist import Shortlist
-from fastrnn.nn.stream import Operation, Stream, stack_operation, stack_parts
+from fastrnn.nn.stream import Stream, stack_operation
+
+_BEHIND_LAYERS = 5  # operations of an attention, the last of which gives what is fed
 
 
 class DecoderStream:
@@ -87,8 +91,8 @@ def _stream_of(
 
     Also the place of its attention among the network's operations.
     """
-    operations, layers = _layers(decoder)
-    stack, last, looks = operations[layers][2]["weights"], layers, None
+    low, layers = _layers(decoder)
+    operations, last, looks = low.operations, layers, None
     if decoder.attention is not None and decoder.combine is not None and encoded.memory is not None:
         memory = decoder.attention.prepare(encoded.memory, encoded.lengths)
         looks = layers + 2
@@ -99,35 +103,42 @@ def _stream_of(
     if shortlist is not None:
         listed = {"listed": shortlist.ids, "channels": shortlist.out_features}
         operations.append(("listed", (last + 1,), listed))
-    network = _core.Network(stack.kind, operations, [len(operations) - 1])
+    network = _core.Network(type(decoder.rnn).__name__, operations, [len(operations) - 1])
     nobody = bytes(16)  # a fingerprint: no snapshot will be asked for
-    stream = Stream.over(network, len(sources), nobody, stack_parts(stack, layers))
+    parts = [part for one in low.carried for part in carried_parts(one, network)]
+    stream = Stream.over(network, len(sources), nobody, parts)
     state = [np.take(part, sources, axis=1) for part in as_list(encoded.state)]
-    stream.state = state[0] if len(state) == 1 else (state[0], state[1])
+    stream.write_parts([(*at, part) for at, part in zip(parts, state, strict=True)])
     if looks is not None:
         stream.look(looks, sources)
     return stream, looks
 
 
-def _layers(decoder: Decoder) -> tuple[list[Operation], int]:
+def _layers(decoder: Decoder) -> tuple[Lowering, int]:
     """From tokens to the recurrent layers' output, and the place of that.
 
     With input feeding the layers read [embedding; h~], where h~ is what comes out of the attention
     behind them, in the step before.
     """
-    table = None if decoder.feeds else decoder._folded()
-    operations: list[Operation] = [("tokens", (), {"vocabulary": decoder.embedding.num})]
+    low, table = Lowering(), None if decoder.feeds else decoder._folded()
+    width = decoder.embedding.dim
+    value = low.add("tokens", (), Value(-1, 1, width, "x"), vocabulary=decoder.embedding.num)
     if table is not None:
-        operations.append(stack_operation(table.stack, 0, table=table))
-        return operations, 1
-    operations.append(("embed", (0,), {"embedding": decoder.embedding.weight.copy()}))
+        low.carried.append(Carried("", decoder.rnn, 1))
+        low.operations.append(stack_operation(table.stack, 0, table=table))
+        return low, 1
+    value = low.add("embed", (0,), value, embedding=decoder.embedding.weight.copy())
+    before = len(low.operations)
     if decoder.feeds:
-        h_size, behind = decoder.rnn.state_size, 4 + 5  # the layers' place, and its operations
-        operations.append(("previous", (behind,), {"channels": h_size}))
-        operations.append(("concatenate", (1, 2), {}))
-    place = len(operations)
-    operations.append(stack_operation(decoder.rnn._shared_stack(), place - 1))
-    return operations, place
+        fed = decoder.rnn.output_size
+        low.add("previous", (-1,), value, channels=fed)
+        shape = value._replace(channels=width + fed)
+        value = low.add("concatenate", (value.place, before), shape)
+    place = low.layer(decoder.rnn, value).place
+    if decoder.feeds:  # what is behind the layers is known by now
+        behind = place + _BEHIND_LAYERS
+        low.operations[before] = ("previous", (behind,), {"channels": fed})
+    return low, place
 
 
 class Conditioned:

@@ -27,8 +27,8 @@ from fastrnn._arrays import (
     with_article,
 )
 from fastrnn.losses import LossResult
-from fastrnn.models._base import Rnn, SizedModel
-from fastrnn.models._bridge import as_list, as_state
+from fastrnn.models._base import SizedModel
+from fastrnn.models._bridge import as_list, as_state, parts_of
 from fastrnn.models._decoder import Decoder, Encoded
 from fastrnn.models._decoder_stream import Conditioned, DecoderStream
 from fastrnn.models._input_feeding import FeedingDecoder
@@ -42,7 +42,7 @@ from fastrnn.models._objective import (
     refuse_state,
     stateless_backward,
 )
-from fastrnn.models._parts import Sizes, cell_of, head_of, tie_head
+from fastrnn.models._parts import Sizes, cell_of, depth_of, head_of, last_of, layers_of, tie_head
 from fastrnn.models._scheduled_sampling import ScheduledSampling
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.attention import KINDS, Attention
@@ -92,13 +92,13 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
                 "input_feeding is True, but attention is 'none': there is nothing to feed"
             )
 
-    def _decoder_layers(self, rnn: Rnn | None, sizes: Sizes, embedding_dim: int | None) -> Rnn:
+    def _decoder_layers(self, rnn: Any, sizes: Sizes, embedding_dim: int | None) -> Any:
         """The layers that are given, if they can be a decoder's; else new ones."""
         if rnn is None:
             hidden_size = as_size(sizes.hidden_size, "hidden_size", MAX_SIZE)
             dim = hidden_size if embedding_dim is None else embedding_dim
             return sizes.layers(dim + hidden_size * self.input_feeding, self.dropout)
-        if rnn.learned_state:
+        if any(layer.learned_state for layer in layers_of(rnn).values()):
             raise ValueError("rnn has a learned state, but a decoder starts from its source's")
         fed = rnn.output_size * self.input_feeding
         if rnn.input_size <= fed or embedding_dim not in (None, rnn.input_size - fed):
@@ -108,7 +108,7 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
         return rnn
 
     def _new_decoder(
-        self, target_vocab: int, rnn: Rnn, head: Linear | None, memory_size: int
+        self, target_vocab: int, rnn: Any, head: Linear | None, memory_size: int
     ) -> Decoder:
         dim = rnn.input_size - rnn.output_size * self.input_feeding
         embedding = Embedding(as_size(target_vocab, "target_vocab", MAX_SIZE), dim)
@@ -136,8 +136,8 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
 
     @property
     def hidden_size(self) -> int:
-        """H of the decoder's recurrent layers."""
-        return self.decoder.rnn.hidden_size
+        """H of the decoder's recurrent layers, of the last where they differ."""
+        return last_of(self.decoder.rnn).hidden_size
 
     @property
     def embedding_dim(self) -> int:
@@ -147,11 +147,11 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
     @property
     def num_layers(self) -> int:
         """The decoder's recurrent layers."""
-        return self.decoder.rnn.num_layers
+        return depth_of(self.decoder.rnn)
 
     @property
     def cell(self) -> str:
-        """Cell of the decoder's layers: "lstm", "gru" or "rnn"."""
+        """Cell of the decoder's layers, as hidden_size: "lstm", "gru", "rnn" or "ligru"."""
         return cell_of(self.decoder.rnn)
 
     @property
@@ -168,7 +168,8 @@ class EncoderDecoder(ScheduledSampling, SizedModel):
         encoded = self._encode(source, lengths)
         if has_rows or encoded.memory is None:
             return encoded
-        state = as_state([part[:, 0] for part in as_list(encoded.state)])
+        parts = [part[:, 0] for part in as_list(encoded.state)]
+        state = as_state(parts, parts_of(self.decoder.rnn))
         return Encoded(state, encoded.memory[:, 0])
 
     def _with_rows(self, source: ArrayLike, *lengths: Any) -> tuple[Any, bool]:

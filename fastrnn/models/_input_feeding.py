@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn._arrays import FloatArray, IntArray
 from fastrnn.models._decoder import Decoder, Encoded
+from fastrnn.models._parts import layers_of
 from fastrnn.nn.attention import Memory
 from fastrnn.nn.dropout import dropped
 from fastrnn.nn.gradient_flow import GradientFlow
@@ -65,14 +66,15 @@ class FeedingDecoder(Decoder):
 
         def pullback(dlogits: Any) -> tuple[FloatArray | None, Any]:
             dhidden, dx = to_hidden(dlogits), np.empty_like(x)
-            dfed, dstate, flows = np.zeros_like(dhidden[0]), None, []
+            dfed, dstate = np.zeros_like(dhidden[0]), None
+            layers, flows = list(layers_of(self.rnn).values()), []
             dmemory = None if memory is None else memory.zeros()
             for t in reversed(range(len(x))):
                 dinputs, dstate = backs.pop()(dhidden[t] + dfed, dstate, dmemory)
                 dx[t], dfed = np.split(dinputs, [x.shape[-1]], axis=1)
-                flows.append(self.rnn.last_flow)
-            if flow:
-                self.rnn.last_flow = join_flows(flows[::-1])
+                flows.append([layer.last_flow for layer in layers])
+            for k, layer in enumerate(layers if flow else ()):
+                layer.last_flow = join_flows([step[k] for step in reversed(flows)])
             to_table(x_back(dx))
             return to_memory(dmemory), dstate
 

@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 from fastrnn._arrays import MAX_LAYERS, MAX_SIZE, as_choice, as_flag, as_size
 from fastrnn._errors import ArgumentError, ArgumentTypeError, with_article
+from fastrnn._names import listed
 from fastrnn.models._base import RNNS, Rnn
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.composite import check_free
+from fastrnn.nn.graph import Network
 from fastrnn.nn.module import Module
 from fastrnn.nn.recurrent_base import Recurrent
+from fastrnn.nn.weight_drop import WeightDrop
 
 _PROTOCOL = ("input_size", "output_size", "vjp", "stream")
 
@@ -45,12 +48,12 @@ class Sizes(NamedTuple):
             bidirectional=both,
         )
 
-    def like(self, layer: Rnn | None) -> Sizes:
-        """The same, and what is not said as in a layer that is given."""
+    def like(self, layer: Any) -> Sizes:
+        """The same, and what is not said as in the last of the layers that are given."""
         if layer is None:
             return self
         said = {name: size for name, size in self._asdict().items() if size is not None}
-        own = Sizes(layer.hidden_size, layer.num_layers, cell_of(layer))
+        own = Sizes(last_of(layer).hidden_size, depth_of(layer), cell_of(layer))
         return own._replace(**said)
 
     def check(self, layer: Any, name: str, depth: str = "num_layers") -> None:
@@ -78,6 +81,8 @@ def sequence_layer(layer: object, name: str = "rnn") -> Any:
 
     It has input_size, output_size, vjp, stream, and `y, state = layer(x, state, lengths=lengths)`.
     """
+    if isinstance(layer, Network):
+        _check_vectors(layer, name)
     if not isinstance(layer, Module) or not all(hasattr(layer, part) for part in _PROTOCOL):
         raise _of_wrong_kind(layer, name, "a layer over sequences, such as fastrnn.LSTM")
     check_free(layer, name)
@@ -86,30 +91,72 @@ def sequence_layer(layer: object, name: str = "rnn") -> Any:
     return layer
 
 
-def recurrent_layer(layer: object, name: str = "rnn") -> Rnn:
-    """An RNN, an LSTM or a GRU over sequences (T, N, *)."""
-    if not isinstance(layer, (*RNNS.values(),)):
-        raise _of_wrong_kind(layer, name, "an RNN, an LSTM or a GRU")
-    found: Rnn = sequence_layer(layer, name)
-    return found
+def _check_vectors(network: Network, name: str) -> None:
+    """Refuse a network that reads or gives anything but one vector for every step."""
+    try:
+        _ = network.input_size, network.output_size
+    except AttributeError as error:
+        raise ValueError(f"{name} is no layer over sequences of vectors: {error}") from None
 
 
-def one_direction(layer: object, name: str) -> Rnn:
-    """An RNN, an LSTM or a GRU that reads forwards alone."""
+def recurrent_layer(layer: object, name: str = "rnn") -> Any:
+    """A recurrent layer, or a network of them, over sequences (T, N, *); its state is theirs."""
+    kinds = ", ".join(with_article(kind.__name__) for kind in RNNS.values())
+    expected = f"{kinds}, or a Sequential of them"
+    if isinstance(layer, Network):
+        if not layer.recurrent:
+            raise _of_wrong_kind(layer, name, f"{expected}, got one without recurrent layers")
+        others = [each for each in layer.carried if each not in layer.recurrent]
+        if others:
+            raise ValueError(
+                f"{name} carries a state of {listed(others)}, expected states of recurrent layers "
+                f"alone, which are handed from one part of the model to another"
+            )
+    elif not isinstance(layer, (*RNNS.values(),)):
+        raise _of_wrong_kind(layer, name, expected)
+    return sequence_layer(layer, name)
+
+
+def one_direction(layer: object, name: str) -> Any:
+    """The same, where it reads forwards alone."""
     rnn = recurrent_layer(layer, name)
     if rnn.bidirectional:
         raise ValueError(f"{name} is bidirectional, expected layers in one direction")
     return rnn
 
 
-def cell_of(layer: Rnn) -> str:
-    """Name of a layer's class as models' `cell`: "lstm", "gru" or "rnn"."""
-    return next(name for name, kind in RNNS.items() if isinstance(layer, kind))
+def layers_of(rnn: Any) -> dict[str, Recurrent]:
+    """The recurrent layers of what `recurrent_layer` let through, in the order of its state.
+
+    By the names of their states; the name of a layer that is no network is empty.
+    """
+    return rnn.recurrent if isinstance(rnn, Network) else {"": rnn}
+
+
+def depth_of(rnn: Any) -> int:
+    """The layers on top of each other, each direction's once."""
+    return sum(layer.num_layers for layer in layers_of(rnn).values())
+
+
+def last_of(rnn: Any) -> Recurrent:
+    """The last of those layers, which stands for all of them where one size is asked for."""
+    return list(layers_of(rnn).values())[-1]
+
+
+def cell_of(rnn: Any) -> str:
+    """Name of its class as models' `cell`: "lstm", "gru", "rnn" or "ligru"."""
+    last = last_of(rnn)
+    return next(name for name, kind in RNNS.items() if isinstance(last, kind))
 
 
 def is_recurrent(layer: object) -> bool:
     """True for a layer that the kernels run whole: tokens may be folded, and weights dropped."""
     return isinstance(layer, Recurrent)
+
+
+def is_lowered(layer: object) -> bool:
+    """True for a layer that the core runs together with what is before and behind it."""
+    return isinstance(layer, (Recurrent, WeightDrop, Network))
 
 
 def embedding_of(embedding: object, vocab_size: int | None, dim: int | None) -> Embedding:

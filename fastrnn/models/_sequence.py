@@ -25,12 +25,20 @@ from fastrnn._errors import ArgumentError, shown
 from fastrnn.losses import LossResult
 from fastrnn.models._base import Model
 from fastrnn.models._layer_stream import LayerStream
+from fastrnn.models._network_stream import lowered_model, network_stream, stream_kind
 from fastrnn.models._objective import as_ignored, as_smoothing, classes
-from fastrnn.models._parts import Sizes, embedding_of, given_embedding, is_recurrent, sequence_layer
+from fastrnn.models._parts import (
+    Sizes,
+    embedding_of,
+    given_embedding,
+    is_lowered,
+    is_recurrent,
+    sequence_layer,
+)
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.dropout import dropped, locked_shape
+from fastrnn.nn.graph import Lowered
 from fastrnn.nn.recurrent_base import Recurrent
-from fastrnn.nn.stream import Stream, stack_stream
 from fastrnn.nn.tape import Tokens
 from fastrnn.nn.weight_drop import dropped_vjp
 
@@ -69,11 +77,12 @@ class SequenceModel(Model):
         self.label_smoothing = as_smoothing(label_smoothing)
         self.ignore_index = as_ignored(ignore_index)
 
-    _derived = Model._derived | {"_spare"}
+    _derived = Model._derived | {"_spare", "_network"}
     _spare: list[Any]  # twins for weight dropout
+    _network: Lowered | None  # for streams
 
     def _forget(self) -> None:
-        self._spare = []
+        self._spare, self._network = [], None
 
     @property
     def vocab_size(self) -> int | None:
@@ -184,21 +193,23 @@ class SequenceModel(Model):
 
     def _step_stream(self, batch_size: int) -> Any:
         """A stream of steps through all parts."""
-        if not is_recurrent(self.rnn):
+        if not is_lowered(self.rnn):
             parts = self.embedding, self.head
             return LayerStream(self.rnn, batch_size, self.fingerprint(), *parts)
-        self.rnn._check_streams()
-        embedding = None if self.embedding is None else self.embedding.weight.copy()
-        head = self.head._shared_dense()
-        return stack_stream(
-            Stream,
-            self.rnn._shared_stack(),
-            batch_size,
-            self.fingerprint(),
-            self.rnn._first_state,
-            head=head,
-            embedding=embedding,
-        )
+        kind, fingerprint = stream_kind(self.rnn), self.fingerprint()
+        return network_stream(kind, self._lowered(), self.rnn, batch_size, fingerprint)
+
+    def _lowered(self) -> Lowered:
+        """All parts as one network of the core, of the parameters as they are."""
+        found, versions = self._network, self._versions()
+        if found is None or found.versions != versions:
+            parts = self.rnn, self.embedding, self.head
+            found = self._network = lowered_model(versions, *parts, self._table_of_steps())
+        return found
+
+    def _table_of_steps(self) -> _core.Table | None:
+        """The embedding, folded into the recurrent layers, where that makes steps cheaper."""
+        return None
 
 
 def sequence_parts(

@@ -5,7 +5,7 @@ Letters: T steps, N rows, V tokens, H units.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,10 @@ from fastrnn._arrays import (
     as_lengths,
     as_probability,
     check_indices,
+    with_article,
 )
 from fastrnn.losses import LossResult
-from fastrnn.models._base import Rnn, SizedModel
+from fastrnn.models._base import SizedModel
 from fastrnn.models._objective import (
     Backward,
     as_ignored,
@@ -31,11 +32,21 @@ from fastrnn.models._objective import (
     refuse_state,
     stateless_backward,
 )
-from fastrnn.models._parts import Sizes, cell_of, embedding_of, head_of, one_direction
-from fastrnn.nn import Embedding, Linear
-from fastrnn.nn.dropout import dropped
+from fastrnn.models._parts import (
+    Sizes,
+    cell_of,
+    depth_of,
+    embedding_of,
+    head_of,
+    last_of,
+    one_direction,
+)
+from fastrnn.nn import Embedding, Linear, Sequential
+from fastrnn.nn.dropout import Dropout, dropped
 from fastrnn.nn.making import unfilled
+from fastrnn.nn.recurrent_base import Recurrent
 from fastrnn.nn.registry import registered
+from fastrnn.nn.weight_drop import WeightDrop
 
 
 @registered
@@ -49,8 +60,9 @@ class BidirectionalLanguageModel(SizedModel):
     inputs and targets as for a LanguageModel, targets one step later: forwards, inputs predict
     targets; backwards, targets predict inputs. The loss is the mean over both, without padding and
     targets equal to `ignore_index`. `dropout` as in a LanguageModel.
-    forward and backward: the layers of the two directions, alike in sizes, in place of hidden_size,
-    num_layers and cell (an LSTM of one layer by default); embedding and head: those parts.
+    forward and backward: the layers of the two directions, alike in sizes, RNN, LSTM, GRU or LiGRU
+    of any options or a Sequential of several, in place of hidden_size, num_layers and cell (an LSTM
+    of one layer by default); embedding and head: those parts.
     Parameters: embedding.weight, forward.weight_ih_l0, ..., backward.weight_ih_l0, ...,
     head.weight, head.bias. Source: Peters et al., Deep contextualized word representations, 2018.
     """
@@ -72,8 +84,8 @@ class BidirectionalLanguageModel(SizedModel):
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
         embedding: Embedding | None = None,
-        forward: Rnn | None = None,
-        backward: Rnn | None = None,
+        forward: Any = None,
+        backward: Any = None,
         head: Linear | None = None,
     ) -> None:
         self._are_sizes_said = all(part is None for part in (embedding, forward, backward, head))
@@ -111,17 +123,17 @@ class BidirectionalLanguageModel(SizedModel):
 
     @property
     def hidden_size(self) -> int:
-        """H of each direction."""
-        return self.forward.hidden_size
+        """H of each direction, of the last layer where they differ."""
+        return last_of(self.forward).hidden_size
 
     @property
     def num_layers(self) -> int:
         """The layers of each direction."""
-        return self.forward.num_layers
+        return depth_of(self.forward)
 
     @property
     def cell(self) -> str:
-        """Cell of the layers: "lstm", "gru" or "rnn"."""
+        """Cell of the layers: "lstm", "gru", "rnn" or "ligru"."""
         return cell_of(self.forward)
 
     def embed(self, tokens: ArrayLike, lengths: ArrayLike | None = None) -> FloatArray:
@@ -144,7 +156,8 @@ class BidirectionalLanguageModel(SizedModel):
 
         First the embeddings, twice, (T, N, 2 * E), then the states (T, N, 2 * H) of each layer, of
         which `embed` gives the last. All can be mixed where embedding_dim is hidden_size. Tokens
-        (T,) give them without N.
+        (T,) give them without N. ValueError for directions that are networks of more than recurrent
+        layers one after the other.
         """
         ids = as_int64(tokens, "tokens")
         if _is_one_row(ids, lengths):
@@ -155,11 +168,10 @@ class BidirectionalLanguageModel(SizedModel):
         if counts is not None:
             x[np.arange(len(ids))[:, None] >= counts] = 0
         found = [np.concatenate((x, x), axis=-1)]
-        ahead, behind = x, _along(x, order)
-        for k in range(self.num_layers):
-            ahead, _ = _layer(self.forward, k)(ahead, lengths=counts)
-            behind, _ = _layer(self.backward, k)(behind, lengths=counts)
-            found.append(np.concatenate((ahead, _along(behind, order)), axis=-1))
+        ahead = _each_layer(self.forward, "forward", x, counts)
+        behind = _each_layer(self.backward, "backward", _along(x, order), counts)
+        for one, other in zip(ahead, behind, strict=True):
+            found.append(np.concatenate((one, _along(other, order)), axis=-1))
         return found
 
     def __call__(
@@ -218,7 +230,7 @@ class BidirectionalLanguageModel(SizedModel):
         return result, stateless_backward(pullback, gradient, "a BidirectionalLanguageModel")
 
     def _states_vjp(
-        self, rnn: Rnn, ids: IntArray, lengths: IntArray | None
+        self, rnn: Any, ids: IntArray, lengths: IntArray | None
     ) -> tuple[FloatArray, Callable[[FloatArray], None]]:
         generator = self.generator  # makes it the generator of all parts
         x, to_table = self.embedding.vjp(ids)
@@ -288,19 +300,48 @@ def _is_one_row(tokens: IntArray, lengths: ArrayLike | None) -> bool:
     return True
 
 
-def _check_alike(forward: Rnn, backward: Rnn, width: int) -> None:
+def _check_alike(forward: Any, backward: Any, width: int) -> None:
     for name, layer in (("forward", forward), ("backward", backward)):
         if layer.input_size != width:
             raise ValueError(
                 f"{name} takes {layer.input_size} features, expected the {width} of the embedding"
             )
-    for what in ("num_layers", "output_size"):
-        one, other = getattr(forward, what), getattr(backward, what)
+    sizes = (
+        ("num_layers", depth_of(forward), depth_of(backward)),
+        ("output_size", forward.output_size, backward.output_size),
+    )
+    for what, one, other in sizes:
         if one != other:
             raise ValueError(f"backward has {what} {other}, expected {one}, as forward has it")
 
 
-def _layer(rnn: Rnn, k: int) -> Any:
+def _each_layer(
+    rnn: Any, name: str, x: FloatArray, lengths: IntArray | None
+) -> Iterator[FloatArray]:
+    """What every layer of a direction gives, one after the other."""
+    for layer in _stacked(rnn, name):
+        for k in range(layer.num_layers):
+            x, _ = _layer(layer, k)(x, lengths=lengths)
+            yield x
+
+
+def _stacked(module: Any, name: str) -> Iterator[Recurrent]:
+    """The recurrent layers that a direction is made of; ValueError where it has other parts."""
+    if isinstance(module, Recurrent):
+        yield module
+    elif isinstance(module, WeightDrop):
+        yield module.rnn
+    elif isinstance(module, Sequential):
+        for part in module.modules:
+            yield from _stacked(part, name)
+    elif not isinstance(module, Dropout):
+        raise ValueError(
+            f"{name} has {with_article(type(module).__name__)} in it, expected recurrent layers "
+            f"one after the other, whose results can be told apart"
+        )
+
+
+def _layer(rnn: Recurrent, k: int) -> Any:
     """Layer k alone, which has the bits that it has within the stack."""
     sizes = {"input_size": rnn.output_size if k else rnn.input_size, "num_layers": 1}
     with unfilled():

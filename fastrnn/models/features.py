@@ -16,8 +16,7 @@ from fastrnn._arrays import (
     as_lengths,
     as_size,
 )
-from fastrnn.models._base import Rnn
-from fastrnn.models._bridge import Bridge
+from fastrnn.models._bridge import Bridge, parts_of, vector_widths
 from fastrnn.models._decoder import Encoded
 from fastrnn.models._encoder_decoder import EncoderDecoder
 from fastrnn.models._parts import Sizes, one_direction
@@ -61,7 +60,7 @@ class FeaturesToSequence(EncoderDecoder):
         ignore_index: int | None = None,
         sampling_probability: float = 0.0,
         sampling_temperature: float = 1.0,
-        rnn: Rnn | None = None,
+        rnn: Any = None,
         head: Linear | None = None,
     ) -> None:
         self.feature_size = as_size(feature_size, "feature_size", MAX_SIZE)
@@ -76,7 +75,8 @@ class FeaturesToSequence(EncoderDecoder):
         if rnn is not None:
             sizes.check(one_direction(rnn, "rnn"), "rnn")
         layers = self._decoder_layers(rnn, sizes, embedding_dim)
-        self._bridge = Bridge((self.feature_size,) * (1 + layers.has_cell), layers)
+        kinds = len(vector_widths(parts_of(layers)))
+        self._bridge = Bridge((self.feature_size,) * kinds, layers)
         self.decoder = self._new_decoder(target_vocab, layers, head, self.feature_size)
         self._assemble()
 
@@ -107,7 +107,7 @@ class FeaturesToSequence(EncoderDecoder):
 
     def _copies(self, vector: FloatArray) -> list[FloatArray]:
         """h and c start from the same features."""
-        return [vector] * (2 if self.decoder.rnn.has_cell else 1)
+        return [vector] * len(vector_widths(parts_of(self.decoder.rnn)))
 
     def _checked_source(
         self, source: ArrayLike, lengths: ArrayLike | None

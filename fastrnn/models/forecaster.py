@@ -22,14 +22,16 @@ from fastrnn._arrays import (
 from fastrnn.data.scaling import Doubles, Scaler
 from fastrnn.models._forecasts import Forecasts
 from fastrnn.models._layer_stream import LayerStream
-from fastrnn.models._parts import Sizes, is_recurrent
+from fastrnn.models._network_stream import lowered_model, network_stream, stream_kind
+from fastrnn.models._parts import Sizes, is_lowered
 from fastrnn.models._pooling import pooled
 from fastrnn.models._sequence import sequence_parts
 from fastrnn.nn import Linear
 from fastrnn.nn.dropout import dropped
+from fastrnn.nn.network_stream import NetworkStream
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
-from fastrnn.nn.stream import Stream, stack_stream
+from fastrnn.nn.stream import Stream
 
 
 @registered
@@ -115,15 +117,10 @@ class Forecaster(Forecasts):
         x and forecasts are in the series' own units, forecasts as `predict` gives them.
         """
         stream: Any
-        if is_recurrent(self.rnn):
-            stream = stack_stream(
-                ForecastStream,
-                self.rnn._shared_stack(),
-                batch_size,
-                self.fingerprint(),
-                self.rnn._first_state,
-                head=self.head._shared_dense(),
-            )
+        if is_lowered(self.rnn):
+            kind = _STREAMS[stream_kind(self.rnn)]
+            lowered = lowered_model(self._versions(), self.rnn, None, self.head)
+            stream = network_stream(kind, lowered, self.rnn, batch_size, self.fingerprint())
         else:
             stream = ForecastLayerStream(self.rnn, batch_size, self.fingerprint(), None, self.head)
         stream.forecasts, stream.scaler = self, self.scaler
@@ -169,6 +166,16 @@ class _ForecastSteps:
 
 class ForecastStream(_ForecastSteps, Stream):
     """A stream over the steps of a series, in its own units."""
+
+
+class ForecastNetworkStream(_ForecastSteps, NetworkStream):
+    """The same through a network, whose state is a dict."""
+
+
+_STREAMS: dict[type[Stream], type[Stream]] = {
+    Stream: ForecastStream,
+    NetworkStream: ForecastNetworkStream,
+}
 
 
 class ForecastLayerStream(_ForecastSteps, LayerStream):  # type: ignore[misc]

@@ -31,7 +31,6 @@ from fastrnn.nn.making import unfilled
 from fastrnn.nn.module import with_shapes
 from fastrnn.nn.pullback import once
 from fastrnn.nn.registry import registered
-from fastrnn.nn.stream import Stream, stack_stream
 
 
 @registered
@@ -53,10 +52,8 @@ class LanguageModel(SequenceModel):
     embedding: Embedding
     tie_weights: bool
     _inputs = "tokens"
-    _derived = SequenceModel._derived | {"_table", "_rows"}
-    # Of which versions of the parts, and made of them.
+    _derived = SequenceModel._derived | {"_table"}
     _table: Folded | None
-    _rows: tuple[tuple[int, ...], FloatArray] | None
     _options = ("dropout", "tie_weights")
     _settings = ("label_smoothing", "ignore_index", "weight_drop", "locked_dropout")
 
@@ -91,7 +88,7 @@ class LanguageModel(SequenceModel):
         self.weight_drop = as_probability(weight_drop, "weight_drop")
         if self.weight_drop and not is_recurrent(rnn):
             raise ValueError(
-                f"weight_drop is {weight_drop}, which needs an RNN, an LSTM or a GRU as rnn, not "
+                f"weight_drop is {weight_drop}, which needs a recurrent layer as rnn, not "
                 f"{with_article(type(rnn).__name__)}: expected its layers to be in a WeightDrop"
             )
         self.locked_dropout = as_flag(locked_dropout, "locked_dropout")
@@ -184,19 +181,10 @@ class LanguageModel(SequenceModel):
         While V * G * H floats fit a small budget, tokens are looked up already multiplied with the
         first layer's weights, with the same bits as a result.
         """
-        if not is_recurrent(self.rnn):
-            return self._step_stream(batch_size)
-        self.rnn._check_streams()
-        arguments = (batch_size, self.fingerprint(), self.rnn._first_state)
-        head = self.head._shared_dense()
-        if self._folds():
-            table = self._folded()
-            return stack_stream(Stream, table.stack, *arguments, table=table, head=head)
-        versions, rows = self._versions(), self._rows
-        if rows is None or rows[0] != versions:
-            rows = self._rows = versions, self.embedding.weight.copy()
-        stack = self.rnn._shared_stack()
-        return stack_stream(Stream, stack, *arguments, head=head, embedding=rows[1])
+        return self._step_stream(batch_size)
+
+    def _table_of_steps(self) -> _core.Table | None:
+        return self._folded() if self._folds() else None
 
     def _folds(self) -> bool:
         """Whether there is one folded embedding (not one per direction) within the budget."""
@@ -211,7 +199,7 @@ class LanguageModel(SequenceModel):
 
     def _forget(self) -> None:
         super()._forget()
-        self._table = self._rows = None
+        self._table = None
 
     @classmethod
     def from_state_dict(

@@ -19,11 +19,10 @@ from fastrnn._arrays import (
     as_size,
     check_indices,
 )
-from fastrnn.models._base import Rnn
-from fastrnn.models._bridge import Bridge, from_row_vectors, row_vectors
+from fastrnn.models._bridge import Bridge, from_row_vectors, parts_of, row_vectors, vector_widths
 from fastrnn.models._decoder import Encoded
 from fastrnn.models._encoder_decoder import EncoderDecoder
-from fastrnn.models._parts import Sizes, one_direction, recurrent_layer
+from fastrnn.models._parts import Sizes, depth_of, one_direction, recurrent_layer
 from fastrnn.nn import Embedding, Linear
 from fastrnn.nn.composite import Composite
 from fastrnn.nn.dropout import dropped
@@ -37,7 +36,7 @@ class Encoder(Composite):
     _modules = ("embedding", "rnn")
     _options = ("dropout",)
 
-    def __init__(self, embedding: Embedding, rnn: Rnn, dropout: float) -> None:
+    def __init__(self, embedding: Embedding, rnn: Any, dropout: float) -> None:
         self.embedding, self.rnn, self.dropout = embedding, rnn, dropout
         self._assemble()
 
@@ -74,10 +73,11 @@ class Seq2Seq(EncoderDecoder):
     needs embedding_dim == hidden_size. `input_feeding`: the decoder's recurrent layers also read
     the attentional vector of the step before, so that they run step by step in training, too,
     which is slower and keeps a tape for every step, whatever a memory_budget says.
-    encoder, rnn: the recurrent layers of encoder and decoder, RNN, LSTM or GRU of any options, in
-    place of hidden_size, num_layers, encoder_layers, cell (an LSTM by default) and bidirectional;
-    head: that part. rnn takes embedding_dim features, and as many more as it gives where it is fed.
-    What is said of a part that is given must agree with it.
+    encoder, rnn: the recurrent layers of encoder and decoder, RNN, LSTM, GRU or LiGRU of any
+    options, or a Sequential of several, in place of hidden_size, num_layers, encoder_layers, cell
+    (an LSTM by default) and bidirectional; head: that part. rnn takes embedding_dim features, and
+    as many more as it gives where it is fed. What is said of a part that is given must agree with
+    it.
     The loss is the mean cross-entropy of the targets within their lengths that are not
     `ignore_index`, with `label_smoothing`; `sampling_probability` and `sampling_temperature` are
     for scheduled sampling.
@@ -117,8 +117,8 @@ class Seq2Seq(EncoderDecoder):
         ignore_index: int | None = None,
         sampling_probability: float = 0.0,
         sampling_temperature: float = 1.0,
-        encoder: Rnn | None = None,
-        rnn: Rnn | None = None,
+        encoder: Any = None,
+        rnn: Any = None,
         head: Linear | None = None,
     ) -> None:
         self.source_vocab = as_size(source_vocab, "source_vocab", MAX_SIZE)
@@ -141,7 +141,7 @@ class Seq2Seq(EncoderDecoder):
             sizes.check(one_direction(rnn, "rnn"), "rnn")
         layers = self._decoder_layers(rnn, sizes.like(encoder), embedding_dim)
         if encoder is None:
-            depth = layers.num_layers if encoder_layers is None else encoder_layers
+            depth = depth_of(layers) if encoder_layers is None else encoder_layers
             said = Sizes(hidden_size, depth, cell, bidirectional).like(layers)
             dim = said.hidden_size if embedding_dim is None else embedding_dim
             encoder = said.layers(as_size(dim, "embedding_dim", MAX_SIZE), self.dropout)
@@ -165,12 +165,13 @@ class Seq2Seq(EncoderDecoder):
     @property
     def encoder_layers(self) -> int:
         """The encoder's recurrent layers."""
-        return self.encoder.rnn.num_layers
+        return depth_of(self.encoder.rnn)
 
     @property
     def bidirectional(self) -> bool:
         """True if the encoder reads in both directions."""
-        return self.encoder.rnn.bidirectional
+        both: bool = self.encoder.rnn.bidirectional
+        return both
 
     @property
     def bridge(self) -> bool:
@@ -194,7 +195,7 @@ class Seq2Seq(EncoderDecoder):
         tokens, counts = self._checked_source(source, lengths)
         memory, state = self.encoder(tokens, counts)
         if self._bridge is not None:
-            state = self._bridge(row_vectors(state))
+            state = self._bridge(row_vectors(state, parts_of(self.encoder.rnn)))
         return Encoded(state, memory, counts)
 
     def _encode_vjp(
@@ -202,13 +203,13 @@ class Seq2Seq(EncoderDecoder):
     ) -> tuple[Encoded, Callable[[FloatArray | None, Any], Any]]:
         tokens, counts = self._checked_source(source, lengths)
         (memory, last), to_tokens = self.encoder.vjp(tokens, counts, self.flow)
-        state, to_vectors = last, None
+        state, to_vectors, parts = last, None, parts_of(self.encoder.rnn)
         if self._bridge is not None:
-            state, to_vectors = self._bridge.vjp(row_vectors(last))
+            state, to_vectors = self._bridge.vjp(row_vectors(last, parts))
 
         def back(dmemory: FloatArray | None, dstate: Any) -> None:
             if to_vectors is not None:
-                dstate = from_row_vectors(to_vectors(dstate), last)
+                dstate = from_row_vectors(to_vectors(dstate), parts)
             to_tokens(dmemory, dstate)
 
         return Encoded(state, memory, counts), back
@@ -224,23 +225,15 @@ class Seq2Seq(EncoderDecoder):
         return tokens, counts
 
 
-def _new_bridge(bridge: bool | None, encoder: Rnn, decoder: Rnn) -> Bridge | None:
+def _new_bridge(bridge: bool | None, encoder: Any, decoder: Any) -> Bridge | None:
     """A map where one is asked for, or where the states are not alike."""
-    fits = _state_of(encoder) == _state_of(decoder)
-    if bridge is not None and not as_flag(bridge, "bridge") and not fits:
+    ours, theirs = parts_of(encoder), parts_of(decoder)
+    if bridge is not None and not as_flag(bridge, "bridge") and ours != theirs:
         raise ValueError(
-            f"bridge is False, but the encoder's state of {encoder.num_layers} layers in "
-            f"{encoder.num_directions} directions does not fit the decoder's "
-            f"{decoder.num_layers} in one"
+            f"bridge is False, but the encoder's state of {depth_of(encoder)} layers in "
+            f"{1 + encoder.bidirectional} directions does not fit the decoder's "
+            f"{depth_of(decoder)} in one"
         )
-    if fits and not bridge:
+    if ours == theirs and not bridge:
         return None
-    depth = encoder.num_layers * encoder.num_directions
-    widths = (depth * encoder.state_size, depth * encoder.hidden_size)
-    return Bridge(widths[: 1 + encoder.has_cell], decoder)
-
-
-def _state_of(rnn: Rnn) -> tuple[int, ...]:
-    """Sizes that the states of two layers share where one can be the other's."""
-    sizes = (rnn.state_size, rnn.hidden_size)[: 1 + rnn.has_cell]
-    return rnn.num_layers * rnn.num_directions, rnn.num_directions, *sizes
+    return Bridge(vector_widths(ours), decoder)

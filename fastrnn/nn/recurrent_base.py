@@ -357,7 +357,7 @@ class Recurrent(RecurrentModule):
         A bidirectional layer cannot stream (ValueError): it would have to see the future.
         """
         self._check_streams()
-        return stack_stream(Stream, self._stack, batch_size, self.fingerprint(), self._first_state)
+        return stack_stream(self._stack, batch_size, self.fingerprint(), self._first_state)
 
     def _check_streams(self, place: str = "") -> None:
         """Refuse two directions; `place`: what a layer within a network is called."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -30,7 +30,6 @@ _MAGIC, _VERSION = b"fastrnn\0", 1
 _CHECKSUM_BYTES = 16
 
 Operation = tuple[str, tuple[int, ...], dict[str, Any]]  # kind, places, options: see _core.Network
-Kind = TypeVar("Kind", bound="Stream")
 Part = tuple[int, int]  # an operation of the network, and which part of what it carries
 
 
@@ -147,39 +146,20 @@ def stack_operation(
     return "recurrent", (place,), {"weights": stack, **first, **options}
 
 
-def stack_parts(stack: _core.Stack, place: int) -> list[Part]:
-    """Parts that a stack carries as operation `place`: h and, for an LSTM, c."""
-    return [(place, part) for part in range(1 + stack.has_cell)]
-
-
 def stack_stream(
-    kind: type[Kind],
     stack: _core.Stack,
     batch_size: int,
     fingerprint: bytes,
     first_state: Sequence[FloatArray] = (),
-    *,
-    table: _core.Table | None = None,
-    embedding: FloatArray | None = None,
-    head: _core.Dense | None = None,
-) -> Kind:
-    """A stream through `stack`, with what stands before it (nothing, its table of tokens or their
-    embedding (V, I), which is kept) and behind it (nothing, or a head).
-    """
-    operations: list[Operation] = []
-    if table is not None:
-        operations.append(("tokens", (), {"vocabulary": table.tokens}))
-    elif embedding is not None:
-        operations.append(("tokens", (), {"vocabulary": len(embedding)}))
-        operations.append(("embed", (0,), {"embedding": embedding}))
-    else:
-        operations.append(("input", (), {"channels": stack.input_size}))
-    place = len(operations)
-    operations.append(stack_operation(stack, place - 1, first_state, table=table))
-    if head is not None:
-        operations.append(("linear", (place,), {"weights": head}))
-    network = _core.Network(stack.kind, operations, [len(operations) - 1])
-    return kind.over(network, batch_size, fingerprint, stack_parts(stack, place))
+) -> Stream:
+    """A stream through a stack alone, whose state is h or, if there is a c, the pair of both."""
+    operations: list[Operation] = [
+        ("input", (), {"channels": stack.input_size}),
+        stack_operation(stack, 0, first_state),
+    ]
+    network = _core.Network(stack.kind, operations, [1])
+    parts = [(1, part) for part in range(1 + stack.has_cell)]
+    return Stream.over(network, batch_size, fingerprint, parts)
 
 
 def as_state(parts: list[FloatArray]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,8 @@ def connected(
 def _times(dstate: State, weight: float) -> State:
     if dstate is None:
         return None
+    if isinstance(dstate, Mapping):
+        return {name: _times(part, weight) for name, part in dstate.items()}
     if isinstance(dstate, (tuple, list)):
         return tuple(_times(part, weight) for part in dstate)
     return dstate * dstate.dtype.type(weight)

@@ -9,7 +9,23 @@ import pytest
 from two_sizes import TwoSizes
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, Embedding, Linear, WeightDrop, generate, models
+from fastrnn import (
+    GRU,
+    LSTM,
+    RNN,
+    Conv1d,
+    Embedding,
+    LayerNorm,
+    LiGRU,
+    Linear,
+    Residual,
+    Sequential,
+    Tanh,
+    WeightDrop,
+    _core,
+    generate,
+    models,
+)
 from fastrnn.optim import SGD
 
 V, I, H, T, N = 9, 3, 4, 6, 2  # noqa: E741
@@ -19,6 +35,7 @@ TOKENS, SOURCE = RNG.integers(0, V, (T, N)), RNG.integers(0, 7, (5, N))
 
 
 def learned(layer):
+    """A layer whose learned state is not zero."""
     for name in ("h_0", "c_0"):
         if name in layer.parameters:
             layer.parameters[name][...] = 0.25
@@ -34,10 +51,28 @@ RECURRENT = {
     "no bias": lambda: GRU(I, H, bias=False),
     "relu": lambda: RNN(I, H, nonlinearity="relu"),
 }
-LAYERS = RECURRENT | {
-    "dropped weights": lambda: WeightDrop(LSTM(I, H, peephole=True), 0.0),
-    "two sizes": lambda: TwoSizes(LSTM(I, 7), GRU(7, H)),
+STACKS = {
+    "mixed stack": lambda: Sequential(
+        learned(LSTM(I, 5, peephole=True, learned_state=True)), GRU(5, H, reset="before")
+    ),
+    "light stack": lambda: Sequential(
+        LiGRU(I, 6), Sequential(LSTM(6, 7, proj_size=3)), RNN(3, H, nonlinearity="relu")
+    ),
+    "stack with more": lambda: Sequential(
+        WeightDrop(GRU(I, 6), 0.0), LayerNorm(6), Residual(LSTM(6, 6)), Linear(6, H), Tanh()
+    ),
+    "convolution": lambda: Sequential(Conv1d(I, 5, 3, padding="causal"), GRU(5, H)),
 }
+LAYERS = (
+    RECURRENT
+    | STACKS
+    | {
+        "hard gates": lambda: GRU(I, H, recurrent_activation="hard_sigmoid"),
+        "light": lambda: LiGRU(I, H, 2),
+        "dropped weights": lambda: WeightDrop(LSTM(I, H, peephole=True), 0.0),
+        "two sizes": lambda: TwoSizes(LSTM(I, 7), GRU(7, H)),
+    }
+)
 MODELS = {
     "language": (lambda rnn: models.LanguageModel(V, rnn=rnn), TOKENS, TOKENS),
     "language, tied": (
@@ -175,7 +210,29 @@ def test_a_layer_of_a_class_that_no_file_may_name_is_not_saved(name, tmp_path):
 
 # ---- sequence to sequence, and both ways --------------------------------------------------------
 
+DECODERS = {
+    "mixed stack": lambda: Sequential(LSTM(I, 5, peephole=True), GRU(5, H, reset="before")),
+    "light stack": STACKS["light stack"],
+    "stack with more": STACKS["stack with more"],
+    "light": lambda: LiGRU(I, H),
+    "hard gates": lambda: LSTM(I, H, recurrent_activation=("hard_sigmoid", 0.2, 0.5)),
+}
 PAIRS = {
+    "stack to stack": lambda: {
+        "encoder": DECODERS["mixed stack"](),
+        "rnn": DECODERS["mixed stack"](),
+    },
+    "stack to layer": lambda: {"encoder": STACKS["mixed stack"](), "rnn": LSTM(I, H)},
+    "layer to stack": lambda: {
+        "encoder": GRU(I, 5, bidirectional=True),
+        "rnn": DECODERS["light stack"](),
+    },
+    "two ways to stack": lambda: {
+        "encoder": Sequential(GRU(I, 5, bidirectional=True), LSTM(10, 4, bidirectional=True)),
+        "rnn": DECODERS["stack with more"](),
+    },
+    "light": lambda: {"encoder": LiGRU(I, H), "rnn": LiGRU(I, H), "cell": "ligru"},
+    "hard gates": lambda: {"encoder": GRU(I, H), "rnn": DECODERS["hard gates"]()},
     "peepholes": lambda: {"encoder": LSTM(I, H, peephole=True), "rnn": LSTM(I, H, peephole=True)},
     "before": lambda: {"encoder": GRU(I, H, bidirectional=True), "rnn": GRU(I, 5, reset="before")},
     "other cells": lambda: {"encoder": GRU(I, H), "rnn": LSTM(5, 6, 2)},
@@ -224,9 +281,12 @@ def test_a_decoder_that_is_fed_takes_what_it_gives(tmp_path):
     assert again.parameters["decoder.head.weight"] is again.parameters["decoder.embedding.weight"]
 
 
-@pytest.mark.parametrize("layer", ["peephole", "reset before", "projection", "relu"])
+@pytest.mark.parametrize(
+    "layer", ["peephole", "reset before", "projection", "relu", *sorted(DECODERS)]
+)
 def test_features_are_described_by_any_recurrent_layer(layer, tmp_path):
-    model = models.FeaturesToSequence(2, V, rnn=RECURRENT[layer](), attention="additive")
+    rnn = (RECURRENT | DECODERS)[layer]()
+    model = models.FeaturesToSequence(2, V, rnn=rnn, attention="additive")
     features = RNG.standard_normal((5, N, 2)).astype(np.float32)
     check_slope(model, (features, TOKENS))
     model.save(tmp_path / "model")
@@ -235,9 +295,9 @@ def test_features_are_described_by_any_recurrent_layer(layer, tmp_path):
     np.testing.assert_array_equal(again(features, TOKENS), model(features, TOKENS))
 
 
-@pytest.mark.parametrize("layer", RECURRENT)
+@pytest.mark.parametrize("layer", sorted(RECURRENT | DECODERS))
 def test_both_ways_may_be_any_recurrent_layers(layer, tmp_path):
-    forward, backward = RECURRENT[layer](), RECURRENT[layer]()
+    forward, backward = ((RECURRENT | DECODERS)[layer]() for _ in range(2))
     model = models.BidirectionalLanguageModel(V, forward=forward, backward=backward)
     result, backward = model.loss_vjp(TOKENS, TOKENS[::-1])
     backward()
@@ -246,11 +306,99 @@ def test_both_ways_may_be_any_recurrent_layers(layer, tmp_path):
     SGD(model, lr=step).step()
     lost = result.loss - model.loss(TOKENS, TOKENS[::-1]).loss
     np.testing.assert_allclose(lost, step * slope, rtol=0.1)
-    np.testing.assert_array_equal(model.embed_layers(TOKENS)[-1], model.embed(TOKENS))
+    if layer == "stack with more":
+        with pytest.raises(
+            ValueError, match="forward has a LayerNorm in it, expected recurrent layers"
+        ):
+            model.embed_layers(TOKENS)
+    else:
+        found = model.embed_layers(TOKENS)
+        assert len(found) == model.num_layers + 1
+        np.testing.assert_array_equal(found[-1], model.embed(TOKENS))
     model.save(tmp_path / "model")
     again = fastrnn.load(tmp_path / "model")
     assert again.config == model.config
     np.testing.assert_array_equal(again.embed(TOKENS), model.embed(TOKENS))
+
+
+@pytest.mark.parametrize("layer", [name for name in LAYERS if name != "two sizes"])
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "classifier, mean"])
+def test_a_step_of_a_model_is_one_call_of_the_core(name, layer):
+    stream = MODELS[name][0](LAYERS[layer]()).stream(N)
+    assert isinstance(stream, _core.Stream)
+    kinds = stream.network.kinds
+    assert kinds[-1] == "linear"
+    assert kinds.count("recurrent") >= 1
+
+
+@pytest.mark.parametrize("layer", STACKS)
+def test_a_language_model_goes_on_through_the_states_of_a_stack(layer):
+    model = models.LanguageModel(V, rnn=STACKS[layer]())
+    whole, last = model(TOKENS)
+    first_half, state = model(TOKENS[:3])
+    second_half, end = model(TOKENS[3:], state)
+    np.testing.assert_array_equal(np.concatenate((first_half, second_half)), whole)
+    assert end.keys() == last.keys() == set(model.rnn.carried)
+    result, backward = model.loss_vjp(TOKENS[:3], TOKENS[1:4])
+    _, back = model.loss_vjp(TOKENS[3:], TOKENS[3:], result.state)
+    found = backward(1.0, back(1.0))
+    assert found.keys() == last.keys()
+
+
+def test_windows_of_a_stack_learn_and_are_resumed_with_its_state(tmp_path):
+    def trained(name, *stops):
+        for stop in stops:
+            model = models.LanguageModel(V, rnn=STACKS["mixed stack"](), dropout=0.2)
+            model.reset_parameters(1)
+            model.seed(2)
+            truncation = fastrnn.train.RandomTruncation(0.5, seed=0)
+            trainer = fastrnn.train.Trainer(model, SGD(model, lr=0.1), truncation=truncation)
+            source = fastrnn.data.TextStream(np.tile(np.arange(8), 60), 2, 5)
+            trainer.fit(source, max_steps=stop, out=tmp_path / name, resume=True, progress=False)
+        return model.flat
+
+    before = models.LanguageModel(V, rnn=STACKS["mixed stack"]())
+    before.reset_parameters(1)
+    once = trained("once", 6)
+    assert not np.array_equal(once, before.flat)
+    np.testing.assert_array_equal(once, trained("parts", 2, 6))
+
+
+@pytest.mark.parametrize("layer", ["mixed stack", "light stack"])
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_stack_is_decoded_as_it_is_taught(layer, beams):
+    model = models.Seq2Seq(
+        7, V, attention="scaled_dot", encoder=GRU(I, 5, bidirectional=True), rnn=DECODERS[layer]()
+    )
+    found = generate(model.with_source(SOURCE), [[1], [2]], max_new_tokens=4, num_beams=beams)
+    for n, result in enumerate(found):
+        tokens = np.array([n + 1, *result.tokens])
+        logits = model(SOURCE[:, n], tokens[:-1]).astype(np.float64)
+        wide = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        np.testing.assert_allclose(wide[np.arange(4), tokens[1:]], result.logprobs, atol=1e-5)
+
+
+def test_one_source_gives_the_state_of_a_stack_without_rows():
+    model = models.Seq2Seq(7, V, encoder=GRU(I, 5), rnn=DECODERS["mixed stack"]())
+    state = model.encode(SOURCE[:, 0]).state
+    assert state["0"][0].shape == state["0"][1].shape == (1, 5)
+    assert state["1"].shape == (1, H)
+    rows = model.encode(SOURCE).state
+    np.testing.assert_allclose(state["1"], rows["1"][:, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_a_stack_that_is_fed_learns_and_streams(flow):
+    rnn = Sequential(LSTM(2 + H, 5), GRU(5, H))
+    model = models.Seq2Seq(7, V, rnn=rnn, embedding_dim=2, attention="additive", input_feeding=True)
+    model.flow = flow
+    check_slope(model, (SOURCE, TOKENS))
+    stream = model.decoder_stream(SOURCE)
+    steps = np.stack([stream.step(tokens) for tokens in TOKENS])
+    np.testing.assert_array_equal(steps, model(SOURCE, TOKENS))
+    for layer in rnn.modules:
+        assert (layer.last_flow is not None) == flow
+        assert not flow or layer.last_flow.norm.shape == (1, T)
 
 
 def test_an_autoregression_takes_its_head():

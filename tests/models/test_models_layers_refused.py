@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from two_sizes import TwoSizes
 
-from fastrnn import GRU, LSTM, Embedding, Linear, WeightDrop, models
+from fastrnn import (
+    GRU,
+    LSTM,
+    Conv1d,
+    Embedding,
+    Linear,
+    Reshape,
+    Sequential,
+    Tanh,
+    WeightDrop,
+    models,
+)
 
 V, I, H = 9, 3, 4  # noqa: E741
 RNG = np.random.default_rng(3)
@@ -87,11 +98,55 @@ REFUSED = {
     ),
     "dropped weights of others": (
         lambda: models.LanguageModel(V, rnn=TwoSizes(LSTM(I, 7), GRU(7, H)), weight_drop=0.5),
-        "weight_drop is 0.5, which needs an RNN, an LSTM or a GRU",
+        "weight_drop is 0.5, which needs a recurrent layer as rnn, not a TwoSizes",
     ),
     "encoder": (
         lambda: models.Seq2Seq(7, V, H, encoder=TwoSizes(LSTM(I, 7), GRU(7, H))),
-        "encoder is a TwoSizes, expected an RNN, an LSTM or a GRU",
+        "encoder is a TwoSizes, expected an LSTM, .* or a Sequential of them",
+    ),
+    "encoder without recurrence": (
+        lambda: models.Seq2Seq(7, V, H, encoder=Sequential(Linear(I, 7), Tanh())),
+        "encoder is a Sequential, expected .*, got one without recurrent layers",
+    ),
+    "encoder with another state": (
+        lambda: models.Seq2Seq(
+            7, V, H, encoder=Sequential(Conv1d(I, 5, 3, padding="causal"), GRU(5, H))
+        ),
+        "encoder carries a state of '0', expected states of recurrent layers alone",
+    ),
+    "stack that reads backwards": (
+        lambda: models.FeaturesToSequence(
+            2, V, rnn=Sequential(LSTM(I, H, bidirectional=True), GRU(2 * H, H))
+        ),
+        "rnn is bidirectional, expected layers in one direction",
+    ),
+    "stack with a state of its own": (
+        lambda: models.Seq2Seq(
+            7, V, rnn=Sequential(LSTM(I, H), GRU(H, H, learned_state=True)), hidden_size=None
+        ),
+        "rnn has a learned state, but a decoder starts from its source's",
+    ),
+    "stack of frames": (
+        lambda: models.SequenceTagger(2, rnn=Sequential(LSTM(I, H), Reshape(2, 2))),
+        "rnn is no layer over sequences of vectors: this Sequential does not give one vector",
+    ),
+    "stack of tokens": (
+        lambda: models.LanguageModel(V, rnn=Sequential(Embedding(V, I), LSTM(I, H))),
+        "rnn is no layer over sequences of vectors: this Sequential does not read one vector",
+    ),
+    "stack with rows first": (
+        lambda: models.SequenceTagger(2, rnn=Sequential(LSTM(I, H, batch_first=True))),
+        "rnn has batch_first=True",
+    ),
+    "size of a stack": (
+        lambda: models.LanguageModel(V, hidden_size=4, rnn=Sequential(LSTM(I, 7), GRU(7, H))),
+        "hidden_size is 4, but rnn is a Sequential of sizes of its own",
+    ),
+    "stacks apart": (
+        lambda: models.BidirectionalLanguageModel(
+            V, forward=Sequential(GRU(I, H), GRU(H, H)), backward=GRU(I, H)
+        ),
+        "backward has num_layers 1, expected 2, as forward has it",
     ),
     "encoder layers": (
         lambda: models.Seq2Seq(7, V, encoder=LSTM(I, H), encoder_layers=2),
