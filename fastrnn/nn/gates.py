@@ -12,14 +12,11 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from fastrnn._arrays import ArrayLike, FloatArray, as_choice, as_flag, as_float32, with_article
-from fastrnn.nn.recurrent import GRU, LSTM, RNN
+from fastrnn.nn.recurrent import GRU, LAYERS, LSTM, RNN, LiGRU
 
 __all__ = ["from_gates"]
 
-_LAYERS: dict[str, type[RNN | LSTM | GRU]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
-_OURS = {"lstm": "ifgo", "gru": "rzn", "rnn": "n"}
-# What others call the gates that we call g (LSTM), z and n (GRU).
-_SYNONYMS = {"lstm": {"c": "g", "j": "g"}, "gru": {"u": "z", "h": "n", "c": "n", "g": "n"}}
+_SYNONYMS = {"g": "cj", "z": "u", "n": "hcg"}  # what others call these gates of ours
 
 
 def from_gates(
@@ -32,8 +29,8 @@ def from_gates(
     forget_bias: float = 0.0,
     transpose: bool = False,
     **options: Any,
-) -> RNN | LSTM | GRU:
-    """A layer, "lstm", "gru" or "rnn", from kernels whose gates stand in any order.
+) -> RNN | LSTM | GRU | LiGRU:
+    """A layer, "lstm", "gru", "ligru" or "rnn", from kernels whose gates stand in any order.
 
     w (G*H, I) multiplies the input and u (G*H, H) the state; with `transpose` they are (I, G*H) and
     (H, G*H), as Keras and TensorFlow have them. Both may be lists of their gates, (H, I) and (H, H)
@@ -43,13 +40,14 @@ def from_gates(
     Several layers: w, u, and b unless it is None, are lists with one entry for each layer.
     order: the letter of each gate, as the arrays have them: i f o, and g, c or j for the candidate
     of an LSTM, e.g. "ifgo" (PyTorch), "ifco" (Keras), "iofc" (ONNX), "ijfo" (BasicLSTMCell); r, z
-    or u, and n, h, c or g for that of a GRU, e.g. "rzn" (PyTorch), "zrh" (Keras, ONNX); none for an
-    RNN. h = (1 - z) n + z h' in a GRU: where z is the share of n, negate its part of w, u and b.
+    or u, and n, h, c or g for that of a GRU, e.g. "rzn" (PyTorch), "zrh" (Keras, ONNX); of a LiGRU
+    z and n; none for an RNN. h = (1 - z) n + z h' in a GRU: where z is the share of n, negate its
+    part of w, u and b.
     forget_bias: added to the bias of f, as TensorFlow's BasicLSTMCell does in every step.
     options: other arguments of the layer: batch_first, dropout, reset, nonlinearity.
     ValueError for sizes that do not fit together, and for an order that names other gates.
     """
-    gates = _places(as_choice(kind, "kind", tuple(_LAYERS)), order)
+    gates = _places(as_choice(kind, "kind", tuple(LAYERS)), order)
     form = _Form(gates, as_flag(transpose, "transpose"), _as_forget_bias(forget_bias, kind))
     kernels = as_float32(u, "u")
     many = kernels.ndim == 4 or (kernels.ndim == 3 and not _are_gates(kernels, len(gates)))
@@ -64,7 +62,9 @@ def from_gates(
                 f"w{tail}", np.shape(ws[k]), found["weight_hh"].shape, form
             )  # the layer below's
         tensors |= {f"{key}_l{k}": tensor for key, tensor in found.items()}
-    return _LAYERS[kind].from_state_dict(tensors, "", rename=None, **options)
+    layer: RNN | LSTM | GRU | LiGRU
+    layer = LAYERS[kind].from_state_dict(tensors, "", rename=None, **options)
+    return layer
 
 
 class _Form(NamedTuple):
@@ -98,27 +98,29 @@ def _one_layer(
 
 def _places(kind: str, order: str | None) -> list[int]:
     """Where each gate of ours stands in `order`."""
-    ours = _OURS[kind]
+    ours = LAYERS[kind]._gates
     if order is None and len(ours) == 1:
         return [0]
-    synonyms = _SYNONYMS.get(kind, {})
-    given = [synonyms.get(letter, letter) for letter in order] if isinstance(order, str) else []
+    known = {other: gate for gate in ours for other in _SYNONYMS.get(gate, "")}
+    given = [known.get(letter, letter) for letter in order] if isinstance(order, str) else []
     if sorted(given) != sorted(ours):
-        examples = {"lstm": "'ifgo' or 'ifco'", "gru": "'rzn' or 'zrh'", "rnn": "None"}[kind]
-        kind = with_article(kind.upper())
+        example = "None" if len(ours) == 1 else f"{ours!r}, in any order"
         raise ValueError(
-            f"order is {order!r}, expected one letter for each gate of {kind}, as in {examples}"
+            f"order is {order!r}, expected one letter for each gate of {_named(kind)}, as in "
+            f"{example}"
         )
     return [given.index(gate) for gate in ours]
+
+
+def _named(kind: str) -> str:
+    return with_article(LAYERS[kind].__name__)
 
 
 def _as_forget_bias(value: object, kind: str) -> np.float32:
     if not isinstance(value, Real) or isinstance(value, bool) or not isfinite(value):
         raise ValueError(f"forget_bias is {value!r}, expected a finite number")
-    if value and kind != "lstm":
-        raise ValueError(
-            f"forget_bias is {value!r}, but {with_article(kind.upper())} has no forget gate"
-        )
+    if value and "f" not in LAYERS[kind]._gates:
+        raise ValueError(f"forget_bias is {value!r}, but {_named(kind)} has no forget gate")
     return np.float32(value)
 
 

@@ -85,6 +85,7 @@ class RNN(_HiddenLayer):
 
     _family = "RNN"
     _options = (*Recurrent._options, "nonlinearity", "recurrent_activation")
+    _gates = "n"
 
     def __init__(
         self,
@@ -140,7 +141,6 @@ class LSTM(Recurrent):
     `recurrent_activation` are ours.
     """
 
-    has_cell = True
     _family = "LSTM"
     _options = (
         "input_size",
@@ -150,7 +150,7 @@ class LSTM(Recurrent):
         "peephole",
         "recurrent_activation",
     )
-    _num_saturable = 3
+    _gates = "ifgo"
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class GRU(_HiddenLayer):
 
     _family = "GRU"
     _options = (*Recurrent._options, "reset", "recurrent_activation")
-    _num_saturable = 2
+    _gates = "rzn"
 
     def __init__(
         self,
@@ -289,6 +289,7 @@ class LiGRU(_HiddenLayer):
 
     _family = "LiGRU"
     _options = (*Recurrent._options, "recurrent_activation")
+    _gates = "zn"
 
     def __init__(
         self,
@@ -353,7 +354,6 @@ class LSTMCell(Cell):
     Source: torch.nn.LSTMCell; `peephole` and `recurrent_activation` as in `LSTM`.
     """
 
-    has_cell = True
     _family = "LSTMCell"
     _options = (*Cell._options, "peephole", "recurrent_activation")
 

@@ -41,10 +41,12 @@ if TYPE_CHECKING:
 Sizes = tuple[str, int, int, int, int, int, bool, bool, GateActivation]
 
 
+_GATES = {cell.name: cell.gates for cell in _core.cells()}
+
+
 class RecurrentModule(Module):
     """Parameters of a recurrent stack, which the kernels read packed."""
 
-    has_cell: ClassVar[bool] = False  # whether the state is (h, c)
     _family: ClassVar[str]  # how checkpoint readers call the class
     _derived = Module._derived | {"_stack"}
     _is_packed_whole = True
@@ -65,6 +67,11 @@ class RecurrentModule(Module):
         self.bias = as_flag(bias, "bias")
         self.recurrent_activation = as_gate_activation(recurrent_activation)
         self._cell = cell
+
+    @property
+    def has_cell(self) -> bool:
+        """Whether the state is (h, c)."""
+        return self._stack.has_cell
 
     def _build(self) -> None:
         """Take memory for the parameters, once all arguments are checked."""
@@ -165,11 +172,11 @@ class Cell(RecurrentModule):
 class Recurrent(RecurrentModule):
     """A stack of recurrent layers; RNN, LSTM and GRU only name their cell and their options."""
 
-    _num_saturable: ClassVar[int] = 1  # gates per unit whose saturation is observed
     last_flow: GradientFlow | None = None
     _backward_weights: _core.BackwardWeights | None = None
     _derived = RecurrentModule._derived | {"_backward_weights", "_first_state"}
     _memory_budget: int | None = None
+    _gates: ClassVar[str]  # a letter for each gate of a unit, in the order of the parameters
     # In the order of PyTorch's text, then our own, then those of one family.
     _options: ClassVar[tuple[str, ...]] = (
         "input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
@@ -348,7 +355,8 @@ class Recurrent(RecurrentModule):
         return self.flat_grad, [self.grads[name] for name in self._first_sizes()]
 
     def _keep_flow(self, observed: FloatArray, rows: IntArray) -> None:
-        units = self.hidden_size * self._num_saturable
+        gates = max(1, _GATES[self._cell] - 1)  # that can saturate: all but the candidate
+        units = self.hidden_size * gates
         self.last_flow = GradientFlow.of(observed, rows * units, self.num_directions)
 
     def stream(self, batch_size: int = 1) -> Stream:

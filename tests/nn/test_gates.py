@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import fastrnn
+from fastrnn import _core
 
 I, H, T, N = 3, 4, 5, 2  # noqa: E741  # inputs, units, steps, rows
+LETTERS = {"rnn": "n", "lstm": "ifgo", "gru": "rzn", "ligru": "zn"}
 SYNONYMS = {"g": "gcj", "z": "zu", "n": "nhcg"}
 
 
@@ -30,6 +32,9 @@ def run(kind: str, x: Any, w: dict[str, Any], u: dict[str, Any], b: Any, v: Any,
             i, f, o = (sigmoid(a[gate] + r[gate]) for gate in "ifo")
             c = f * c + i * np.tanh(a["g"] + r["g"])
             h = o * np.tanh(c)
+        elif kind == "ligru":
+            z = sigmoid(a["z"] + r["z"])
+            h = (1 - z) * np.maximum(a["n"] + r["n"], 0) + z * h
         else:
             z, s = sigmoid(a["z"] + r["z"]), sigmoid(a["r"] + r["r"])
             inner = s * r["n"] if reset == "after" else (s * h) @ u["n"].T + v["n"]
@@ -53,14 +58,15 @@ def orders(kind: str) -> list[str]:
         return ["n"]
     if kind == "lstm":
         return ["".join(p) for c in "gcj" for p in itertools.permutations(f"ifo{c}")]
-    return ["".join(p) for z in "zu" for n in "nhcg" for p in itertools.permutations(f"r{z}{n}")]
+    r = "r" if kind == "gru" else ""
+    return ["".join(p) for z in "zu" for n in "nhcg" for p in itertools.permutations(f"{r}{z}{n}")]
 
 
 @pytest.mark.parametrize("reset", ["after", "before"])
-@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("kind", sorted(LETTERS))
 def test_every_order_of_gates_gives_the_layer_of_the_reference(kind, reset):
     rng = np.random.default_rng(0)
-    letters = {"rnn": "n", "lstm": "ifgo", "gru": "rzn"}[kind]
+    letters = LETTERS[kind]
     w, u = gates(rng, letters, H, I), gates(rng, letters, H, H)
     b, v = gates(rng, letters, H), gates(rng, letters, H)
     x = rng.normal(size=(T, N, I)).astype(np.float32)
@@ -83,10 +89,10 @@ def test_every_order_of_gates_gives_the_layer_of_the_reference(kind, reset):
             np.testing.assert_allclose(layer(x)[0], wanted, rtol=2e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("kind", sorted(LETTERS))
 def test_one_bias_is_that_of_the_input_and_none_makes_a_layer_without(kind):
     rng = np.random.default_rng(1)
-    letters = {"rnn": "n", "lstm": "ifgo", "gru": "rzn"}[kind]
+    letters = LETTERS[kind]
     w, u, b = gates(rng, letters, H, I), gates(rng, letters, H, H), gates(rng, letters, H)
     x = rng.normal(size=(T, N, I)).astype(np.float32)
     none = gates(rng, letters, H)
@@ -187,8 +193,18 @@ def test_arrays_that_do_not_fit_are_named(change, message):
         lstm(**change)
 
 
+def test_every_family_of_the_core_can_be_made_of_its_gates():
+    assert LETTERS.keys() == {family.lower() for family in _core.families()}
+    for family, count in _core.families().items():
+        assert len(LETTERS[family.lower()]) == count
+        with pytest.raises(ValueError, match=f"each gate of an? {family}, as in"):
+            fastrnn.from_gates(family.lower(), np.ones((4, 3)), np.ones((4, 4)), order="xyxyx")
+
+
 def test_options_that_do_not_fit_are_named():
-    with pytest.raises(ValueError, match="kind is 'elman', expected one of 'lstm', 'gru', 'rnn'"):
+    with pytest.raises(
+        ValueError, match="kind is 'elman', expected one of 'lstm', 'gru', 'ligru', 'rnn'"
+    ):
         fastrnn.from_gates("elman", np.ones((4, 3)), np.ones((4, 4)))
     with pytest.raises(ValueError, match="a GRU has no forget gate"):
         fastrnn.from_gates("gru", np.ones((3, 3)), np.ones((3, 1)), order="rzn", forget_bias=1.0)
