@@ -267,6 +267,18 @@ static void test_convs(void) {
         }
     }
     test_conv((fr_conv_shape){4, 4, 9, 1, 1, 1, 0, 0}, (struct signals){2, 8, 0}, 0, &hash);
+    /* depthwise: whole vectors of channels and a ragged end, along time with a past and without */
+    static const fr_conv_shape depthwise[] = {
+        {37, 37, 5, 1, 2, 37, 8, 0}, {64, 64, 9, 1, 1, 64, 4, 4}, {2, 2, 3, 5, 1, 2, 1, 0},
+        {16, 16, 1, 1, 1, 16, 0, 0}, {33, 33, 4, 2, 3, 33, 9, 1},
+    };
+    uint64_t unused = HASH_START; /* the sums of a channel are those above */
+    for (size_t i = 0; i < sizeof depthwise / sizeof *depthwise; i++) {
+        for (size_t k = 0; k < sizeof signals / sizeof *signals; k++) {
+            test_conv(depthwise[i], signals[k], 0, &unused);
+            if (fr_conv_continues(&depthwise[i])) test_conv(depthwise[i], signals[k], 1, &unused);
+        }
+    }
     if (strcmp(fr_isa(), "base") != 0)
         CHECK(hash == GOLDEN_CONV, "hash 0x%016llx", (unsigned long long)hash);
 }
