@@ -92,7 +92,7 @@ class Decoder(Composite):
         generator = self.generator
         x, to_table = self.embedding.vjp(tokens)
         x, x_back = dropped(x, self.dropout, generator)
-        (y, _), to_x = self.rnn.vjp(x, source.state, lengths, flow=flow)
+        (y, _), to_x = self.rnn.vjp(x, source.state, lengths=lengths, flow=flow)
         memory, to_memory = self._prepare_vjp(source)
         hidden, to_y = self._look_vjp(y, memory)
         hidden, hidden_back = dropped(hidden, self.dropout, generator)

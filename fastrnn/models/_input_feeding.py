@@ -84,7 +84,7 @@ class FeedingDecoder(Decoder):
         self, x: FloatArray, state: Any, alive: IntArray | None, memory: Memory | None, flow: bool
     ) -> tuple[FloatArray, Any, StepBack]:
         """The attentional vectors (N, H) and the state after one step over x (N, E + H)."""
-        (y, state), to_x = self.rnn.vjp(x[None], state, alive, flow=flow)
+        (y, state), to_x = self.rnn.vjp(x[None], state, lengths=alive, flow=flow)
         hidden, to_y = self._look_vjp(y, memory)
         hidden, undropped = dropped(hidden, self.dropout, self.generator)
 

@@ -112,7 +112,7 @@ def recurrent_layer(layer: object, name: str = "rnn") -> Any:
                 f"{name} carries a state of {listed(others)}, expected states of recurrent layers "
                 f"alone, which are handed from one part of the model to another"
             )
-    elif not isinstance(layer, (*RNNS.values(),)):
+    elif not isinstance(layer, (*RNNS.values(), WeightDrop)):
         raise _of_wrong_kind(layer, name, expected)
     return sequence_layer(layer, name)
 
@@ -130,7 +130,9 @@ def layers_of(rnn: Any) -> dict[str, Recurrent]:
 
     By the names of their states; the name of a layer that is no network is empty.
     """
-    return rnn.recurrent if isinstance(rnn, Network) else {"": rnn}
+    if isinstance(rnn, Network):
+        return rnn.recurrent
+    return {"": rnn.rnn if isinstance(rnn, WeightDrop) else rnn}
 
 
 def depth_of(rnn: Any) -> int:

@@ -235,7 +235,7 @@ class BidirectionalLanguageModel(SizedModel):
         generator = self.generator  # makes it the generator of all parts
         x, to_table = self.embedding.vjp(ids)
         x, undropped = dropped(x, self.dropout, generator)
-        (y, _), to_x = rnn.vjp(x, None, lengths)
+        (y, _), to_x = rnn.vjp(x, None, lengths=lengths)
 
         def back(dy: FloatArray) -> None:
             to_table(undropped(to_x(dy)[0]))

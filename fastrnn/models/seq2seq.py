@@ -50,7 +50,7 @@ class Encoder(Composite):
         generator = self.generator
         x, to_table = self.embedding.vjp(tokens)
         x, undropped = dropped(x, self.dropout, generator)
-        results, to_x = self.rnn.vjp(x, None, lengths, flow=flow)
+        results, to_x = self.rnn.vjp(x, None, lengths=lengths, flow=flow)
 
         def back(dmemory: FloatArray | None, dstate: Any) -> None:
             to_table(undropped(to_x(dmemory, dstate)[0]))

@@ -216,6 +216,7 @@ DECODERS = {
     "light stack": STACKS["light stack"],
     "stack with more": STACKS["stack with more"],
     "light": lambda: LiGRU(I, H),
+    "dropped weights": lambda: WeightDrop(LSTM(I, H, peephole=True), 0.0),
     "hard gates": lambda: LSTM(I, H, recurrent_activation=("hard_sigmoid", 0.2, 0.5)),
 }
 PAIRS = {
@@ -233,6 +234,10 @@ PAIRS = {
         "rnn": DECODERS["stack with more"](),
     },
     "light": lambda: {"encoder": LiGRU(I, H), "rnn": LiGRU(I, H), "cell": "ligru"},
+    "dropped weights": lambda: {
+        "encoder": WeightDrop(GRU(I, 5), 0.0),
+        "rnn": DECODERS["dropped weights"](),
+    },
     "hard gates": lambda: {"encoder": GRU(I, H), "rnn": DECODERS["hard gates"]()},
     "peepholes": lambda: {"encoder": LSTM(I, H, peephole=True), "rnn": LSTM(I, H, peephole=True)},
     "before": lambda: {"encoder": GRU(I, H, bidirectional=True), "rnn": GRU(I, 5, reset="before")},
