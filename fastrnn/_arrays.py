@@ -48,6 +48,11 @@ def as_array(value: ArrayLike, name: str) -> AnyArray:
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, fill the masked values first")
+    if isinstance(value, tuple) and hasattr(value, "batch_sizes"):
+        kind = with_article(type(value).__name__)
+        raise TypeError(
+            f"{name} is {kind}, expected an array: pad_packed_sequence gives one, and the lengths"
+        )
     try:
         if hasattr(value, "detach") and hasattr(value, "dtype"):
             value = _plain_tensor(value)

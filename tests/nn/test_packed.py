@@ -106,6 +106,25 @@ def test_another_library_s_packed_sequence_is_told_by_its_fields(rng):
 
 
 @pytest.mark.parametrize(
+    "reader",
+    [
+        fastrnn.Linear(3, 2),
+        fastrnn.Tanh(),
+        fastrnn.LayerNorm(3),
+        fastrnn.GRUCell(3, 2),
+        fastrnn.models.SequenceTagger(2, 4, input_size=3),
+        fastrnn.models.LanguageModel(9, 3, 4),
+    ],
+    ids=lambda reader: type(reader).__name__,
+)
+def test_what_reads_arrays_alone_says_how_to_get_one(reader, rng):
+    name = {"SequenceTagger": "inputs", "LanguageModel": "tokens"}.get(type(reader).__name__, "x")
+    for rows in ([normal(rng, 4, 3), normal(rng, 2, 3)], [normal(rng, 1, 1)]):
+        with pytest.raises(TypeError, match=f"{name} is a PackedSequence, expected an array: pad_"):
+            reader(pack_sequence(rows))
+
+
+@pytest.mark.parametrize(
     ("lengths", "options", "message"),
     [
         ([2, 4], {}, "lengths must fall"),
