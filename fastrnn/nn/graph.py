@@ -310,14 +310,23 @@ def _states(
 
 
 def _one_order(network: Network) -> bool:
-    """The common `batch_first` of the layers inside, False without any."""
-    orders = {module.batch_first: name for name, module in network._recurrent()}
+    """The common `batch_first` of the modules inside that have one, False without any."""
+    orders = dict(_orders(network, ""))
     if len(orders) > 1:
         raise ValueError(
             f"{orders[True]} is batch_first and {orders[False]} is not, expected one order of x "
             f"for all modules"
         )
     return next(iter(orders), False)
+
+
+def _orders(network: Network, path: str) -> Iterator[tuple[bool, str]]:
+    """`batch_first` and name of the modules inside for which rows and steps are not the same."""
+    for node in network._nodes:
+        if isinstance(node.module, Network):
+            yield from _orders(node.module, f"{path}{node.name}.")
+        elif hasattr(node.module, "batch_first"):
+            yield node.module.batch_first, path + node.name
 
 
 @lowers(Network)

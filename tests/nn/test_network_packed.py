@@ -181,6 +181,24 @@ def test_masks_of_dropout_do_not_depend_on_lengths(dropout, rng):
     assert not np.array_equal(ragged[0, 0], ragged[0, 1])
 
 
+def test_a_locked_dropout_has_the_order_of_the_network_around_it(rng):
+    first = {"batch_first": True}
+    for modules in (
+        (LockedDropout(0.5), GRU(3, 2, **first)),
+        (Sequential(LSTM(3, 3), Tanh()), LockedDropout(0.5, **first)),
+    ):
+        with pytest.raises(ValueError, match=r"is batch_first and .* is not, expected one order"):
+            Sequential(*modules)
+    net = Sequential(LockedDropout(0.5, **first), GRU(8, 2, **first))
+    assert net.batch_first
+    assert Sequential(LockedDropout(0.5, **first), Tanh(), input_shape=8).batch_first
+    (_, _), back = net.vjp(np.ones((4, 5, 8), np.float32))
+    dx, _ = back(np.ones((4, 5, 2), np.float32))
+    kept = dx != 0
+    assert np.array_equal(kept.all(axis=1), kept.any(axis=1))  # one mask for all steps of a row
+    assert not np.array_equal(kept[0], kept[1])
+
+
 def test_what_does_not_fit_is_refused(rng):
     net = Sequential(Linear(3, 4), LSTM(4, 2))
     packed = pack_sequence([normal(rng, 3, 3), normal(rng, 1, 3)])
