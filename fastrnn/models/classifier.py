@@ -26,9 +26,9 @@ class SequenceClassifier(StatelessLoss, SequenceModel):
     output, between recurrent layers and before the head. The loss is the mean cross-entropy of
     targets (N,) ints of all rows that have steps, with `label_smoothing` of every target spread
     over all classes.
-    rnn: the recurrent layers, or others over sequences, in place of hidden_size, num_layers, cell
-    (one LSTM by default) and bidirectional; embedding and head: those parts as they are. What is
-    said of a part that is given must agree with it.
+    rnn: the recurrent layers, or others over sequences, such as a Sequential, in place of
+    hidden_size, num_layers, cell (one LSTM by default) and bidirectional; embedding and head: those
+    parts as they are. What is said of a part that is given must agree with it.
     Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
     """
 

@@ -39,9 +39,9 @@ class LanguageModel(SequenceModel):
 
     In training only: `dropout` acts on the embedding's output, between recurrent layers and before
     the head, with `locked_dropout` by one mask for all steps; `weight_drop` on recurrent weights.
-    rnn: the recurrent layers, or others over sequences, in place of hidden_size, num_layers and
-    cell (an LSTM of one layer by default); embedding and head: those parts as they are. What is
-    said of a part that is given must agree with it.
+    rnn: the recurrent layers, or others over sequences, such as a Sequential, in place of
+    hidden_size, num_layers and cell (an LSTM of one layer by default); embedding and head: those
+    parts as they are. What is said of a part that is given must agree with it.
     `tie_weights` makes the head use the embedding's table, which needs embedding_dim ==
     hidden_size and then starts like a head's weight. The loss is the mean cross-entropy of the
     targets that are not `ignore_index`, with `label_smoothing` of them spread over all tokens.
@@ -111,7 +111,8 @@ class LanguageModel(SequenceModel):
     ) -> tuple[FloatArray, Any]:
         """logits (T, N, V) and the last state; tokens (T,) of one row give logits (T, V).
 
-        The state is that of the recurrent layers: h, or (h, c) for an LSTM; `lengths` as theirs.
+        The state is that of the layers: h, or (h, c) for an LSTM, a dict for a Sequential;
+        `lengths` as theirs.
         """
         tokens = self._checked(tokens)
         if lengths is not None or tokens.size < self.vocab_size or not self._folds():

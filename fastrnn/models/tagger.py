@@ -24,9 +24,9 @@ class SequenceTagger(StatelessLoss, SequenceModel):
     `label_smoothing` of every tag spread over all. `embedding_dim` is hidden_size by default.
     `dropout` acts in training only, on the embedding's output, between recurrent layers and before
     the head.
-    rnn: the recurrent layers, or others over sequences, in place of hidden_size, num_layers, cell
-    (one LSTM by default) and bidirectional; embedding and head: those parts as they are. What is
-    said of a part that is given must agree with it.
+    rnn: the recurrent layers, or others over sequences, such as a Sequential, in place of
+    hidden_size, num_layers, cell (one LSTM by default) and bidirectional; embedding and head: those
+    parts as they are. What is said of a part that is given must agree with it.
     Parameters: embedding.weight (for tokens), rnn.weight_ih_l0, ..., head.weight, head.bias.
     """
 
