@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,11 @@ class Bridge(Composite):
     LSTM also c.*; of a decoder of several layers each layer's, behind its name: 0.h.weight, ....
     """
 
+    # In pickles of 0.1 there are neither, but num_layers of the one layer that they are of.
+    _sources: Sequence[int] = (0, 1)  # which vector each part of the state is made of
+    _states: Sequence[Part] = ()
+    num_layers: int
+
     def __init__(self, widths: tuple[int, ...], decoder: Any) -> None:
         """widths: F of each vector."""
         self._states = parts_of(decoder)
@@ -65,18 +70,18 @@ class Bridge(Composite):
 
     def __call__(self, vectors: Vectors) -> Any:
         """h_0, or (h_0, c_0); of several layers by their names."""
-        maps = zip(self._maps.values(), self._sources, strict=True)
+        maps = zip(self._maps.values(), self._sources, strict=False)
         return self._state([tanh(linear(vectors[k])) for linear, k in maps])
 
     def vjp(self, vectors: Vectors) -> tuple[Any, Callable[[Any], Vectors]]:
         """The same, and pullback(dstate) -> dvectors."""
-        maps = zip(self._maps.values(), self._sources, strict=True)
+        maps = zip(self._maps.values(), self._sources, strict=False)
         pairs = [linear.vjp(vectors[k]) for linear, k in maps]
         flat = [tanh(z) for z, _ in pairs]
 
         def pullback(dstate: Any) -> Vectors:
             dvectors: list[FloatArray | None] = [None] * len(vectors)
-            parts = zip(flat, pairs, self._sources, as_list(dstate), strict=True)
+            parts = zip(flat, pairs, self._sources, as_list(dstate), strict=False)
             for y, (_, back), k, dy in parts:
                 found = back(tanh_back(y, dy.transpose(1, 0, 2).reshape(y.shape)))
                 known = dvectors[k]
@@ -88,13 +93,15 @@ class Bridge(Composite):
 
     def _state(self, flat: Vectors) -> Any:
         """The state of vectors (N, L * H): their layers (L, N, H)."""
-        return as_state(
-            [
-                np.ascontiguousarray(y.reshape(len(y), part.depth, -1).transpose(1, 0, 2))
-                for part, y in zip(self._states, flat, strict=True)
-            ],
-            self._states,
-        )
+        parts = self._states or [
+            Part("", kind, self.num_layers, y.shape[1] // self.num_layers, 1)
+            for kind, y in enumerate(flat)
+        ]
+        layers = [
+            np.ascontiguousarray(y.reshape(len(y), part.depth, -1).transpose(1, 0, 2))
+            for part, y in zip(parts, flat, strict=True)
+        ]
+        return as_state(layers, parts)
 
 
 def as_list(state: Any) -> Vectors:
@@ -104,7 +111,7 @@ def as_list(state: Any) -> Vectors:
     return list(state) if isinstance(state, (tuple, list)) else [state]
 
 
-def as_state(arrays: Vectors, parts: list[Part]) -> Any:
+def as_state(arrays: Vectors, parts: Sequence[Part]) -> Any:
     """The inverse of `as_list`."""
     by_layer: dict[str, Vectors] = {}
     for part, array in zip(parts, arrays, strict=True):
