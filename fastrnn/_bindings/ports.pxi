@@ -94,13 +94,13 @@ cdef class BoundStep:
 
     cdef Stream stream
     cdef Ports ports
-    cdef list tokens  # (place, vocabulary, memory for what was checked, which nobody else changes)
+    cdef list token_ports  # (place, vocabulary, memory for what was checked, which nobody else changes)
 
     def __cinit__(self, Stream stream not None, x, y):
         if y is None:
             raise TypeError("y is None, expected a float32 array, or a tuple of them")
         self.stream, self.ports = stream, Ports(stream, x, y, True)
-        self.tokens = [(i, port, new_array(self.ports.rows, int64))
+        self.token_ports = [(i, port, new_array(self.ports.rows, int64))
                        for i, port in enumerate(stream.network.ports) if type(port) is int]
 
     def __call__(self):
@@ -110,7 +110,7 @@ cdef class BoundStep:
         if stream.rows != ports.rows:
             raise RuntimeError(f"this step was bound to {ports.rows} rows, but its stream has {stream.rows} now")
         stream._enter_rows(ports.rows)
-        if self.tokens:
+        if self.token_ports:
             memcpy(inputs, ports.inputs, sizeof(inputs))
             try:
                 self._take_tokens(inputs)
@@ -126,7 +126,7 @@ cdef class BoundStep:
         """Points at copies of the tokens of now."""
         cdef int place
         cdef cnp.ndarray copy
-        for place, vocabulary, copy in self.tokens:
+        for place, vocabulary, copy in self.token_ports:
             memcpy(cnp.PyArray_DATA(copy), inputs[place], self.ports.rows * sizeof(int64_t))
             inputs[place] = cnp.PyArray_DATA(copy)
             check_range("x", "token", <const int64_t *>inputs[place], self.ports.rows, "the vocabulary is", vocabulary)

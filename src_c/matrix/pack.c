@@ -39,7 +39,7 @@ static size_t block_elements(const struct fr_matrix *m, int32_t block) {
  * same sets of the cache. */
 static size_t off_page(size_t floats) { return floats % 1024 == 0 ? floats + 32 : floats; }
 
-enum { FAR_BYTES = 8 << 20 }; /* a share of L3; measured, see bench/compare.py's LSTM 768 */
+enum { FAR_BYTES = 8 << 20 }; /* about a core's share of L3 */
 
 void fr_take_weights(struct fr_matrix *const *matrices, int count, struct fr_arena *arena) {
     size_t first[FR_TOGETHER], block = 0, last = 0;

@@ -151,10 +151,10 @@ def test_a_candidate_that_is_better_by_a_hair_is_chosen(bits, parent):
     made = _core.Chooser(4, 3, 1, 1, np.zeros(4, np.uint8), 1, 1)
     made.logits[...], made.last[0], made.scores[0] = -2, 2, parent
     made.logits[0, 1], made.logits[0, 2] = -1, -1 + 0.5**bits
-    made.choose(1)
+    made.run(1)
     assert made.best_tokens[0, 0] == 2
     made.logits[1, 3] = -1 + 2 * 0.5**bits
-    made.choose(1)
+    made.run(1)
     assert (made.best_rows[0, 0], made.best_tokens[0, 0]) == (1, 3)
 
 

@@ -123,7 +123,7 @@ def test_wrong_inputs_and_targets_are_refused(rng):
     x, tokens = normal(rng, 6, 2, 3), rng.integers(0, 7, (6, 2))
     refused = [
         (lambda: over_tokens(tokens + 7), "inputs holds .*, expected indices from 0 to 6"),
-        (lambda: over_tokens.vjp(np.tile(tokens, 3) - 7), "inputs holds -.*, expected indices from 0 to 6"),
+        (lambda: over_tokens.vjp(np.tile(tokens, 3) - 7), "inputs holds -.*, expected indices"),
         (lambda: over_tokens.vjp(tokens[:3] + 7), "inputs holds .*, expected indices from 0"),
         (lambda: over_tokens.vjp(tokens[None]), "inputs has 3 dimensions"),
         (lambda: over_tokens(tokens[None]), "inputs has 3 dimensions"),
