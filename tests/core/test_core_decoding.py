@@ -110,6 +110,32 @@ def test_several_draws_need_a_stream_of_the_same_tokens_and_logits_that_nobody_c
         sampler().run(1, token_stream(vocabulary=5), 2)
 
 
+@pytest.mark.parametrize(
+    ("first", "last"), [([0, 4], [2, 4]), ([0, 2], [2, 5]), ([-1, 2], [2, 4]), ([0, 2], [-1, 4])]
+)
+def test_the_rows_of_a_group_are_rows_of_the_search(first, last):
+    made = chooser()
+    made.logits[...] = 0
+    made.first[:], made.last[:] = first, last
+    with pytest.raises(ValueError, match="first and last must lie in the 4 rows"):
+        made.run(2)
+
+
+def test_a_state_is_one_of_the_automaton():
+    """Two states: the first allows token 1 and goes on, the other one nothing."""
+    logits, states = np.zeros((3, V), np.float32), np.array([0, -1, 0])
+    offsets, tokens, needed = np.array([0, 1, 1]), np.array([1]), np.array([0])
+    grammar = _core.Grammar(offsets, tokens, needed, logits, states, np.full(3, 5))
+    grammar.apply(3)
+    assert np.isneginf(logits[:, 0]).tolist() == [True, False, True]
+    assert logits[:, 1].tolist() == [0, 0, 0]
+    for state in (2, 2**40):
+        states[2] = state
+        with pytest.raises(ValueError, match=f"states holds {state}, the states are 0 to 1"):
+            grammar.apply(3)
+    grammar.apply(2)  # the row is not looked at
+
+
 def test_the_beams_of_all_groups_fit_the_stream():
     made = chooser()
     made.logits[...] = 0

@@ -73,6 +73,24 @@ def test_folded_gradients_do_not_depend_on_threads_and_budgets(cell, rng):
     assert all(same_bits(grads[name], expected[name]) for name in grads)
 
 
+@pytest.mark.parametrize("token", [-1, V])
+@pytest.mark.parametrize("place", [(0, 0), (T - 1, N - 1)])
+def test_the_first_token_outside_the_vocabulary_is_refused_wherever_it_stands(token, place, rng):
+    model = LanguageModel(V, 6, 8)
+    tokens, targets = batch(rng)
+    tokens[place] = token
+    for call in (
+        lambda: model(tokens),
+        lambda: model.loss(tokens, targets),
+        lambda: model.loss_vjp(tokens, targets),
+        lambda: model.stream(N).step(tokens[place[0]]),
+        lambda: model.stream(N).read(tokens),
+        lambda: fastrnn.generate(model, [int(token)], max_new_tokens=1),
+    ):
+        with pytest.raises(ValueError, match=f"{token}.*0 to {V - 1}"):
+            call()
+
+
 def test_one_row_of_tokens_folds_like_a_batch_of_one(rng):
     model = LanguageModel(V, 20, 24)
     tokens, targets = rng.integers(0, V, (2, 100))
