@@ -200,6 +200,23 @@ def test_one_row_takes_states_without_a_row_dimension(rng):
     assert np.array_equal(stream.step(x[3]), y[3])
 
 
+@pytest.mark.parametrize("family", ["gru", "lstm"])
+def test_the_state_of_fewer_rows_can_be_read_and_set(family, rng):
+    layer, x = make(family, 3, 4), normal(rng, 3, 3)
+    stream = layer.stream(3)
+    stream.step(x)
+    stream.reorder([2, 0])
+    state, snapshot = stream.state, stream.snapshot()
+    y = stream.step(x[:2])
+    stream.state = state
+    assert np.array_equal(stream.step(x[:2]), y)
+    stream.restore(snapshot)
+    assert np.array_equal(stream.step(x[:2]), y)
+    for wrong in (layer.stream(3).state, layer.stream(1).state):
+        with pytest.raises(ValueError, match="expects"):
+            stream.state = wrong
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_snapshot_continues_in_another_stream(family, rng):
     layer = make(family, 3, 9, 2)
