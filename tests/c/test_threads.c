@@ -67,7 +67,8 @@ int fr_team_gather(struct fr_member *caller, int threads, double macs) {
         usleep(1000); /* until its members are idle */
         size = gather_once(caller, threads, 1e15);
     }
-    whole += size == TEAM, parts += size < threads;
+    __atomic_fetch_add(&whole, size == TEAM, __ATOMIC_RELAXED); /* callers may be several */
+    __atomic_fetch_add(&parts, size < threads, __ATOMIC_RELAXED);
     return size;
 }
 
